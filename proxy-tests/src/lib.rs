@@ -1,0 +1,1 @@
+//! Fixtures for end-to-end tests and benchmarks: a real Postgres, the gate, a raw protocol client.

@@ -1,0 +1,1 @@
+//! Asks people and takes their answers. Knows nothing of sockets of sessions; meets them at [`crate::hold`].

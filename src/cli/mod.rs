@@ -1,0 +1,46 @@
+//! The command line: `serve`, `check`, `config check`, `requests`, `demo`. May use everything.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub mod check;
+pub mod config;
+pub mod demo;
+pub mod requests;
+pub mod serve;
+
+/// Exit status for wrong usage or configuration.
+pub const USAGE: u8 = 2;
+
+#[derive(Debug, Parser)]
+#[command(name = "querygate", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gate.
+    Serve(serve::Args),
+    /// Say what the policy would do with SQL, without running it.
+    Check(check::Args),
+    /// Work with the configuration file.
+    Config(config::Args),
+    /// List and decide held statements.
+    Requests(requests::Args),
+    /// Try it: a throw-away Postgres, the gate, and a live view to approve in.
+    Demo(demo::Args),
+}
+
+/// Runs the command line and returns the process's exit status.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Config(args) => config::run(&args),
+        Command::Requests(args) => requests::run(&args),
+        Command::Demo(args) => demo::run(&args),
+    }
+}

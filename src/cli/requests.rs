@@ -1,0 +1,12 @@
+//! `querygate requests`: lists and decides held statements over the admin API.
+
+use std::process::ExitCode;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs it.
+pub fn run(_args: &Args) -> ExitCode {
+    ExitCode::from(super::USAGE)
+}

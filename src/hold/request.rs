@@ -1,0 +1,165 @@
+//! What approvers are asked, and how it can end.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::judge::Effect;
+
+/// Names a hold: short enough to read aloud, unguessable enough not to collide (`qg-` and 10 characters of Crockford base 32).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HoldId(pub String);
+
+impl fmt::Display for HoldId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names a session within this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(pub u64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Where a session comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// The session.
+    pub session: SessionId,
+    /// Database user.
+    pub user: String,
+    /// Database.
+    pub database: String,
+    /// `application_name`, possibly empty.
+    pub application_name: String,
+    /// Address and port, or `unix` for a local socket.
+    pub client: String,
+    /// Process id of the backend, as it told the client.
+    pub backend_pid: Option<i32>,
+}
+
+/// The statement as it will run, and its name in logs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StatementText {
+    /// The whole text; UTF-8, or with U+FFFD where it was not (`lossy` says so).
+    pub text: Arc<str>,
+    /// The bytes were not UTF-8, so `text` is not exactly what would run.
+    pub lossy: bool,
+    /// SHA-256 of the exact bytes, lower-case hex.
+    pub sha256: String,
+}
+
+/// A bound parameter, as shown to approvers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Parameter {
+    /// Position, from 1.
+    pub position: usize,
+    /// Type name as Postgres spells it, when known.
+    #[serde(rename = "type")]
+    pub type_name: Option<String>,
+    /// The value as text; `None` for NULL.
+    pub value: Option<String>,
+    /// The value could not be decoded: `value` is its bytes in hex.
+    pub raw: bool,
+}
+
+/// One approval request: everything an approver is shown.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HoldRequest {
+    /// Its name.
+    pub id: HoldId,
+    /// Who and where from.
+    pub origin: Origin,
+    /// What would run.
+    pub statement: StatementText,
+    /// Bound values, in the extended protocol.
+    pub parameters: Vec<Parameter>,
+    /// What it can do.
+    pub effects: Vec<Effect>,
+    /// The rule that held it.
+    pub rule: Arc<str>,
+    /// Why, in a sentence.
+    pub why: String,
+    /// Version (hash) of the policy that held it.
+    pub policy_version: Arc<str>,
+    /// The session is inside a transaction block (or an implicit one of a pipeline), so its locks stay while it waits.
+    pub in_transaction: bool,
+    /// The requester's own words.
+    pub reason: Option<String>,
+    /// When it was held.
+    pub opened_at: Timestamp,
+    /// When it expires if nobody decides.
+    pub deadline: Timestamp,
+    /// The same as a length, for the session's own monotonic clock.
+    #[serde(skip)]
+    pub time_to_live: Duration,
+}
+
+/// A person's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "decision", rename_all = "lowercase")]
+pub enum Decision {
+    /// Run it.
+    Approve {
+        /// The person.
+        by: String,
+        /// Their words, if any.
+        reason: Option<String>,
+        /// When.
+        at: Timestamp,
+    },
+    /// Refuse it.
+    Reject {
+        /// The person.
+        by: String,
+        /// Their words, if any.
+        reason: Option<String>,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// What became of a hold. Exactly one per hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "lowercase")]
+pub enum Outcome {
+    /// Approved, and the bytes were handed to the backend.
+    Released,
+    /// A person refused it.
+    Rejected,
+    /// Nobody decided in time.
+    Expired,
+    /// It ended without a decision being carried out.
+    Withdrawn {
+        /// Why.
+        cause: Cause,
+    },
+}
+
+/// Why a hold was withdrawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The client sent a CancelRequest (Ctrl-C in psql).
+    CancelRequest,
+    /// The client went away.
+    ClientGone,
+    /// The backend went away.
+    BackendGone,
+    /// The client sent more behind the held statement than the read-ahead allows.
+    ReadAheadFull,
+    /// The gate is shutting down.
+    Shutdown,
+    /// The gate met trouble of its own.
+    Internal,
+}

@@ -1,0 +1,143 @@
+//! What a text can do: the result of reading it, before any rule is asked. Depends on nothing but the text.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// What a message's text can do. A pure function of the text, so it may be cached by text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Analysis {
+    /// The statements in the order they stand; empty for an empty query.
+    pub pieces: Vec<Piece>,
+    /// The effects do not depend on any literal of the text, so texts of the same shape share this analysis.
+    pub literal_independent: bool,
+    /// Something was called (or could have been) that may change session settings unseen: a function outside the
+    /// known-harmless list, DO, CALL, EXECUTE. Until the next `ReadyForQuery` the gate does not trust `ParameterStatus`.
+    pub opaque: bool,
+    /// The reason given in a leading `/* reason: … */` comment.
+    pub reason: Option<String>,
+}
+
+/// One statement of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Byte range in the text, without the semicolon.
+    pub range: Range<usize>,
+    /// Everything it can do; never empty.
+    pub effects: Vec<Effect>,
+    /// What it does to the session that later judging must know.
+    pub acts: Vec<SessionAct>,
+}
+
+/// One thing a statement can do, with the objects it does it to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Effect {
+    /// What is done.
+    pub kind: EffectKind,
+    /// To what; names as written, folded as Postgres folds them. May be empty (`DO`, `CHECKPOINT`).
+    pub objects: Vec<ObjectName>,
+    /// `Update`, `Delete`: whether a condition that reads a column limits the rows. `None` where it means nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub has_where: Option<bool>,
+    /// Columns written, where that was cheap to know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
+    /// One clause for people: why the text has this effect.
+    pub why: String,
+}
+
+/// The kinds of effect; the vocabulary of rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EffectKind {
+    /// Reads rows or settings.
+    Read,
+    /// Adds rows (INSERT, COPY FROM STDIN).
+    Insert,
+    /// Changes rows; see `has_where`.
+    Update,
+    /// Removes rows.
+    Delete,
+    /// MERGE without a DELETE action (with one, a `Delete` effect stands beside it).
+    Merge,
+    /// Empties tables.
+    Truncate,
+    /// Removes objects.
+    Drop,
+    /// Changes definitions, including CREATE OR REPLACE of an existing kind and `setval`.
+    Alter,
+    /// Creates tables, indexes, views, types, sequences: something new that runs no code.
+    Create,
+    /// Roles, grants, policies, ownership, SET ROLE.
+    Privilege,
+    /// Runs or installs code that cannot be seen through: DO, CALL, CREATE FUNCTION/TRIGGER/RULE/EXTENSION, functions that run text.
+    Code,
+    /// Reads or writes files or programs on the server.
+    CopyServerFile,
+    /// Writes large objects.
+    LargeObject,
+    /// Server, replication, maintenance, catalog writes, explicit locks.
+    Admin,
+    /// Settings that change how later text is read (`standard_conforming_strings`, `client_encoding`, `backslash_quote`).
+    ReadingSetting,
+    /// Settings outside the harmless list.
+    SensitiveSetting,
+    /// Harmless settings, SHOW, DISCARD, LISTEN/NOTIFY, DEALLOCATE, cursors.
+    Session,
+    /// Transaction control.
+    Transaction,
+    /// Runs a statement prepared earlier; what that does is looked up in the session.
+    Execute,
+    /// Could not be read with certainty: no parser accepts it, the opinions differ, or a limit was passed.
+    Unknown,
+}
+
+/// A possibly qualified object name, case already folded as Postgres would.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct ObjectName {
+    /// Everything before the last part (`catalog.schema` keeps its dot), if written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// The last part.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(schema) = &self.schema {
+            write!(f, "{schema}.")?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
+/// What a statement does to its session that judging of later statements depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionAct {
+    /// SQL `PREPARE name AS …`; the body's own analysis.
+    Prepare {
+        /// Statement name (shared with protocol-level names).
+        name: String,
+        /// What executing it does.
+        body: Arc<Analysis>,
+    },
+    /// SQL `EXECUTE name`.
+    Execute {
+        /// Statement name.
+        name: String,
+    },
+    /// SQL `DEALLOCATE name`; `None` for ALL (also `DISCARD ALL`).
+    Deallocate {
+        /// Statement name.
+        name: Option<String>,
+    },
+    /// `SET querygate.reason = '…'` (empty string clears it).
+    SetReason {
+        /// The reason for what follows in this session.
+        reason: String,
+    },
+    /// COMMIT, ROLLBACK, PREPARE TRANSACTION … : runs even in an aborted transaction.
+    EndTransaction,
+}

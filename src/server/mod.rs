@@ -1,0 +1,1 @@
+//! Settings, listeners, reload and draining. May use everything.
