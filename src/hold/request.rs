@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::judge::Effect;
 
@@ -52,6 +52,7 @@ pub struct Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StatementText {
     /// The whole text; UTF-8, or with U+FFFD where it was not (`lossy` says so).
+    #[serde(serialize_with = "as_str")]
     pub text: Arc<str>,
     /// The bytes were not UTF-8, so `text` is not exactly what would run.
     pub lossy: bool,
@@ -87,10 +88,12 @@ pub struct HoldRequest {
     /// What it can do.
     pub effects: Vec<Effect>,
     /// The rule that held it.
+    #[serde(serialize_with = "as_str")]
     pub rule: Arc<str>,
     /// Why, in a sentence.
     pub why: String,
     /// Version (hash) of the policy that held it.
+    #[serde(serialize_with = "as_str")]
     pub policy_version: Arc<str>,
     /// The session is inside a transaction block (or an implicit one of a pipeline), so its locks stay while it waits.
     pub in_transaction: bool,
@@ -162,4 +165,9 @@ pub enum Cause {
     Shutdown,
     /// The gate met trouble of its own.
     Internal,
+}
+
+/// serde's own support for `Arc` would also deserialize shared text into separate copies, so it is not switched on.
+fn as_str<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
 }
