@@ -1,10 +1,19 @@
 //! The pending map: board, tickets, decisions, outcomes. Knows no sockets and no people's rights: a session opens a
 //! ticket here and waits; whoever is entitled decides here; the first to act wins.
 //!
-//! Start at `Board`.
+//! Start at [`Board`].
 
 mod request;
+mod board;
+mod cell;
+mod quota;
+mod history;
+mod settings;
 
+pub use board::{Board, Event, Hold, Lagged, Subscription, Ticket};
+pub use cell::{Ended, Phase, Refused};
+pub use quota::OverLimit;
 pub use request::{
     Cause, Decision, HoldId, HoldRequest, Origin, Outcome, Parameter, SessionId, StatementText,
 };
+pub use settings::HoldSettings;

@@ -14,6 +14,41 @@ use crate::judge::Effect;
 #[serde(transparent)]
 pub struct HoldId(pub String);
 
+impl HoldId {
+    /// A new name from the system's random numbers.
+    ///
+    /// # Errors
+    ///
+    /// The system has no random numbers to give; nothing is held under a guessable name.
+    pub fn generate() -> Result<Self, getrandom::Error> {
+        // Crockford's base 32: no I, L, O or U, so it survives being read aloud.
+        const ALPHABET: [char; 32] = [
+            '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f', 'g',
+            'h', 'j', 'k', 'm', 'n', 'p', 'q', 'r', 's', 't', 'v', 'w', 'x', 'y', 'z',
+        ];
+        let mut random = [0; 10];
+        getrandom::fill(&mut random)?;
+        // 256 is a multiple of 32, so every character is as likely as another.
+        let name = random
+            .iter()
+            .filter_map(|byte| ALPHABET.get(usize::from(byte % 32)).copied());
+        Ok(Self("qg-".chars().chain(name).collect()))
+    }
+
+    /// What a person typed: any case, with or without `qg-`, and the letters Crockford reads as digits.
+    #[must_use]
+    pub fn parse(typed: &str) -> Self {
+        let lower = typed.trim().to_ascii_lowercase();
+        let name = lower.strip_prefix("qg-").unwrap_or(&lower);
+        let name = name.chars().map(|c| match c {
+            'o' => '0',
+            'i' | 'l' => '1',
+            other => other,
+        });
+        Self("qg-".chars().chain(name).collect())
+    }
+}
+
 impl fmt::Display for HoldId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -132,6 +167,32 @@ pub enum Decision {
     },
 }
 
+impl Decision {
+    /// Who decided.
+    #[must_use]
+    pub fn by(&self) -> &str {
+        match self {
+            Self::Approve { by, .. } | Self::Reject { by, .. } => by,
+        }
+    }
+
+    /// Their words, if any.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Approve { reason, .. } | Self::Reject { reason, .. } => reason.as_deref(),
+        }
+    }
+
+    /// When they decided.
+    #[must_use]
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Approve { at, .. } | Self::Reject { at, .. } => *at,
+        }
+    }
+}
+
 /// What became of a hold. Exactly one per hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
@@ -170,4 +231,17 @@ pub enum Cause {
 /// serde's own support for `Arc` would also deserialize shared text into separate copies, so it is not switched on.
 fn as_str<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(text)
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CancelRequest => "cancelled by the client",
+            Self::ClientGone => "the client went away",
+            Self::BackendGone => "the database connection was lost",
+            Self::ReadAheadFull => "the client sent too much behind the held statement",
+            Self::Shutdown => "the gate is shutting down",
+            Self::Internal => "trouble inside the gate",
+        })
+    }
 }
