@@ -1,0 +1,152 @@
+//! The real `querygate serve`, started before a database and stopped on drop.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::DEADLINE;
+use crate::api::Api;
+use crate::postgres::Target;
+use crate::process::{Watched, binary_dir};
+
+/// A policy that lets everything through: what transparency is measured with.
+pub const ALLOW_ALL: &str = "[[rule]]\nname = \"all\"\naction = \"allow\"\n";
+
+/// Token of `ann`, who may approve.
+pub const ANN: &str = "token-of-ann-for-tests-0123456789";
+/// Token of `bob`, who may approve too.
+pub const BOB: &str = "token-of-bob-for-tests-0123456789";
+/// Token of `eve`, who may look but not approve.
+pub const EVE: &str = "token-of-eve-for-tests-0123456789";
+
+/// What the gate is started with.
+#[derive(Debug, Clone, Default)]
+pub struct Builder {
+    listen: String,
+    upstream: String,
+    rest: String,
+    allow_all: bool,
+}
+
+impl Builder {
+    /// Lines for `[listen]`, or further tables of it.
+    #[must_use]
+    pub fn listen(mut self, toml: &str) -> Builder {
+        self.listen.push_str(toml);
+        self.listen.push('\n');
+        self
+    }
+
+    /// Lines for `[upstream]`.
+    #[must_use]
+    pub fn upstream(mut self, toml: &str) -> Builder {
+        self.upstream.push_str(toml);
+        self.upstream.push('\n');
+        self
+    }
+
+    /// Whole tables: `[hold]`, `[[rule]]`, `[limits]` …
+    #[must_use]
+    pub fn toml(mut self, toml: &str) -> Builder {
+        self.rest.push_str(toml);
+        self.rest.push('\n');
+        self
+    }
+
+    /// Lets every statement through.
+    #[must_use]
+    pub fn allow_all(mut self) -> Builder {
+        self.allow_all = true;
+        self
+    }
+
+    /// Starts it before `target`'s server and waits until it listens.
+    pub fn start(self, target: &Target) -> Gate {
+        let dir = TempDir::with_prefix("qg-gate-").expect("a temporary directory");
+        let config = dir.path().join("querygate.toml");
+        fs::write(&config, self.config(target)).expect("write the configuration");
+        let binary = binary();
+        let mut command = Command::new(&binary);
+        command.args(["serve", "--config"]).arg(&config).stdin(Stdio::null()).stdout(Stdio::null());
+        let process = Watched::spawn(command);
+        let listening = |line: &str, what: &str| -> Option<SocketAddr> {
+            let rest = line.split_once(what)?.1;
+            rest.split(|c: char| c.is_whitespace() || c == '"' || c == '/').next()?.parse().ok()
+        };
+        let address = process
+            .wait_line(DEADLINE, |line| listening(line, "listening on ").filter(|_| !line.contains("admin")))
+            .unwrap_or_else(|| panic!("the gate did not start:\n{}\n--- with\n{}", process.log(), self.config(target)));
+        let admin = process
+            .wait_line(DEADLINE, |line| {
+                listening(line, "admin API on http://").or_else(|| listening(line, "admin API on "))
+            })
+            .unwrap_or_else(|| panic!("the gate named no admin address:\n{}", process.log()));
+        Gate { process, address, admin, through: target.clone(), config, _dir: dir }
+    }
+
+    /// The configuration file.
+    pub fn config(&self, target: &Target) -> String {
+        let people = [("ann", ANN, "approvers"), ("bob", BOB, "approvers"), ("eve", EVE, "readers")]
+            .map(|(name, token, group)| {
+                format!("[[people]]\nname = \"{name}\"\ngroups = [\"{group}\"]\ntoken = \"{token}\"\n")
+            })
+            .concat();
+        let policy = if self.allow_all { ALLOW_ALL } else { "" };
+        format!(
+            "[listen]\naddress = \"127.0.0.1:0\"\n{}\n[upstream]\nhost = \"{}\"\nport = {}\n{}\n[admin]\naddress = \"127.0.0.1:0\"\n\n\
+             [approval]\napprovers = [\"approvers\"]\n\n{people}\n{}\n{policy}",
+            self.listen, target.host, target.port, self.upstream, self.rest
+        )
+    }
+}
+
+/// A running gate.
+pub struct Gate {
+    /// The process; its `pid()` is what CPU and memory are read of.
+    pub process: Watched,
+    /// Where clients connect.
+    pub address: SocketAddr,
+    /// Where the admin API listens.
+    pub admin: SocketAddr,
+    /// The configuration file, for tests that change it and reload.
+    pub config: PathBuf,
+    through: Target,
+    _dir: TempDir,
+}
+
+impl Gate {
+    /// What to start it with.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// With the default policy, before `target`'s server.
+    pub fn start(target: &Target) -> Gate {
+        Gate::builder().start(target)
+    }
+
+    /// With a policy that allows everything.
+    pub fn transparent(target: &Target) -> Gate {
+        Gate::builder().allow_all().start(target)
+    }
+
+    /// The database it was started for, through the gate.
+    pub fn target(&self) -> Target {
+        Target { host: self.address.ip().to_string(), port: self.address.port(), ..self.through.clone() }
+    }
+
+    /// The admin API as `ann`, who may approve.
+    pub fn api(&self) -> Api {
+        Api::new(self.admin, ANN)
+    }
+}
+
+/// The binary that cargo built beside this test (the same as `querygate`), or the one `QUERYGATE_BIN` names.
+pub fn binary() -> PathBuf {
+    let path = std::env::var_os("QUERYGATE_BIN").map_or_else(|| binary_dir().join("gate-under-test"), PathBuf::from);
+    assert!(path.is_file(), "{} is missing: cargo builds it for this package's tests", path.display());
+    path
+}
