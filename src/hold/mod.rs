@@ -17,3 +17,6 @@ pub use request::{
     Cause, Decision, HoldId, HoldRequest, Origin, Outcome, Parameter, SessionId, StatementText,
 };
 pub use settings::HoldSettings;
+
+#[cfg(test)]
+mod tests;
