@@ -1,0 +1,270 @@
+//! Who is who: people, their groups, their tokens, and the database users they work as. Knows no requests.
+//!
+//! Start at [`People`].
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
+
+/// Shortest token accepted. Only the SHA-256 is kept, which is safe for tokens too long to guess and for no others.
+pub const MIN_TOKEN_CHARS: usize = 16;
+
+/// Longest token looked at.
+pub const MAX_TOKEN_CHARS: usize = 512;
+
+/// Somebody the configuration knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// As shown in decisions; unique.
+    pub name: String,
+    /// Groups they belong to.
+    pub groups: Vec<String>,
+    /// Tokens that prove to be them on the admin API.
+    pub tokens: Vec<TokenDigest>,
+    /// Database users they work as. Requests of these are their own. Several people may share one; then it is the
+    /// request of each of them.
+    pub database_users: Vec<String>,
+}
+
+/// SHA-256 of a token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenDigest([u8; 32]);
+
+/// Why a token is not accepted in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It could be guessed.
+    #[error(
+        "a token needs at least {MIN_TOKEN_CHARS} characters, such as `openssl rand -hex 32` prints"
+    )]
+    TooShort,
+    /// No HTTP header could carry it.
+    #[error("a token is at most {MAX_TOKEN_CHARS} visible ASCII characters without spaces")]
+    Unusable,
+    /// Not 64 hexadecimal digits.
+    #[error(
+        "a token's sha256 is 64 hexadecimal digits, such as `printf %s TOKEN | sha256sum` prints"
+    )]
+    NotADigest,
+}
+
+impl TokenDigest {
+    /// The digest of a token given in the clear.
+    pub fn of(token: &str) -> Result<Self, TokenError> {
+        if token.len() < MIN_TOKEN_CHARS {
+            return Err(TokenError::TooShort);
+        }
+        if token.len() > MAX_TOKEN_CHARS || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(TokenError::Unusable);
+        }
+        Ok(Self::compute(token))
+    }
+
+    /// A digest given as 64 hexadecimal digits.
+    pub fn from_hex(hex: &str) -> Result<Self, TokenError> {
+        let digits: Option<Vec<u8>> = hex
+            .chars()
+            .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+            .collect();
+        let bytes: Vec<u8> = digits
+            .ok_or(TokenError::NotADigest)?
+            .chunks(2)
+            .map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | digit))
+            .collect();
+        match <[u8; 32]>::try_from(bytes) {
+            Ok(digest) if hex.len() == 64 => Ok(Self(digest)),
+            Ok(_) | Err(_) => Err(TokenError::NotADigest),
+        }
+    }
+
+    /// As [`TokenDigest::from_hex`] reads it.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        use fmt::Write as _;
+        self.0.iter().fold(String::new(), |mut hex, byte| {
+            // Writing into a string cannot fail.
+            let _infallible = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+
+    fn compute(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenDigest(…)")
+    }
+}
+
+/// Everybody, checked: names and tokens are unique.
+#[derive(Debug, Clone, Default)]
+pub struct People {
+    everybody: Arc<[Person]>,
+}
+
+/// Why a list of people cannot be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeopleError {
+    /// A name is empty, or has control characters.
+    #[error("a person needs a name of visible characters")]
+    Name,
+    /// Two people have one name.
+    #[error("two people are named {0:?}")]
+    SameName(String),
+    /// Two people have one token.
+    #[error("{0:?} and {1:?} have the same token")]
+    SameToken(String, String),
+}
+
+impl People {
+    /// Checks a list of people.
+    pub fn new(people: Vec<Person>) -> Result<Self, PeopleError> {
+        let mut names = HashSet::new();
+        let mut tokens: Vec<(TokenDigest, &str)> = Vec::new();
+        for person in &people {
+            if person.name.trim().is_empty() || person.name.chars().any(char::is_control) {
+                return Err(PeopleError::Name);
+            }
+            if !names.insert(person.name.as_str()) {
+                return Err(PeopleError::SameName(person.name.clone()));
+            }
+            for token in &person.tokens {
+                let other = tokens.iter().find(|(other, _)| other == token);
+                if let Some((_, other)) = other.filter(|(_, other)| *other != person.name) {
+                    let other = (*other).to_owned();
+                    return Err(PeopleError::SameToken(other, person.name.clone()));
+                }
+                tokens.push((*token, &person.name));
+            }
+        }
+        Ok(Self {
+            everybody: people.into(),
+        })
+    }
+
+    /// Everybody, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = &Person> {
+        self.everybody.iter()
+    }
+
+    /// The person of that name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Person> {
+        self.iter().find(|person| person.name == name)
+    }
+
+    /// Who a token proves to be. Takes the same time whoever it is, and nobody.
+    #[must_use]
+    pub fn by_token(&self, token: &str) -> Option<&Person> {
+        let presented = TokenDigest::compute(token);
+        // 0 for nobody, otherwise the position counted from 1; every digest is compared, without a branch on the result.
+        let mut found = 0_u64;
+        for (position, person) in (1_u64..).zip(self.iter()) {
+            for digest in &person.tokens {
+                found.conditional_assign(&position, digest.0.ct_eq(&presented.0));
+            }
+        }
+        let index = usize::try_from(found.checked_sub(1)?).ok()?;
+        self.everybody.get(index)
+    }
+
+    /// The people who work as a database user; empty when nobody is known to.
+    pub fn working_as<'a>(&'a self, database_user: &'a str) -> impl Iterator<Item = &'a Person> {
+        self.iter().filter(move |person| {
+            person
+                .database_users
+                .iter()
+                .any(|user| user == database_user)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn person(name: &str, token: &str, users: &[&str]) -> Person {
+        Person {
+            name: name.to_owned(),
+            groups: Vec::new(),
+            tokens: vec![TokenDigest::of(token).unwrap()],
+            database_users: users.iter().map(|user| (*user).to_owned()).collect(),
+        }
+    }
+
+    const ANN: &str = "ann-token-0123456789";
+    const BOB: &str = "bob-token-0123456789";
+
+    #[test]
+    fn a_token_names_its_person_and_no_other() {
+        let people = People::new(vec![person("ann", ANN, &[]), person("bob", BOB, &[])]).unwrap();
+        assert_eq!(people.by_token(ANN).unwrap().name, "ann");
+        assert_eq!(people.by_token(BOB).unwrap().name, "bob");
+        for wrong in ["", "ann", &ANN[1..], &format!("{ANN} ")] {
+            assert!(people.by_token(wrong).is_none(), "{wrong:?}");
+        }
+        assert!(People::default().by_token(ANN).is_none());
+    }
+
+    #[test]
+    fn names_and_tokens_are_nobody_elses() {
+        let same_name = People::new(vec![person("ann", ANN, &[]), person("ann", BOB, &[])]);
+        assert_eq!(same_name.err(), Some(PeopleError::SameName("ann".into())));
+        let same_token = People::new(vec![person("ann", ANN, &[]), person("bob", ANN, &[])]);
+        assert_eq!(
+            same_token.err(),
+            Some(PeopleError::SameToken("ann".into(), "bob".into()))
+        );
+        let unseen = People::new(vec![person("a\u{1b}[2Jnn", ANN, &[])]);
+        assert_eq!(unseen.err(), Some(PeopleError::Name));
+    }
+
+    #[test]
+    fn tokens_that_could_be_guessed_or_sent_wrongly_are_refused() {
+        assert_eq!(TokenDigest::of("short"), Err(TokenError::TooShort));
+        assert_eq!(
+            TokenDigest::of("sixteen chars but spaces"),
+            Err(TokenError::Unusable)
+        );
+        let long = "x".repeat(MAX_TOKEN_CHARS + 1);
+        assert_eq!(TokenDigest::of(&long), Err(TokenError::Unusable));
+    }
+
+    #[test]
+    fn a_digest_survives_hex_and_nothing_else_is_one() {
+        let digest = TokenDigest::of(ANN).unwrap();
+        assert_eq!(TokenDigest::from_hex(&digest.to_hex()), Ok(digest));
+        let upper = digest.to_hex().to_uppercase();
+        assert_eq!(TokenDigest::from_hex(&upper), Ok(digest));
+        let hex = digest.to_hex();
+        for wrong in [
+            "",
+            &hex[..63],
+            &format!("{hex}0"),
+            &format!("0{hex}"),
+            &hex.replace(|_| true, "g"),
+        ] {
+            assert_eq!(TokenDigest::from_hex(wrong), Err(TokenError::NotADigest));
+        }
+        assert_eq!(format!("{digest:?}"), "TokenDigest(…)");
+    }
+
+    #[test]
+    fn a_shared_database_user_is_everyone_who_names_it() {
+        let people = vec![
+            person("ann", ANN, &["app", "ann"]),
+            person("bob", BOB, &["app"]),
+        ];
+        let people = People::new(people).unwrap();
+        let names = |user| -> Vec<_> { people.working_as(user).map(|p| p.name.as_str()).collect() };
+        assert_eq!(names("app"), ["ann", "bob"]);
+        assert_eq!(names("ann"), ["ann"]);
+        assert!(names("eve").is_empty());
+    }
+}
