@@ -94,6 +94,13 @@ pub enum EffectKind {
     Unknown,
 }
 
+impl fmt::Display for EffectKind {
+    /// As rules spell it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// A possibly qualified object name, case already folded as Postgres would.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct ObjectName {

@@ -1,9 +1,138 @@
 //! SQL text → pieces → effects → verdict. Pure: this room knows no sockets, no clock and no settings file.
 //!
-//! Start at [`Judge`]: [`Judge::analyse`] says what a text can do, [`Policy::decide`] says what to do about it.
+//! Start at [`Judge`]: [`Judge::analyse`] says what a text can do, [`SessionClass::decide`] says what to do about it, and
+//! [`Judge::judge`] does both, remembering the answer.
 
 mod analysis;
+mod cache;
+mod decide;
 mod policy;
+mod rule;
+mod shape;
+
+use std::sync::Arc;
 
 pub use analysis::{Analysis, Effect, EffectKind, ObjectName, Piece, SessionAct};
-pub use policy::{Facts, Judgement, Prepared, Verdict};
+pub use cache::JudgeCache;
+pub use decide::{Finding, PieceJudgement};
+pub use policy::{
+    DEFAULT_RULE, EMPTY_RULE, Facts, Judgement, NothingPrepared, Policy, PolicyError, Prepared,
+    SessionClass, Verdict,
+};
+pub use rule::{AddressRange, Glob, Match, ObjectPattern, OneOf, Rule};
+
+use cache::Found;
+
+/// Reads texts and judges them under one policy. Shared by all threads; a reload replaces it.
+#[derive(Debug)]
+pub struct Judge {
+    policy: Arc<Policy>,
+}
+
+/// A text's analysis and the answer to it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// The answer for the whole message.
+    pub judgement: Arc<Judgement>,
+    /// What the text can do. If the verdict is `Allow` this may come from a text of the same shape, so byte ranges and the
+    /// words of literals are to be trusted only with the other verdicts.
+    pub analysis: Arc<Analysis>,
+}
+
+impl Judge {
+    /// A judge for this policy.
+    pub fn new(policy: Arc<Policy>) -> Self {
+        Self { policy }
+    }
+
+    /// Its policy.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// The class of a session. Ask once per session, and again when the server reports another `application_name` or the
+    /// judge is replaced.
+    pub fn class(&self, facts: &Facts<'_>) -> SessionClass {
+        self.policy.class(facts)
+    }
+
+    /// Judges a message's text on this thread, parsing it if it was not seen before. Long texts take long: see [`Self::known`].
+    pub fn judge(
+        &self,
+        cache: &mut JudgeCache,
+        text: &[u8],
+        class: &SessionClass,
+        in_transaction: bool,
+        prepared: &dyn Prepared,
+    ) -> Judged {
+        self.known(cache, text, class, in_transaction, prepared)
+            .unwrap_or_else(|| {
+                let analysis = Arc::new(self.analyse(text));
+                self.conclude(cache, text, analysis, class, in_transaction, prepared)
+            })
+    }
+
+    /// The answer to a text that was seen before; never parses. `None`: [`Self::analyse`] it, on a thread where that
+    /// may take its time, then [`Self::conclude`].
+    pub fn known(
+        &self,
+        cache: &mut JudgeCache,
+        text: &[u8],
+        class: &SessionClass,
+        in_transaction: bool,
+        prepared: &dyn Prepared,
+    ) -> Option<Judged> {
+        match cache.find(text, class, in_transaction) {
+            Found::Judged(judged) => Some(judged),
+            Found::Analysed(analysis) => {
+                Some(self.conclude(cache, text, analysis, class, in_transaction, prepared))
+            }
+            Found::Alike(analysis) => {
+                let judged = self.conclude(cache, text, analysis, class, in_transaction, prepared);
+                (judged.judgement.verdict == Verdict::Allow).then_some(judged)
+            }
+            Found::Nothing => None,
+        }
+    }
+
+    /// Judges what [`Self::analyse`] said about `text`, and remembers the answer.
+    pub fn conclude(
+        &self,
+        cache: &mut JudgeCache,
+        text: &[u8],
+        analysis: Arc<Analysis>,
+        class: &SessionClass,
+        in_transaction: bool,
+        prepared: &dyn Prepared,
+    ) -> Judged {
+        let judgement = Arc::new(class.decide(&analysis, in_transaction, prepared));
+        let judged = Judged {
+            judgement,
+            analysis,
+        };
+        cache.remember(text, class, in_transaction, &judged);
+        judged
+    }
+
+    /// What a text can do. Independent of policy and session. Needs a large stack (deep trees): at least 64 MiB.
+    #[expect(clippy::unused_self, reason = "limits will live here")]
+    pub fn analyse(&self, text: &[u8]) -> Analysis {
+        // Fail closed: until the readers are in place nothing can be read.
+        Analysis {
+            pieces: vec![Piece {
+                range: 0..text.len(),
+                effects: vec![Effect {
+                    kind: EffectKind::Unknown,
+                    objects: Vec::new(),
+                    has_where: None,
+                    columns: Vec::new(),
+                    why: "it was not read".to_owned(),
+                }],
+                acts: Vec::new(),
+            }],
+            literal_independent: false,
+            opaque: true,
+            reason: None,
+        }
+    }
+}

@@ -1,14 +1,29 @@
-//! Rules, and the verdict they give. Knows effects and facts; knows no text.
+//! Rules in order, and the verdict they give. Knows effects and facts; knows no text and no settings file.
+//!
+//! Start at [`Policy::decide`]. Every effect on every object is judged by the first rule that matches it, and the
+//! strictest verdict of all wins, so a rule for `scratch.*` cannot let `DROP TABLE scratch.a, prod.b` through. Nothing
+//! matches: held, under the rule name [`DEFAULT_RULE`].
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use super::Analysis;
+use super::decide::{self, PieceJudgement};
+use super::{Analysis, Rule};
+
+/// The rule name given when no rule matches.
+pub const DEFAULT_RULE: &str = "default";
+/// The rule name given to a text without statements.
+pub const EMPTY_RULE: &str = "empty";
+
+/// Session classes remembered by a policy; beyond it they still work, but share no cached verdicts.
+const MAX_CLASSES: usize = 4096;
 
 /// What the policy says to a statement or message. Ordered: the later, the stricter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Forward it.
@@ -19,19 +34,17 @@ pub enum Verdict {
     Reject,
 }
 
-/// Who is asking, from where: what rules may match besides effects.
+/// Who is asking, from where: what rules may match besides effects. Constant for a session, but for `application_name`.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     /// Database user of the startup message.
     pub user: &'a str,
     /// Database of the startup message (the user's name if absent, as in Postgres).
     pub database: &'a str,
-    /// `application_name`, as the server last reported it.
+    /// `application_name`, as the server last reported it. The client chooses it; it identifies nobody.
     pub application_name: &'a str,
     /// The client's address; `None` for a Unix socket.
     pub client_addr: Option<IpAddr>,
-    /// A transaction block is open.
-    pub in_transaction: bool,
 }
 
 /// The answer for one message (or one piece of it).
@@ -39,7 +52,7 @@ pub struct Facts<'a> {
 pub struct Judgement {
     /// The strictest verdict of all effects of all pieces.
     pub verdict: Verdict,
-    /// Name of the rule that gave it; `default` when no rule matched.
+    /// Name of the rule that gave it; [`DEFAULT_RULE`] when no rule matched.
     pub rule: Arc<str>,
     /// One sentence: which effect on what, and why the text has it.
     pub why: String,
@@ -51,4 +64,228 @@ pub struct Judgement {
 pub trait Prepared {
     /// `None`: no such name is known, which is judged as `Unknown`.
     fn prepared(&self, name: &str) -> Option<Arc<Analysis>>;
+}
+
+/// A session without prepared statements.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NothingPrepared;
+
+impl Prepared for NothingPrepared {
+    fn prepared(&self, _name: &str) -> Option<Arc<Analysis>> {
+        None
+    }
+}
+
+/// An ordered list of rules with a version.
+#[derive(Debug)]
+pub struct Policy {
+    rules: Vec<Arc<CompiledRule>>,
+    version: Arc<str>,
+    classes: Mutex<HashMap<Box<[usize]>, SessionClass>>,
+}
+
+/// A rule whose name and message are shared with the judgements it gives.
+#[derive(Debug)]
+pub(super) struct CompiledRule {
+    pub(super) rule: Rule,
+    pub(super) name: Arc<str>,
+    pub(super) message: Option<Arc<str>>,
+}
+
+/// The rules that apply to a session: its user, database, `application_name` and address are matched once, here, not per
+/// statement. Cheap to clone. It belongs to the policy that made it: after a reload, or when the server reports another
+/// `application_name`, ask for a new one.
+#[derive(Debug, Clone)]
+pub struct SessionClass(pub(super) Arc<ClassRules>);
+
+#[derive(Debug)]
+pub(super) struct ClassRules {
+    pub(super) rules: Vec<Arc<CompiledRule>>,
+    version: Arc<str>,
+}
+
+/// Why a list of rules is no policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// Two rules share a name, so a verdict could not say which one gave it.
+    #[error("two rules are named `{0}`")]
+    Duplicate(String),
+    /// The name is empty or one the gate gives itself.
+    #[error("a rule cannot be named `{0}`")]
+    Name(String),
+    /// The text is not a list of rules.
+    #[error("{0}")]
+    Syntax(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleFile {
+    #[serde(default)]
+    rule: Vec<Rule>,
+}
+
+impl Policy {
+    /// A policy of these rules, in this order.
+    pub fn new(rules: Vec<Rule>) -> Result<Self, PolicyError> {
+        for (index, rule) in rules.iter().enumerate() {
+            if rule.name.trim().is_empty()
+                || [DEFAULT_RULE, EMPTY_RULE].contains(&rule.name.as_str())
+            {
+                return Err(PolicyError::Name(rule.name.clone()));
+            }
+            if rules
+                .iter()
+                .take(index)
+                .any(|earlier| earlier.name == rule.name)
+            {
+                return Err(PolicyError::Duplicate(rule.name.clone()));
+            }
+        }
+        let version = version(&rules);
+        let rules = rules
+            .into_iter()
+            .map(|rule| {
+                let name = Arc::from(rule.name.as_str());
+                let message = rule.message.as_deref().map(Arc::from);
+                Arc::new(CompiledRule {
+                    rule,
+                    name,
+                    message,
+                })
+            })
+            .collect();
+        Ok(Self {
+            rules,
+            version,
+            classes: Mutex::default(),
+        })
+    }
+
+    /// A policy written as TOML `[[rule]]` tables and nothing else.
+    pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
+        let file: RuleFile =
+            toml::from_str(text).map_err(|error| PolicyError::Syntax(error.to_string()))?;
+        Self::new(file.rule)
+    }
+
+    /// The policy used when the configuration has no rules: see `shipped.toml` beside this file.
+    pub fn shipped() -> Self {
+        #[expect(
+            clippy::expect_used,
+            reason = "a constant of the program, read by every test"
+        )]
+        Self::from_toml(SHIPPED).expect("the shipped policy is valid")
+    }
+
+    /// Forwards everything, even what could not be read. For measuring, and for suites that test transparency.
+    pub fn allow_all() -> Self {
+        #[expect(clippy::expect_used, reason = "one rule with a name cannot clash")]
+        Self::new(vec![Rule::new("everything", Verdict::Allow)]).expect("one named rule is valid")
+    }
+
+    /// SHA-256 of the rules' canonical form, lower-case hex. Two policies with the same version judge alike.
+    pub fn version(&self) -> &Arc<str> {
+        &self.version
+    }
+
+    /// The rules, in order.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().map(|compiled| &compiled.rule)
+    }
+
+    /// The rules that apply to sessions with these facts. Sessions to which the same rules apply share a class.
+    pub fn class(&self, facts: &Facts<'_>) -> SessionClass {
+        let matching: Box<[usize]> = self
+            .rules
+            .iter()
+            .enumerate()
+            .filter(|(_, compiled)| compiled.rule.matches_session(facts))
+            .map(|(index, _)| index)
+            .collect();
+        let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(class) = classes.get(&matching) {
+            return class.clone();
+        }
+        let rules = matching
+            .iter()
+            .filter_map(|&index| self.rules.get(index))
+            .cloned()
+            .collect();
+        let class = SessionClass(Arc::new(ClassRules {
+            rules,
+            version: self.version.clone(),
+        }));
+        if classes.len() < MAX_CLASSES {
+            classes.insert(matching, class.clone());
+        }
+        class
+    }
+
+    /// The verdict for a whole message. Convenience for callers that judge once; sessions keep their [`SessionClass`].
+    pub fn decide(
+        &self,
+        analysis: &Analysis,
+        facts: &Facts<'_>,
+        in_transaction: bool,
+        prepared: &dyn Prepared,
+    ) -> Judgement {
+        self.class(facts).decide(analysis, in_transaction, prepared)
+    }
+}
+
+const SHIPPED: &str = include_str!("shipped.toml");
+
+impl SessionClass {
+    /// The verdict for a whole message: the strictest of its pieces'.
+    pub fn decide(
+        &self,
+        analysis: &Analysis,
+        in_transaction: bool,
+        prepared: &dyn Prepared,
+    ) -> Judgement {
+        decide::message(self, analysis, in_transaction, prepared)
+    }
+
+    /// The verdict for each piece, with what was found for each effect.
+    pub fn decide_pieces(
+        &self,
+        analysis: &Analysis,
+        in_transaction: bool,
+        prepared: &dyn Prepared,
+    ) -> Vec<PieceJudgement> {
+        decide::pieces(self, analysis, in_transaction, prepared)
+    }
+
+    /// Version of the policy it belongs to.
+    pub fn policy_version(&self) -> &Arc<str> {
+        &self.0.version
+    }
+
+    /// Whether both are the same class, so that a verdict for one is a verdict for the other.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// Rules are hashed as JSON: fields in the order of [`Rule`], absent conditions left out, lists sorted.
+fn version(rules: &[Rule]) -> Arc<str> {
+    use std::fmt::Write as _;
+
+    let mut hash = Sha256::new();
+    hash.update(b"querygate policy 1\n");
+    for rule in rules {
+        #[expect(
+            clippy::expect_used,
+            reason = "plain strings, lists and booleans have a JSON form"
+        )]
+        let line = serde_json::to_vec(rule).expect("a rule can be written as JSON");
+        hash.update(&line);
+        hash.update(b"\n");
+    }
+    let mut hex = String::with_capacity(64);
+    for byte in hash.finalize() {
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex.into()
 }

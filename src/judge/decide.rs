@@ -1,0 +1,348 @@
+//! From effects to a verdict: asks a session's rules about every effect on every object and explains the answer. Knows no
+//! text and no cache. Start at [`message`].
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::policy::{ClassRules, CompiledRule, DEFAULT_RULE, EMPTY_RULE};
+use super::rule::Match;
+use super::{
+    Analysis, Effect, EffectKind, Judgement, ObjectName, Piece, Prepared, SessionAct, SessionClass,
+    Verdict,
+};
+
+/// EXECUTE of a statement that is an EXECUTE … : Postgres refuses most of these; deeper is `unknown`.
+const MAX_EXECUTE_DEPTH: usize = 4;
+/// Objects named in a sentence before "and … more".
+const OBJECTS_NAMED: usize = 3;
+
+/// The answer for one piece, with its findings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PieceJudgement {
+    /// Byte range of the piece in its text.
+    pub range: Range<usize>,
+    /// The strictest of the findings.
+    pub judgement: Judgement,
+    /// What each effect was found to be, in the order of the piece's effects; effects of a statement that an EXECUTE runs
+    /// stand behind those of the piece.
+    pub findings: Vec<Finding>,
+}
+
+/// The answer for one effect on some of its objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What the rules said.
+    pub verdict: Verdict,
+    /// The rule that said it.
+    pub rule: Arc<str>,
+    /// The effect, with only the objects this answer is for.
+    pub effect: Effect,
+    /// The rule matched only possibly: the text leaves open what is named.
+    pub uncertain: bool,
+    /// The rule's message to the requester.
+    pub message: Option<Arc<str>>,
+}
+
+/// Judges a message: the strictest verdict of its pieces; among equals the first.
+pub(super) fn message(
+    class: &SessionClass,
+    analysis: &Analysis,
+    in_transaction: bool,
+    prepared: &dyn Prepared,
+) -> Judgement {
+    let pieces = pieces(class, analysis, in_transaction, prepared);
+    strictest(
+        pieces.into_iter().map(|piece| piece.judgement),
+        |judgement| judgement.verdict,
+    )
+    .unwrap_or_else(empty)
+}
+
+/// Judges each piece.
+pub(super) fn pieces(
+    class: &SessionClass,
+    analysis: &Analysis,
+    in_transaction: bool,
+    prepared: &dyn Prepared,
+) -> Vec<PieceJudgement> {
+    let mut scope = Scope {
+        session: prepared,
+        here: HashMap::new(),
+    };
+    analysis
+        .pieces
+        .iter()
+        .map(|piece| {
+            let mut findings = Vec::new();
+            piece_findings(&class.0, piece, in_transaction, &scope, 0, &mut findings);
+            scope.follow(piece);
+            let judgement = strictest(findings.iter(), |finding| finding.verdict).map_or_else(
+                || Finding::unknown(&class.0, in_transaction, "it has no known effect").sentence(),
+                Finding::sentence,
+            );
+            PieceJudgement {
+                range: piece.range.clone(),
+                judgement,
+                findings,
+            }
+        })
+        .collect()
+}
+
+fn piece_findings(
+    class: &ClassRules,
+    piece: &Piece,
+    in_transaction: bool,
+    scope: &Scope<'_>,
+    depth: usize,
+    findings: &mut Vec<Finding>,
+) {
+    for effect in &piece.effects {
+        effect_findings(class, effect, in_transaction, findings);
+    }
+    let mut executes = false;
+    for act in &piece.acts {
+        if let SessionAct::Execute { name } = act {
+            executes = true;
+            execute_findings(class, name, in_transaction, scope, depth, findings);
+        }
+    }
+    if !executes
+        && piece
+            .effects
+            .iter()
+            .any(|effect| effect.kind == EffectKind::Execute)
+    {
+        findings.push(Finding::unknown(
+            class,
+            in_transaction,
+            "it executes a statement that cannot be told",
+        ));
+    }
+}
+
+/// What EXECUTE runs, judged as if it stood there.
+fn execute_findings(
+    class: &ClassRules,
+    name: &str,
+    in_transaction: bool,
+    scope: &Scope<'_>,
+    depth: usize,
+    findings: &mut Vec<Finding>,
+) {
+    // Fail closed: a name prepared before the gate looked, or a chain without end.
+    let Some(body) = scope.prepared(name).filter(|_| depth < MAX_EXECUTE_DEPTH) else {
+        let why = format!("it executes `{name}`, which was not prepared through this session");
+        findings.push(Finding::unknown(class, in_transaction, &why));
+        return;
+    };
+    for piece in &body.pieces {
+        piece_findings(
+            class,
+            piece,
+            in_transaction,
+            scope,
+            depth.saturating_add(1),
+            findings,
+        );
+    }
+}
+
+/// One finding per rule that judges some of the effect's objects.
+fn effect_findings(
+    class: &ClassRules,
+    effect: &Effect,
+    in_transaction: bool,
+    findings: &mut Vec<Finding>,
+) {
+    if effect.objects.is_empty() {
+        findings.push(ask(class, effect, None, in_transaction).finding(effect, Vec::new()));
+        return;
+    }
+    let mut answers: Vec<(Answer<'_>, Vec<ObjectName>)> = Vec::new();
+    for object in &effect.objects {
+        let answer = ask(class, effect, Some(object), in_transaction);
+        match answers.iter_mut().find(|(known, _)| known.is(&answer)) {
+            Some((_, objects)) => objects.push(object.clone()),
+            None => answers.push((answer, vec![object.clone()])),
+        }
+    }
+    findings.extend(
+        answers
+            .into_iter()
+            .map(|(answer, objects)| answer.finding(effect, objects)),
+    );
+}
+
+/// What the rules say to one effect on one object.
+struct Answer<'a> {
+    verdict: Verdict,
+    /// `None`: no rule matched.
+    rule: Option<&'a CompiledRule>,
+    uncertain: bool,
+}
+
+impl<'a> Answer<'a> {
+    fn is(&self, other: &Answer<'a>) -> bool {
+        let same_rule = match (self.rule, other.rule) {
+            (Some(one), Some(two)) => std::ptr::eq(one, two),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        self.verdict == other.verdict && self.uncertain == other.uncertain && same_rule
+    }
+
+    fn finding(self, effect: &Effect, objects: Vec<ObjectName>) -> Finding {
+        Finding {
+            verdict: self.verdict,
+            rule: self
+                .rule
+                .map_or_else(|| Arc::from(DEFAULT_RULE), |rule| rule.name.clone()),
+            message: self.rule.and_then(|rule| rule.message.clone()),
+            effect: Effect {
+                objects,
+                ..effect.clone()
+            },
+            uncertain: self.uncertain,
+        }
+    }
+}
+
+/// The first rule that surely matches decides. Rules passed on the way that only *possibly* match cannot allow, and if
+/// they would have held or rejected, the answer is at least `Hold`.
+fn ask<'a>(
+    class: &'a ClassRules,
+    effect: &Effect,
+    object: Option<&ObjectName>,
+    in_transaction: bool,
+) -> Answer<'a> {
+    let mut doubt = None;
+    for compiled in &class.rules {
+        let action = compiled.rule.action;
+        match compiled.rule.matches_effect(effect, object, in_transaction) {
+            Match::No => {}
+            Match::Surely => {
+                let sure = Answer {
+                    verdict: action,
+                    rule: Some(compiled),
+                    uncertain: false,
+                };
+                return match doubt {
+                    // Fail closed: an earlier rule may be the one that is meant.
+                    Some(doubt) if action < Verdict::Hold => doubt,
+                    Some(_) | None => sure,
+                };
+            }
+            Match::Possibly if action > Verdict::Allow => {
+                doubt.get_or_insert(Answer {
+                    verdict: Verdict::Hold,
+                    rule: Some(compiled),
+                    uncertain: true,
+                });
+            }
+            Match::Possibly => {}
+        }
+    }
+    // Fail closed: nothing matches, so people are asked.
+    doubt.unwrap_or(Answer {
+        verdict: Verdict::Hold,
+        rule: None,
+        uncertain: false,
+    })
+}
+
+impl Finding {
+    fn unknown(class: &ClassRules, in_transaction: bool, why: &str) -> Self {
+        let effect = Effect {
+            kind: EffectKind::Unknown,
+            objects: Vec::new(),
+            has_where: None,
+            columns: Vec::new(),
+            why: why.to_owned(),
+        };
+        ask(class, &effect, None, in_transaction).finding(&effect, Vec::new())
+    }
+
+    fn sentence(&self) -> Judgement {
+        let mut why = self.effect.kind.to_string();
+        let objects = &self.effect.objects;
+        for (index, object) in objects.iter().take(OBJECTS_NAMED).enumerate() {
+            let _ = write!(why, "{}{object}", if index == 0 { " of " } else { ", " });
+        }
+        let more = objects.len().saturating_sub(OBJECTS_NAMED);
+        if more > 0 {
+            let _ = write!(why, " and {more} more");
+        }
+        let _ = write!(why, ": {}", self.effect.why);
+        if self.uncertain {
+            let _ = write!(
+                why,
+                " (what it touches cannot be told for certain; rule `{}` may be meant)",
+                self.rule
+            );
+        }
+        Judgement {
+            verdict: self.verdict,
+            rule: self.rule.clone(),
+            why,
+            message: self.message.clone(),
+        }
+    }
+}
+
+fn empty() -> Judgement {
+    Judgement {
+        verdict: Verdict::Allow,
+        rule: Arc::from(EMPTY_RULE),
+        why: "there is no statement in it".to_owned(),
+        message: None,
+    }
+}
+
+/// The first of the strictest.
+fn strictest<T>(items: impl Iterator<Item = T>, verdict: impl Fn(&T) -> Verdict) -> Option<T> {
+    items.reduce(|best, next| {
+        if verdict(&next) > verdict(&best) {
+            next
+        } else {
+            best
+        }
+    })
+}
+
+/// Prepared statements as they stand when a piece of the message runs: the session's, changed by earlier pieces.
+struct Scope<'a> {
+    session: &'a dyn Prepared,
+    /// `None`: deallocated.
+    here: HashMap<String, Option<Arc<Analysis>>>,
+}
+
+impl Scope<'_> {
+    fn prepared(&self, name: &str) -> Option<Arc<Analysis>> {
+        match self.here.get(name) {
+            Some(known) => known.clone(),
+            None => self.session.prepared(name),
+        }
+    }
+
+    fn follow(&mut self, piece: &Piece) {
+        for act in &piece.acts {
+            match act {
+                SessionAct::Prepare { name, body } => {
+                    self.here.insert(name.clone(), Some(body.clone()));
+                }
+                SessionAct::Deallocate { name: Some(name) } => {
+                    self.here.insert(name.clone(), None);
+                }
+                // What the session knew stays visible here. If it is gone, EXECUTE fails in Postgres; if it is prepared
+                // again in this message, the new body is found first.
+                SessionAct::Deallocate { name: None }
+                | SessionAct::Execute { .. }
+                | SessionAct::SetReason { .. }
+                | SessionAct::EndTransaction => {}
+            }
+        }
+    }
+}

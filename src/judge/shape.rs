@@ -1,0 +1,209 @@
+//! The shape of a text: the text with its plain literals replaced, as a key under which texts that differ in nothing else
+//! share an analysis. Knows bytes only.
+//!
+//! Two texts with the same shape must be cut into the same tokens by Postgres (scan.l), except for the *contents* of
+//! literals. That is cheap to promise only for a plain subset of SQL, so [`shape`] gives up where scan.l becomes subtle
+//! (comments, backslashes, dollar quotes, prefixed literals, control characters), and the caller falls back to the
+//! exact text. It never has to understand SQL: everything that is not a plain literal stays in the key byte by byte.
+
+/// Placeholders: control characters, which are refused in the text itself, so that a key has one reading.
+const STRING: u8 = 0x01;
+/// An integer that is certainly an `ICONST` (scan.l reads what exceeds 32 bits as `FCONST`).
+const SMALL_INTEGER: u8 = 0x02;
+/// An integer of ten digits: `ICONST` or `FCONST`.
+const TEN_DIGITS: u8 = 0x03;
+/// An integer that is certainly an `FCONST`.
+const BIG_INTEGER: u8 = 0x04;
+/// Digits, a dot, digits.
+const DECIMAL: u8 = 0x05;
+
+/// How the scan treats a byte outside literals.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// Stays in the key.
+    Plain,
+    /// Starts a number, or is a part of an identifier.
+    Digit,
+    /// Starts something that needs a look at its neighbours.
+    Special,
+}
+
+const CLASSES: [Class; 256] = classes();
+
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "evaluated by the compiler"
+)]
+const fn classes() -> [Class; 256] {
+    let mut table = [Class::Plain; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = match byte as u8 {
+            b'0'..=b'9' => Class::Digit,
+            b'\t' | b'\n' | b'\r' => Class::Plain,
+            0..=0x1f | b'\'' | b'"' | b'$' | b'-' | b'/' | b'\\' => Class::Special,
+            _ => Class::Plain,
+        };
+        byte += 1;
+    }
+    table
+}
+
+fn class(byte: u8) -> Class {
+    CLASSES
+        .get(usize::from(byte))
+        .copied()
+        .unwrap_or(Class::Special)
+}
+
+/// Writes the shape of `text` into `key` (cleared first). `false`: the text is not plain enough, and `key` is of no use.
+#[must_use]
+pub(super) fn shape(text: &[u8], key: &mut Vec<u8>) -> bool {
+    key.clear();
+    key.reserve(text.len());
+    write_shape(text, key).is_some()
+}
+
+fn write_shape(text: &[u8], key: &mut Vec<u8>) -> Option<()> {
+    let mut rest = text;
+    // The byte before `rest`.
+    let mut before = b' ';
+    loop {
+        let run = rest
+            .iter()
+            .position(|&byte| class(byte) != Class::Plain)
+            .unwrap_or(rest.len());
+        let (plain, special) = rest.split_at_checked(run)?;
+        key.extend_from_slice(plain);
+        before = plain.last().copied().unwrap_or(before);
+        let Some(&byte) = special.first() else {
+            return Some(());
+        };
+        let taken = match byte {
+            b'0'..=b'9' => number(special, before, key)?,
+            b'\'' => string(special, before, key)?,
+            b'"' => quoted_identifier(special, before, key)?,
+            b'$' => parameter(special, before, key)?,
+            b'-' | b'/' => operator(special, key)?,
+            _ => return None,
+        };
+        let (done, after) = special.split_at_checked(taken)?;
+        before = done.last().copied().unwrap_or(before);
+        rest = after;
+    }
+}
+
+/// A digit run with perhaps a fraction. Where letters touch it (`1e5`, `0x1F`, `1_000`, `a1`) it stays as it is.
+fn number(rest: &[u8], before: u8, key: &mut Vec<u8>) -> Option<usize> {
+    let whole = digits(rest);
+    let after = rest.get(whole..)?;
+    let (length, placeholder) = match after {
+        [b'.', fraction @ ..] if fraction.first().is_some_and(u8::is_ascii_digit) => (
+            whole.checked_add(1)?.checked_add(digits(fraction))?,
+            DECIMAL,
+        ),
+        _ => {
+            let placeholder = match whole {
+                ..=9 => SMALL_INTEGER,
+                10 => TEN_DIGITS,
+                _ => BIG_INTEGER,
+            };
+            (whole, placeholder)
+        }
+    };
+    let (number, next) = rest.split_at_checked(length)?;
+    let touched = |byte: u8| is_identifier(byte) || byte == b'.';
+    if touched(before) || next.first().is_some_and(|&byte| touched(byte)) {
+        key.extend_from_slice(number);
+    } else {
+        key.push(placeholder);
+    }
+    Some(length)
+}
+
+/// `'…'` with `''` for a quote. Prefixes (`E'`, `U&'`, `B'`, `N'`) change how it is read, as does a backslash when
+/// `standard_conforming_strings` is off.
+fn string(rest: &[u8], before: u8, key: &mut Vec<u8>) -> Option<usize> {
+    if is_identifier(before) || before == b'&' {
+        return None;
+    }
+    let mut length = 1_usize;
+    loop {
+        let tail = rest.get(length..)?;
+        let stop = tail
+            .iter()
+            .position(|&byte| matches!(byte, b'\'' | b'\\') || is_control(byte))?;
+        length = length.checked_add(stop)?;
+        match (tail.get(stop..)?, length.checked_add(2)?) {
+            ([b'\'', b'\'', ..], next) => length = next,
+            ([b'\'', ..], _) => break,
+            _ => return None,
+        }
+    }
+    length = length.checked_add(1)?;
+    let literal = rest.get(..length)?;
+    // Bytes that are not UTF-8 make the whole text unreadable, so they must not hide behind a placeholder.
+    if !literal.is_ascii() && std::str::from_utf8(literal).is_err() {
+        return None;
+    }
+    key.push(STRING);
+    Some(length)
+}
+
+/// `"…"`: names stay in the key. (`""` inside ends one name and starts the next; read together they are the same bytes.)
+fn quoted_identifier(rest: &[u8], before: u8, key: &mut Vec<u8>) -> Option<usize> {
+    if is_identifier(before) || before == b'&' {
+        return None;
+    }
+    let (_, tail) = rest.split_first()?;
+    let stop = tail
+        .iter()
+        .position(|&byte| matches!(byte, b'"' | b'\\') || is_control(byte))?;
+    if tail.get(stop) != Some(&b'"') {
+        return None;
+    }
+    let length = stop.checked_add(2)?;
+    key.extend_from_slice(rest.get(..length)?);
+    Some(length)
+}
+
+/// `$1` stays; `$$` and `$tag$` quote, and `a$b` is a name.
+fn parameter(rest: &[u8], before: u8, key: &mut Vec<u8>) -> Option<usize> {
+    let (_, tail) = rest.split_first()?;
+    let count = digits(tail);
+    if count == 0 || is_identifier(before) {
+        return None;
+    }
+    let length = count.checked_add(1)?;
+    key.extend_from_slice(rest.get(..length)?);
+    Some(length)
+}
+
+/// `-` and `/`, unless they start a comment.
+fn operator(rest: &[u8], key: &mut Vec<u8>) -> Option<usize> {
+    match rest {
+        [b'-', b'-', ..] | [b'/', b'*', ..] => None,
+        [byte, ..] => {
+            key.push(*byte);
+            Some(1)
+        }
+        [] => None,
+    }
+}
+
+fn digits(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(bytes.len())
+}
+
+/// `ident_cont` of scan.l.
+fn is_identifier(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii()
+}
+
+fn is_control(byte: u8) -> bool {
+    byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r')
+}
