@@ -113,9 +113,7 @@ impl Default for Board {
 
 impl<L: Locks> Clone for Board<L> {
     fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-        }
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -142,9 +140,7 @@ impl<L: Locks> Board<L> {
     pub fn open(&self, request: HoldRequest) -> Result<Ticket<L>, OverLimit> {
         let shared = &self.shared;
         let request = Arc::new(request);
-        shared
-            .quota
-            .with(|quota| quota.take(&request.origin, &shared.settings))?;
+        shared.quota.with(|quota| quota.take(&request.origin, &shared.settings))?;
         let cell = Cell::new(request.deadline);
         let entry = Arc::new(Entry { request, cell });
         // Nobody can decide it between its appearance and its announcement.
@@ -157,15 +153,10 @@ impl<L: Locks> Board<L> {
             Ok(())
         });
         if let Err(refused) = opened {
-            shared
-                .quota
-                .with(|quota| quota.release(&entry.request.origin));
+            shared.quota.with(|quota| quota.release(&entry.request.origin));
             return Err(refused);
         }
-        Ok(Ticket {
-            shared: Arc::clone(shared),
-            entry,
-        })
+        Ok(Ticket { shared: Arc::clone(shared), entry })
     }
 
     /// Records a decision in one step: the first, on a pending hold, before its deadline. Listeners hear of it before
@@ -188,20 +179,13 @@ impl<L: Locks> Board<L> {
     #[must_use]
     pub fn list(&self) -> Vec<Hold> {
         // The entries are taken out first: no map guard is alive while a cell is locked.
-        let entries: Vec<_> = self
-            .shared
-            .live
-            .iter()
-            .map(|entry| Arc::clone(entry.value()))
-            .collect();
+        let entries: Vec<_> = self.shared.live.iter().map(|entry| Arc::clone(entry.value())).collect();
         let mut holds: Vec<_> = entries
             .iter()
             .map(|entry| entry.snapshot())
             .filter(|hold| !matches!(hold.phase, Phase::Ended(_)))
             .collect();
-        holds.sort_by(|a, b| {
-            (a.request.opened_at, &a.request.id).cmp(&(b.request.opened_at, &b.request.id))
-        });
+        holds.sort_by(|a, b| (a.request.opened_at, &a.request.id).cmp(&(b.request.opened_at, &b.request.id)));
         holds
     }
 
@@ -212,10 +196,7 @@ impl<L: Locks> Board<L> {
             history
                 .newest_first()
                 .take(limit)
-                .map(|(request, ended)| Hold {
-                    request,
-                    phase: Phase::Ended(ended),
-                })
+                .map(|(request, ended)| Hold { request, phase: Phase::Ended(ended) })
                 .collect()
         })
     }
@@ -228,18 +209,13 @@ impl<L: Locks> Board<L> {
             return Some(entry.snapshot());
         }
         let (request, ended) = self.shared.history.with(|history| history.find(id))?;
-        Some(Hold {
-            request,
-            phase: Phase::Ended(ended),
-        })
+        Some(Hold { request, phase: Phase::Ended(ended) })
     }
 
     /// Changes from now on.
     #[must_use]
     pub fn subscribe(&self) -> Subscription {
-        Subscription {
-            events: self.shared.events.subscribe(),
-        }
+        Subscription { events: self.shared.events.subscribe() }
     }
 
     #[cfg(test)]
@@ -264,17 +240,13 @@ impl<L: Locks> Shared<L> {
         let request = Arc::clone(&entry.request);
         self.history.with(|history| history.push(request, ended));
         self.live.remove(&entry.request.id);
-        self.quota
-            .with(|quota| quota.release(&entry.request.origin));
+        self.quota.with(|quota| quota.release(&entry.request.origin));
     }
 }
 
 impl<L: Locks> Entry<L> {
     fn snapshot(&self) -> Hold {
-        Hold {
-            request: Arc::clone(&self.request),
-            phase: self.cell.phase(),
-        }
+        Hold { request: Arc::clone(&self.request), phase: self.cell.phase() }
     }
 }
 
@@ -344,9 +316,7 @@ impl<L: Locks> Ticket<L> {
     /// that was on record and will not be carried out; the record keeps both.
     pub fn withdraw(self, cause: Cause, at: Timestamp) -> Option<Decision> {
         let entry = &self.entry;
-        let ended = entry
-            .cell
-            .withdraw(cause, at, |ended| self.announce(ended))?;
+        let ended = entry.cell.withdraw(cause, at, |ended| self.announce(ended))?;
         let decision = ended.decision.clone();
         self.shared.ended(entry, ended);
         decision
@@ -360,9 +330,7 @@ impl<L: Locks> Ticket<L> {
     fn outcome(&self) -> Outcome {
         match self.entry.cell.phase() {
             Phase::Ended(ended) => ended.outcome,
-            Phase::Pending | Phase::Decided(_) => Outcome::Withdrawn {
-                cause: Cause::Internal,
-            },
+            Phase::Pending | Phase::Decided(_) => Outcome::Withdrawn { cause: Cause::Internal },
         }
     }
 }
@@ -370,10 +338,7 @@ impl<L: Locks> Ticket<L> {
 impl<L: Locks> Drop for Ticket<L> {
     fn drop(&mut self) {
         let at = crate::clock::wall();
-        let withdrawn = self
-            .entry
-            .cell
-            .withdraw(Cause::Internal, at, |ended| self.announce(ended));
+        let withdrawn = self.entry.cell.withdraw(Cause::Internal, at, |ended| self.announce(ended));
         if let Some(ended) = withdrawn {
             self.shared.ended(&self.entry, ended);
         }

@@ -113,14 +113,8 @@ struct Inner {
 impl<L: Locks> Cell<L> {
     /// A pending hold.
     pub(super) fn new(deadline: Timestamp) -> Self {
-        let inner = Inner {
-            phase: Phase::Pending,
-            waiting: None,
-        };
-        Self {
-            deadline,
-            inner: L::Mutex::new(inner),
-        }
+        let inner = Inner { phase: Phase::Pending, waiting: None };
+        Self { deadline, inner: L::Mutex::new(inner) }
     }
 
     /// Runs `act` while no step can happen.
@@ -164,10 +158,7 @@ impl<L: Locks> Cell<L> {
             Phase::Ended(_) => (Poll::Pending, None),
             Phase::Pending => match &inner.waiting {
                 Some(waker) if waker.will_wake(context.waker()) => (Poll::Pending, None),
-                Some(_) | None => (
-                    Poll::Pending,
-                    inner.waiting.replace(context.waker().clone()),
-                ),
+                Some(_) | None => (Poll::Pending, inner.waiting.replace(context.waker().clone())),
             },
         });
         answer
@@ -178,9 +169,7 @@ impl<L: Locks> Cell<L> {
         self.end(at, told, |decision| match decision {
             Some(Decision::Approve { .. }) => Some(Outcome::Released),
             Some(Decision::Reject { .. }) => Some(Outcome::Rejected),
-            None => Some(Outcome::Withdrawn {
-                cause: Cause::Internal,
-            }),
+            None => Some(Outcome::Withdrawn { cause: Cause::Internal }),
         })
     }
 
@@ -193,12 +182,7 @@ impl<L: Locks> Cell<L> {
     }
 
     /// Ends the hold without carrying out any decision.
-    pub(super) fn withdraw(
-        &self,
-        cause: Cause,
-        at: Timestamp,
-        told: impl FnOnce(&Ended),
-    ) -> Option<Ended> {
+    pub(super) fn withdraw(&self, cause: Cause, at: Timestamp, told: impl FnOnce(&Ended)) -> Option<Ended> {
         self.end(at, told, |_| Some(Outcome::Withdrawn { cause }))
     }
 
@@ -216,11 +200,7 @@ impl<L: Locks> Cell<L> {
                 Phase::Ended(_) => return None,
             };
             let outcome = outcome(decision.as_ref())?;
-            let ended = Ended {
-                outcome,
-                decision,
-                at,
-            };
+            let ended = Ended { outcome, decision, at };
             inner.phase = Phase::Ended(ended.clone());
             told(&ended);
             Some((ended, inner.waiting.take()))

@@ -22,23 +22,14 @@ struct Record {
 
 impl History {
     pub(super) fn new(most: usize, most_bytes: usize) -> Self {
-        Self {
-            records: VecDeque::new(),
-            bytes: 0,
-            most,
-            most_bytes,
-        }
+        Self { records: VecDeque::new(), bytes: 0, most, most_bytes }
     }
 
     /// Remembers one more, forgetting the oldest as needed.
     pub(super) fn push(&mut self, request: Arc<HoldRequest>, ended: Ended) {
         let bytes = weight(&request);
         self.bytes = self.bytes.saturating_add(bytes);
-        self.records.push_back(Record {
-            request,
-            ended,
-            bytes,
-        });
+        self.records.push_back(Record { request, ended, bytes });
         while self.records.len() > self.most || self.bytes > self.most_bytes {
             let Some(oldest) = self.records.pop_front() else {
                 break;
@@ -53,10 +44,7 @@ impl History {
     }
 
     pub(super) fn newest_first(&self) -> impl Iterator<Item = (Arc<HoldRequest>, Ended)> + '_ {
-        self.records
-            .iter()
-            .rev()
-            .map(|record| (Arc::clone(&record.request), record.ended.clone()))
+        self.records.iter().rev().map(|record| (Arc::clone(&record.request), record.ended.clone()))
     }
 }
 

@@ -49,13 +49,9 @@ impl Quota {
         }
         let of_user = self.users.get(&origin.user).copied().unwrap_or(0);
         if of_user >= limits.per_user {
-            return Err(OverLimit::User {
-                user: origin.user.clone(),
-                limit: limits.per_user,
-            });
+            return Err(OverLimit::User { user: origin.user.clone(), limit: limits.per_user });
         }
-        self.users
-            .insert(origin.user.clone(), of_user.saturating_add(1));
+        self.users.insert(origin.user.clone(), of_user.saturating_add(1));
         self.sessions.insert(origin.session);
         Ok(())
     }

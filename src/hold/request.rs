@@ -23,15 +23,13 @@ impl HoldId {
     pub fn generate() -> Result<Self, getrandom::Error> {
         // Crockford's base 32: no I, L, O or U, so it survives being read aloud.
         const ALPHABET: [char; 32] = [
-            '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f', 'g',
-            'h', 'j', 'k', 'm', 'n', 'p', 'q', 'r', 's', 't', 'v', 'w', 'x', 'y', 'z',
+            '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'j', 'k', 'm',
+            'n', 'p', 'q', 'r', 's', 't', 'v', 'w', 'x', 'y', 'z',
         ];
         let mut random = [0; 10];
         getrandom::fill(&mut random)?;
         // 256 is a multiple of 32, so every character is as likely as another.
-        let name = random
-            .iter()
-            .filter_map(|byte| ALPHABET.get(usize::from(byte % 32)).copied());
+        let name = random.iter().filter_map(|byte| ALPHABET.get(usize::from(byte % 32)).copied());
         Ok(Self("qg-".chars().chain(name).collect()))
     }
 

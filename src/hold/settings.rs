@@ -17,12 +17,6 @@ pub struct HoldSettings {
 
 impl Default for HoldSettings {
     fn default() -> Self {
-        Self {
-            per_user: 20,
-            total: 1_000,
-            history: 1_000,
-            history_bytes: 64 << 20,
-            event_backlog: 1_024,
-        }
+        Self { per_user: 20, total: 1_000, history: 1_000, history_bytes: 64 << 20, event_backlog: 1_024 }
     }
 }

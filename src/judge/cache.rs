@@ -7,9 +7,7 @@ use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 
 use super::shape::shape;
-use super::{
-    Analysis, Effect, EffectKind, Judged, Judgement, Piece, SessionAct, SessionClass, Verdict,
-};
+use super::{Analysis, Effect, EffectKind, Judged, Judgement, Piece, SessionAct, SessionClass, Verdict};
 
 /// Longer texts are not remembered: copying and comparing them costs more than a hit is likely to save.
 const MAX_TEXT: usize = 64 << 10;
@@ -64,9 +62,7 @@ impl JudgeCache {
     /// A cache of at most about `bytes`.
     pub fn new(bytes: u64) -> Self {
         // Entries of short statements weigh about this much; only a hint for the first allocation, so keep it low.
-        let estimated = usize::try_from(bytes / 4096)
-            .unwrap_or(1024)
-            .clamp(16, 1024);
+        let estimated = usize::try_from(bytes / 4096).unwrap_or(1024).clamp(16, 1024);
         let half = (bytes / 2).max(1);
         Self {
             shapes: Cache::with_weighter(estimated, half, ByBytes),
@@ -89,12 +85,7 @@ impl JudgeCache {
     ///
     /// An entry found by shape came from another text: its byte ranges, and perhaps its words, are not this text's. That is
     /// good enough to forward a statement and not to show it to people, so such an entry is used only if it allows.
-    pub(super) fn find(
-        &mut self,
-        text: &[u8],
-        class: &SessionClass,
-        in_transaction: bool,
-    ) -> Found {
+    pub(super) fn find(&mut self, text: &[u8], class: &SessionClass, in_transaction: bool) -> Found {
         if text.len() > MAX_TEXT {
             return Found::Nothing;
         }
@@ -102,35 +93,21 @@ impl JudgeCache {
             && let Some(entry) = self.shapes.get(self.scratch.as_slice())
         {
             return match entry.find(class, in_transaction) {
-                Found::Judged(judged) if judged.judgement.verdict == Verdict::Allow => {
-                    Found::Judged(judged)
-                }
+                Found::Judged(judged) if judged.judgement.verdict == Verdict::Allow => Found::Judged(judged),
                 Found::Analysed(analysis) => Found::Alike(analysis),
                 // It is read again, for what people are shown must be this text.
                 Found::Judged(_) | Found::Alike(_) | Found::Nothing => Found::Nothing,
             };
         }
-        self.texts
-            .get(text)
-            .map_or(Found::Nothing, |entry| entry.find(class, in_transaction))
+        self.texts.get(text).map_or(Found::Nothing, |entry| entry.find(class, in_transaction))
     }
 
     /// Remembers a verdict, with its analysis.
-    pub(super) fn remember(
-        &mut self,
-        text: &[u8],
-        class: &SessionClass,
-        in_transaction: bool,
-        judged: &Judged,
-    ) {
+    pub(super) fn remember(&mut self, text: &[u8], class: &SessionClass, in_transaction: bool, judged: &Judged) {
         if text.len() > MAX_TEXT {
             return;
         }
-        let known = || Known {
-            class: class.clone(),
-            in_transaction,
-            judgement: judged.judgement.clone(),
-        };
+        let known = || Known { class: class.clone(), in_transaction, judgement: judged.judgement.clone() };
         if judged.analysis.literal_independent && shape(text, &mut self.scratch) {
             add(&mut self.shapes, &self.scratch, &judged.analysis, known());
         } else {
@@ -145,62 +122,33 @@ fn add(map: &mut Map, key: &[u8], analysis: &Arc<Analysis>, known: Known) {
         return;
     }
     let executes = analysis.pieces.iter().any(executes);
-    let mut entry = Entry {
-        analysis: analysis.clone(),
-        executes,
-        verdicts: Vec::with_capacity(1),
-        oldest: 0,
-    };
+    let mut entry = Entry { analysis: analysis.clone(), executes, verdicts: Vec::with_capacity(1), oldest: 0 };
     entry.add(known);
     map.insert(key.into(), entry);
 }
 
 fn executes(piece: &Piece) -> bool {
-    let by_act = piece
-        .acts
-        .iter()
-        .any(|act| matches!(act, SessionAct::Execute { .. }));
-    by_act
-        || piece
-            .effects
-            .iter()
-            .any(|effect| effect.kind == EffectKind::Execute)
+    let by_act = piece.acts.iter().any(|act| matches!(act, SessionAct::Execute { .. }));
+    by_act || piece.effects.iter().any(|effect| effect.kind == EffectKind::Execute)
 }
 
 impl Entry {
     fn find(&self, class: &SessionClass, in_transaction: bool) -> Found {
-        self.verdicts
-            .iter()
-            .find(|known| known.in_transaction == in_transaction && known.class.is(class))
-            .map_or_else(
-                || Found::Analysed(self.analysis.clone()),
-                |known| {
-                    Found::Judged(Judged {
-                        judgement: known.judgement.clone(),
-                        analysis: self.analysis.clone(),
-                    })
-                },
-            )
+        self.verdicts.iter().find(|known| known.in_transaction == in_transaction && known.class.is(class)).map_or_else(
+            || Found::Analysed(self.analysis.clone()),
+            |known| Found::Judged(Judged { judgement: known.judgement.clone(), analysis: self.analysis.clone() }),
+        )
     }
 
     fn add(&mut self, known: Known) {
-        if self.executes
-            || matches!(
-                self.find(&known.class, known.in_transaction),
-                Found::Judged(_)
-            )
-        {
+        if self.executes || matches!(self.find(&known.class, known.in_transaction), Found::Judged(_)) {
             return;
         }
         if self.verdicts.len() < MAX_VERDICTS {
             self.verdicts.push(known);
         } else if let Some(slot) = self.verdicts.get_mut(self.oldest) {
             *slot = known;
-            self.oldest = self
-                .oldest
-                .wrapping_add(1)
-                .checked_rem(MAX_VERDICTS)
-                .unwrap_or(0);
+            self.oldest = self.oldest.wrapping_add(1).checked_rem(MAX_VERDICTS).unwrap_or(0);
         }
     }
 }
@@ -222,17 +170,15 @@ fn analysis_bytes(analysis: &Analysis) -> usize {
     let pieces = analysis.pieces.iter().map(|piece| {
         let effects = piece.effects.iter().map(effect_bytes);
         let acts = piece.acts.iter().map(|act| match act {
-            SessionAct::Prepare { name, body } => size_of::<SessionAct>()
-                .saturating_add(name.len())
-                .saturating_add(analysis_bytes(body)),
+            SessionAct::Prepare { name, body } => {
+                size_of::<SessionAct>().saturating_add(name.len()).saturating_add(analysis_bytes(body))
+            }
             SessionAct::Execute { name: text } | SessionAct::SetReason { reason: text } => {
                 size_of::<SessionAct>().saturating_add(text.len())
             }
             SessionAct::Deallocate { .. } | SessionAct::EndTransaction => size_of::<SessionAct>(),
         });
-        effects
-            .chain(acts)
-            .fold(size_of::<Piece>(), usize::saturating_add)
+        effects.chain(acts).fold(size_of::<Piece>(), usize::saturating_add)
     });
     pieces.fold(size_of::<Analysis>(), usize::saturating_add)
 }
@@ -240,16 +186,8 @@ fn analysis_bytes(analysis: &Analysis) -> usize {
 fn effect_bytes(effect: &Effect) -> usize {
     let objects = effect.objects.iter().map(|object| {
         let schema = object.schema.as_ref().map_or(0, String::len);
-        size_of_val(object)
-            .saturating_add(object.name.len())
-            .saturating_add(schema)
+        size_of_val(object).saturating_add(object.name.len()).saturating_add(schema)
     });
-    let columns = effect
-        .columns
-        .iter()
-        .map(|column| size_of_val(column).saturating_add(column.len()));
-    objects.chain(columns).fold(
-        size_of::<Effect>().saturating_add(effect.why.len()),
-        usize::saturating_add,
-    )
+    let columns = effect.columns.iter().map(|column| size_of_val(column).saturating_add(column.len()));
+    objects.chain(columns).fold(size_of::<Effect>().saturating_add(effect.why.len()), usize::saturating_add)
 }

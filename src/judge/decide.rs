@@ -8,10 +8,7 @@ use std::sync::Arc;
 
 use super::policy::{ClassRules, CompiledRule, DEFAULT_RULE, EMPTY_RULE};
 use super::rule::Match;
-use super::{
-    Analysis, Effect, EffectKind, Judgement, ObjectName, Piece, Prepared, SessionAct, SessionClass,
-    Verdict,
-};
+use super::{Analysis, Effect, EffectKind, Judgement, ObjectName, Piece, Prepared, SessionAct, SessionClass, Verdict};
 
 /// EXECUTE of a statement that is an EXECUTE … : Postgres refuses most of these; deeper is `unknown`.
 const MAX_EXECUTE_DEPTH: usize = 4;
@@ -53,11 +50,7 @@ pub(super) fn message(
     prepared: &dyn Prepared,
 ) -> Judgement {
     let pieces = pieces(class, analysis, in_transaction, prepared);
-    strictest(
-        pieces.into_iter().map(|piece| piece.judgement),
-        |judgement| judgement.verdict,
-    )
-    .unwrap_or_else(empty)
+    strictest(pieces.into_iter().map(|piece| piece.judgement), |judgement| judgement.verdict).unwrap_or_else(empty)
 }
 
 /// Judges each piece.
@@ -67,10 +60,7 @@ pub(super) fn pieces(
     in_transaction: bool,
     prepared: &dyn Prepared,
 ) -> Vec<PieceJudgement> {
-    let mut scope = Scope {
-        session: prepared,
-        here: HashMap::new(),
-    };
+    let mut scope = Scope { session: prepared, here: HashMap::new() };
     analysis
         .pieces
         .iter()
@@ -82,11 +72,7 @@ pub(super) fn pieces(
                 || Finding::unknown(&class.0, in_transaction, "it has no known effect").sentence(),
                 Finding::sentence,
             );
-            PieceJudgement {
-                range: piece.range.clone(),
-                judgement,
-                findings,
-            }
+            PieceJudgement { range: piece.range.clone(), judgement, findings }
         })
         .collect()
 }
@@ -109,17 +95,8 @@ fn piece_findings(
             execute_findings(class, name, in_transaction, scope, depth, findings);
         }
     }
-    if !executes
-        && piece
-            .effects
-            .iter()
-            .any(|effect| effect.kind == EffectKind::Execute)
-    {
-        findings.push(Finding::unknown(
-            class,
-            in_transaction,
-            "it executes a statement that cannot be told",
-        ));
+    if !executes && piece.effects.iter().any(|effect| effect.kind == EffectKind::Execute) {
+        findings.push(Finding::unknown(class, in_transaction, "it executes a statement that cannot be told"));
     }
 }
 
@@ -139,24 +116,12 @@ fn execute_findings(
         return;
     };
     for piece in &body.pieces {
-        piece_findings(
-            class,
-            piece,
-            in_transaction,
-            scope,
-            depth.saturating_add(1),
-            findings,
-        );
+        piece_findings(class, piece, in_transaction, scope, depth.saturating_add(1), findings);
     }
 }
 
 /// One finding per rule that judges some of the effect's objects.
-fn effect_findings(
-    class: &ClassRules,
-    effect: &Effect,
-    in_transaction: bool,
-    findings: &mut Vec<Finding>,
-) {
+fn effect_findings(class: &ClassRules, effect: &Effect, in_transaction: bool, findings: &mut Vec<Finding>) {
     if effect.objects.is_empty() {
         findings.push(ask(class, effect, None, in_transaction).finding(effect, Vec::new()));
         return;
@@ -169,11 +134,7 @@ fn effect_findings(
             None => answers.push((answer, vec![object.clone()])),
         }
     }
-    findings.extend(
-        answers
-            .into_iter()
-            .map(|(answer, objects)| answer.finding(effect, objects)),
-    );
+    findings.extend(answers.into_iter().map(|(answer, objects)| answer.finding(effect, objects)));
 }
 
 /// What the rules say to one effect on one object.
@@ -197,14 +158,9 @@ impl<'a> Answer<'a> {
     fn finding(self, effect: &Effect, objects: Vec<ObjectName>) -> Finding {
         Finding {
             verdict: self.verdict,
-            rule: self
-                .rule
-                .map_or_else(|| Arc::from(DEFAULT_RULE), |rule| rule.name.clone()),
+            rule: self.rule.map_or_else(|| Arc::from(DEFAULT_RULE), |rule| rule.name.clone()),
             message: self.rule.and_then(|rule| rule.message.clone()),
-            effect: Effect {
-                objects,
-                ..effect.clone()
-            },
+            effect: Effect { objects, ..effect.clone() },
             uncertain: self.uncertain,
         }
     }
@@ -212,23 +168,14 @@ impl<'a> Answer<'a> {
 
 /// The first rule that surely matches decides. Rules passed on the way that only *possibly* match cannot allow, and if
 /// they would have held or rejected, the answer is at least `Hold`.
-fn ask<'a>(
-    class: &'a ClassRules,
-    effect: &Effect,
-    object: Option<&ObjectName>,
-    in_transaction: bool,
-) -> Answer<'a> {
+fn ask<'a>(class: &'a ClassRules, effect: &Effect, object: Option<&ObjectName>, in_transaction: bool) -> Answer<'a> {
     let mut doubt = None;
     for compiled in &class.rules {
         let action = compiled.rule.action;
         match compiled.rule.matches_effect(effect, object, in_transaction) {
             Match::No => {}
             Match::Surely => {
-                let sure = Answer {
-                    verdict: action,
-                    rule: Some(compiled),
-                    uncertain: false,
-                };
+                let sure = Answer { verdict: action, rule: Some(compiled), uncertain: false };
                 return match doubt {
                     // Fail closed: an earlier rule may be the one that is meant.
                     Some(doubt) if action < Verdict::Hold => doubt,
@@ -236,21 +183,13 @@ fn ask<'a>(
                 };
             }
             Match::Possibly if action > Verdict::Allow => {
-                doubt.get_or_insert(Answer {
-                    verdict: Verdict::Hold,
-                    rule: Some(compiled),
-                    uncertain: true,
-                });
+                doubt.get_or_insert(Answer { verdict: Verdict::Hold, rule: Some(compiled), uncertain: true });
             }
             Match::Possibly => {}
         }
     }
     // Fail closed: nothing matches, so people are asked.
-    doubt.unwrap_or(Answer {
-        verdict: Verdict::Hold,
-        rule: None,
-        uncertain: false,
-    })
+    doubt.unwrap_or(Answer { verdict: Verdict::Hold, rule: None, uncertain: false })
 }
 
 impl Finding {
@@ -277,18 +216,9 @@ impl Finding {
         }
         let _ = write!(why, ": {}", self.effect.why);
         if self.uncertain {
-            let _ = write!(
-                why,
-                " (what it touches cannot be told for certain; rule `{}` may be meant)",
-                self.rule
-            );
+            let _ = write!(why, " (what it touches cannot be told for certain; rule `{}` may be meant)", self.rule);
         }
-        Judgement {
-            verdict: self.verdict,
-            rule: self.rule.clone(),
-            why,
-            message: self.message.clone(),
-        }
+        Judgement { verdict: self.verdict, rule: self.rule.clone(), why, message: self.message.clone() }
     }
 }
 
@@ -303,13 +233,7 @@ fn empty() -> Judgement {
 
 /// The first of the strictest.
 fn strictest<T>(items: impl Iterator<Item = T>, verdict: impl Fn(&T) -> Verdict) -> Option<T> {
-    items.reduce(|best, next| {
-        if verdict(&next) > verdict(&best) {
-            next
-        } else {
-            best
-        }
-    })
+    items.reduce(|best, next| if verdict(&next) > verdict(&best) { next } else { best })
 }
 
 /// Prepared statements as they stand when a piece of the message runs: the session's, changed by earlier pieces.

@@ -16,8 +16,7 @@ pub use analysis::{Analysis, Effect, EffectKind, ObjectName, Piece, SessionAct};
 pub use cache::JudgeCache;
 pub use decide::{Finding, PieceJudgement};
 pub use policy::{
-    DEFAULT_RULE, EMPTY_RULE, Facts, Judgement, NothingPrepared, Policy, PolicyError, Prepared,
-    SessionClass, Verdict,
+    DEFAULT_RULE, EMPTY_RULE, Facts, Judgement, NothingPrepared, Policy, PolicyError, Prepared, SessionClass, Verdict,
 };
 pub use rule::{AddressRange, Glob, Match, ObjectPattern, OneOf, Rule};
 
@@ -65,11 +64,10 @@ impl Judge {
         in_transaction: bool,
         prepared: &dyn Prepared,
     ) -> Judged {
-        self.known(cache, text, class, in_transaction, prepared)
-            .unwrap_or_else(|| {
-                let analysis = Arc::new(self.analyse(text));
-                self.conclude(cache, text, analysis, class, in_transaction, prepared)
-            })
+        self.known(cache, text, class, in_transaction, prepared).unwrap_or_else(|| {
+            let analysis = Arc::new(self.analyse(text));
+            self.conclude(cache, text, analysis, class, in_transaction, prepared)
+        })
     }
 
     /// The answer to a text that was seen before; never parses. `None`: [`Self::analyse`] it, on a thread where that
@@ -84,9 +82,7 @@ impl Judge {
     ) -> Option<Judged> {
         match cache.find(text, class, in_transaction) {
             Found::Judged(judged) => Some(judged),
-            Found::Analysed(analysis) => {
-                Some(self.conclude(cache, text, analysis, class, in_transaction, prepared))
-            }
+            Found::Analysed(analysis) => Some(self.conclude(cache, text, analysis, class, in_transaction, prepared)),
             Found::Alike(analysis) => {
                 let judged = self.conclude(cache, text, analysis, class, in_transaction, prepared);
                 (judged.judgement.verdict == Verdict::Allow).then_some(judged)
@@ -106,10 +102,7 @@ impl Judge {
         prepared: &dyn Prepared,
     ) -> Judged {
         let judgement = Arc::new(class.decide(&analysis, in_transaction, prepared));
-        let judged = Judged {
-            judgement,
-            analysis,
-        };
+        let judged = Judged { judgement, analysis };
         cache.remember(text, class, in_transaction, &judged);
         judged
     }

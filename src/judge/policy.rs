@@ -129,16 +129,10 @@ impl Policy {
     /// A policy of these rules, in this order.
     pub fn new(rules: Vec<Rule>) -> Result<Self, PolicyError> {
         for (index, rule) in rules.iter().enumerate() {
-            if rule.name.trim().is_empty()
-                || [DEFAULT_RULE, EMPTY_RULE].contains(&rule.name.as_str())
-            {
+            if rule.name.trim().is_empty() || [DEFAULT_RULE, EMPTY_RULE].contains(&rule.name.as_str()) {
                 return Err(PolicyError::Name(rule.name.clone()));
             }
-            if rules
-                .iter()
-                .take(index)
-                .any(|earlier| earlier.name == rule.name)
-            {
+            if rules.iter().take(index).any(|earlier| earlier.name == rule.name) {
                 return Err(PolicyError::Duplicate(rule.name.clone()));
             }
         }
@@ -148,33 +142,21 @@ impl Policy {
             .map(|rule| {
                 let name = Arc::from(rule.name.as_str());
                 let message = rule.message.as_deref().map(Arc::from);
-                Arc::new(CompiledRule {
-                    rule,
-                    name,
-                    message,
-                })
+                Arc::new(CompiledRule { rule, name, message })
             })
             .collect();
-        Ok(Self {
-            rules,
-            version,
-            classes: Mutex::default(),
-        })
+        Ok(Self { rules, version, classes: Mutex::default() })
     }
 
     /// A policy written as TOML `[[rule]]` tables and nothing else.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
-        let file: RuleFile =
-            toml::from_str(text).map_err(|error| PolicyError::Syntax(error.to_string()))?;
+        let file: RuleFile = toml::from_str(text).map_err(|error| PolicyError::Syntax(error.to_string()))?;
         Self::new(file.rule)
     }
 
     /// The policy used when the configuration has no rules: see `shipped.toml` beside this file.
     pub fn shipped() -> Self {
-        #[expect(
-            clippy::expect_used,
-            reason = "a constant of the program, read by every test"
-        )]
+        #[expect(clippy::expect_used, reason = "a constant of the program, read by every test")]
         Self::from_toml(SHIPPED).expect("the shipped policy is valid")
     }
 
@@ -207,15 +189,8 @@ impl Policy {
         if let Some(class) = classes.get(&matching) {
             return class.clone();
         }
-        let rules = matching
-            .iter()
-            .filter_map(|&index| self.rules.get(index))
-            .cloned()
-            .collect();
-        let class = SessionClass(Arc::new(ClassRules {
-            rules,
-            version: self.version.clone(),
-        }));
+        let rules = matching.iter().filter_map(|&index| self.rules.get(index)).cloned().collect();
+        let class = SessionClass(Arc::new(ClassRules { rules, version: self.version.clone() }));
         if classes.len() < MAX_CLASSES {
             classes.insert(matching, class.clone());
         }
@@ -238,12 +213,7 @@ const SHIPPED: &str = include_str!("shipped.toml");
 
 impl SessionClass {
     /// The verdict for a whole message: the strictest of its pieces'.
-    pub fn decide(
-        &self,
-        analysis: &Analysis,
-        in_transaction: bool,
-        prepared: &dyn Prepared,
-    ) -> Judgement {
+    pub fn decide(&self, analysis: &Analysis, in_transaction: bool, prepared: &dyn Prepared) -> Judgement {
         decide::message(self, analysis, in_transaction, prepared)
     }
 
@@ -275,10 +245,7 @@ fn version(rules: &[Rule]) -> Arc<str> {
     let mut hash = Sha256::new();
     hash.update(b"querygate policy 1\n");
     for rule in rules {
-        #[expect(
-            clippy::expect_used,
-            reason = "plain strings, lists and booleans have a JSON form"
-        )]
+        #[expect(clippy::expect_used, reason = "plain strings, lists and booleans have a JSON form")]
         let line = serde_json::to_vec(rule).expect("a rule can be written as JSON");
         hash.update(&line);
         hash.update(b"\n");

@@ -81,38 +81,22 @@ impl Rule {
     /// The conditions that stay the same for a session's statements.
     pub fn matches_session(&self, facts: &Facts<'_>) -> bool {
         let glob = |globs: &Option<OneOf<Glob>>, value: &str| {
-            globs
-                .as_ref()
-                .is_none_or(|globs| globs.iter().any(|glob| glob.matches(value)))
+            globs.as_ref().is_none_or(|globs| globs.iter().any(|glob| glob.matches(value)))
         };
         glob(&self.users, facts.user)
             && glob(&self.databases, facts.database)
             && glob(&self.application_names, facts.application_name)
-            && self
-                .addresses
-                .as_ref()
-                .is_none_or(|ranges| ranges.iter().any(|range| range.contains(facts.client_addr)))
+            && self.addresses.as_ref().is_none_or(|ranges| ranges.iter().any(|range| range.contains(facts.client_addr)))
     }
 
     /// The other conditions, for one effect on one of its objects (`None`: the effect names none).
-    pub fn matches_effect(
-        &self,
-        effect: &Effect,
-        object: Option<&ObjectName>,
-        in_transaction: bool,
-    ) -> Match {
-        if self
-            .effects
-            .as_ref()
-            .is_some_and(|kinds| !kinds.contains(&effect.kind))
-            || self
-                .in_transaction
-                .is_some_and(|wanted| wanted != in_transaction)
+    pub fn matches_effect(&self, effect: &Effect, object: Option<&ObjectName>, in_transaction: bool) -> Match {
+        if self.effects.as_ref().is_some_and(|kinds| !kinds.contains(&effect.kind))
+            || self.in_transaction.is_some_and(|wanted| wanted != in_transaction)
         {
             return Match::No;
         }
-        self.matches_where(effect)
-            .min(self.matches_object(effect.kind, object))
+        self.matches_where(effect).min(self.matches_object(effect.kind, object))
     }
 
     fn matches_where(&self, effect: &Effect) -> Match {
@@ -120,9 +104,7 @@ impl Rule {
             (None, _) => Match::Surely,
             (Some(wanted), Some(has)) if wanted == has => Match::Surely,
             // Fail closed: an UPDATE or DELETE nobody read a condition of may lack one.
-            (Some(_), None) if matches!(effect.kind, EffectKind::Update | EffectKind::Delete) => {
-                Match::Possibly
-            }
+            (Some(_), None) if matches!(effect.kind, EffectKind::Update | EffectKind::Delete) => Match::Possibly,
             (Some(_), _) => Match::No,
         }
     }
@@ -132,11 +114,7 @@ impl Rule {
             return Match::Surely;
         };
         match object {
-            Some(object) => patterns
-                .iter()
-                .map(|pattern| pattern.matches(object))
-                .max()
-                .unwrap_or(Match::No),
+            Some(object) => patterns.iter().map(|pattern| pattern.matches(object)).max().unwrap_or(Match::No),
             // Fail closed: DO, CHECKPOINT or unreadable text name nothing and may touch anything.
             None if may_touch_unnamed(kind) => Match::Possibly,
             None => Match::No,
@@ -291,11 +269,7 @@ impl ObjectPattern {
     pub fn matches(&self, object: &ObjectName) -> Match {
         let name_matches = self.name.matches(kept(&object.name));
         let Some(wanted) = &self.schema else {
-            return if name_matches {
-                Match::Surely
-            } else {
-                Match::No
-            };
+            return if name_matches { Match::Surely } else { Match::No };
         };
         match &object.schema {
             None if wanted.is_any() && name_matches => Match::Surely,
@@ -309,9 +283,7 @@ impl ObjectPattern {
 /// A written schema may be `catalog.schema`, or a quoted name with a dot in it; from the joined text one cannot tell.
 fn schema_matches(wanted: &Glob, schema: &str) -> Match {
     let whole = wanted.matches(kept(schema));
-    let last = schema
-        .rsplit_once('.')
-        .map_or(whole, |(_, last)| wanted.matches(kept(last)));
+    let last = schema.rsplit_once('.').map_or(whole, |(_, last)| wanted.matches(kept(last)));
     match (whole, last) {
         (true, true) => Match::Surely,
         (false, false) => Match::No,
@@ -321,11 +293,7 @@ fn schema_matches(wanted: &Glob, schema: &str) -> Match {
 
 /// The part of a name that Postgres keeps (`truncate_identifier` in parser/scansup.c).
 fn kept(name: &str) -> &str {
-    (0..=NAME_BYTES)
-        .rev()
-        .find_map(|end| name.get(..end))
-        .filter(|_| name.len() > NAME_BYTES)
-        .unwrap_or(name)
+    (0..=NAME_BYTES).rev().find_map(|end| name.get(..end)).filter(|_| name.len() > NAME_BYTES).unwrap_or(name)
 }
 
 impl TryFrom<String> for ObjectPattern {
@@ -334,18 +302,12 @@ impl TryFrom<String> for ObjectPattern {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let mut parts = text.split('.');
         let pattern = match (parts.next(), parts.next(), parts.next()) {
-            (Some(name), None, None) => Self {
-                schema: None,
-                name: Glob::try_from(name.to_owned())?,
-            },
-            (Some(schema), Some(name), None) => Self {
-                schema: Some(Glob::try_from(schema.to_owned())?),
-                name: Glob::try_from(name.to_owned())?,
-            },
+            (Some(name), None, None) => Self { schema: None, name: Glob::try_from(name.to_owned())? },
+            (Some(schema), Some(name), None) => {
+                Self { schema: Some(Glob::try_from(schema.to_owned())?), name: Glob::try_from(name.to_owned())? }
+            }
             _ => {
-                return Err(
-                    "a pattern is `name` or `schema.name`; `?` stands for a dot within a name",
-                );
+                return Err("a pattern is `name` or `schema.name`; `?` stands for a dot within a name");
             }
         };
         Ok(pattern)
@@ -396,9 +358,7 @@ impl TryFrom<String> for AddressRange {
         if text == "unix" {
             return Ok(Self::Unix);
         }
-        let net = text
-            .parse::<IpNet>()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         match net {
             Ok(net) if net.trunc() == net => Ok(Self::Net(net)),
             Ok(_) => Err("the address has bits beyond its prefix; write the network's own address"),

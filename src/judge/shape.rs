@@ -30,11 +30,7 @@ enum Class {
 
 const CLASSES: [Class; 256] = classes();
 
-#[expect(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "evaluated by the compiler"
-)]
+#[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "evaluated by the compiler")]
 const fn classes() -> [Class; 256] {
     let mut table = [Class::Plain; 256];
     let mut byte = 0;
@@ -51,10 +47,7 @@ const fn classes() -> [Class; 256] {
 }
 
 fn class(byte: u8) -> Class {
-    CLASSES
-        .get(usize::from(byte))
-        .copied()
-        .unwrap_or(Class::Special)
+    CLASSES.get(usize::from(byte)).copied().unwrap_or(Class::Special)
 }
 
 /// Writes the shape of `text` into `key` (cleared first). `false`: the text is not plain enough, and `key` is of no use.
@@ -70,10 +63,7 @@ fn write_shape(text: &[u8], key: &mut Vec<u8>) -> Option<()> {
     // The byte before `rest`.
     let mut before = b' ';
     loop {
-        let run = rest
-            .iter()
-            .position(|&byte| class(byte) != Class::Plain)
-            .unwrap_or(rest.len());
+        let run = rest.iter().position(|&byte| class(byte) != Class::Plain).unwrap_or(rest.len());
         let (plain, special) = rest.split_at_checked(run)?;
         key.extend_from_slice(plain);
         before = plain.last().copied().unwrap_or(before);
@@ -99,10 +89,9 @@ fn number(rest: &[u8], before: u8, key: &mut Vec<u8>) -> Option<usize> {
     let whole = digits(rest);
     let after = rest.get(whole..)?;
     let (length, placeholder) = match after {
-        [b'.', fraction @ ..] if fraction.first().is_some_and(u8::is_ascii_digit) => (
-            whole.checked_add(1)?.checked_add(digits(fraction))?,
-            DECIMAL,
-        ),
+        [b'.', fraction @ ..] if fraction.first().is_some_and(u8::is_ascii_digit) => {
+            (whole.checked_add(1)?.checked_add(digits(fraction))?, DECIMAL)
+        }
         _ => {
             let placeholder = match whole {
                 ..=9 => SMALL_INTEGER,
@@ -131,9 +120,7 @@ fn string(rest: &[u8], before: u8, key: &mut Vec<u8>) -> Option<usize> {
     let mut length = 1_usize;
     loop {
         let tail = rest.get(length..)?;
-        let stop = tail
-            .iter()
-            .position(|&byte| matches!(byte, b'\'' | b'\\') || is_control(byte))?;
+        let stop = tail.iter().position(|&byte| matches!(byte, b'\'' | b'\\') || is_control(byte))?;
         length = length.checked_add(stop)?;
         match (tail.get(stop..)?, length.checked_add(2)?) {
             ([b'\'', b'\'', ..], next) => length = next,
@@ -157,9 +144,7 @@ fn quoted_identifier(rest: &[u8], before: u8, key: &mut Vec<u8>) -> Option<usize
         return None;
     }
     let (_, tail) = rest.split_first()?;
-    let stop = tail
-        .iter()
-        .position(|&byte| matches!(byte, b'"' | b'\\') || is_control(byte))?;
+    let stop = tail.iter().position(|&byte| matches!(byte, b'"' | b'\\') || is_control(byte))?;
     if tail.get(stop) != Some(&b'"') {
         return None;
     }
@@ -193,10 +178,7 @@ fn operator(rest: &[u8], key: &mut Vec<u8>) -> Option<usize> {
 }
 
 fn digits(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(bytes.len())
+    bytes.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(bytes.len())
 }
 
 /// `ident_cont` of scan.l.

@@ -14,9 +14,7 @@ pub fn parameter_status(body: &[u8]) -> Option<(&[u8], &[u8])> {
 #[must_use]
 pub fn key_data(body: &[u8]) -> Option<(i32, &[u8])> {
     let (pid, key) = body.split_first_chunk::<4>()?;
-    (1..=256)
-        .contains(&key.len())
-        .then(|| (i32::from_be_bytes(*pid), key))
+    (1..=256).contains(&key.len()).then(|| (i32::from_be_bytes(*pid), key))
 }
 
 /// The kinds of authentication message, as far as the gate cares.
@@ -55,8 +53,7 @@ pub fn offers(mechanisms: &[u8], wanted: &[u8]) -> bool {
 pub fn parameter_description(body: &[u8]) -> Option<Vec<u32>> {
     let (_count, oids) = body.split_first_chunk::<2>()?;
     let (oids, rest) = oids.as_chunks::<4>();
-    rest.is_empty()
-        .then(|| oids.iter().map(|oid| u32::from_be_bytes(*oid)).collect())
+    rest.is_empty().then(|| oids.iter().map(|oid| u32::from_be_bytes(*oid)).collect())
 }
 
 /// One field of an ErrorResponse or NoticeResponse, by its code.
@@ -92,10 +89,7 @@ mod tests {
         assert_eq!(key_data(b"\0\0\0\x07abcd"), Some((7, &b"abcd"[..])));
         assert_eq!(key_data(b"\0\0\0\x07"), None);
         assert_eq!(authentication(b"\0\0\0\0"), Some(Authentication::Ok));
-        assert_eq!(
-            authentication(b"\0\0\0\x0aSCRAM-SHA-256\0\0"),
-            Some(Authentication::Sasl(b"SCRAM-SHA-256\0\0"))
-        );
+        assert_eq!(authentication(b"\0\0\0\x0aSCRAM-SHA-256\0\0"), Some(Authentication::Sasl(b"SCRAM-SHA-256\0\0")));
         assert!(offers(b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0", b"SCRAM-SHA-256-PLUS"));
         assert!(!offers(b"SCRAM-SHA-256\0\0", b"SCRAM-SHA-256-PLUS"));
         assert_eq!(parameter_description(b"\0\x01\0\0\0\x17"), Some(vec![23]));

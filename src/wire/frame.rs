@@ -63,10 +63,7 @@ fn peek(buffer: &[u8], limit: impl Fn(u8) -> Option<usize>) -> Peek {
     match limit(tag) {
         None => Peek::UnknownTag { tag },
         Some(limit) if length < 4 || length > limit => Peek::BadLength { tag },
-        Some(_) => Peek::Frame {
-            tag,
-            total: length.saturating_add(1),
-        },
+        Some(_) => Peek::Frame { tag, total: length.saturating_add(1) },
     }
 }
 

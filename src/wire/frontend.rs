@@ -24,11 +24,7 @@ struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     fn string(&mut self) -> Result<&'a [u8], Malformed> {
-        let end = self
-            .0
-            .iter()
-            .position(|&byte| byte == 0)
-            .ok_or(Malformed::Unterminated)?;
+        let end = self.0.iter().position(|&byte| byte == 0).ok_or(Malformed::Unterminated)?;
         let (text, rest) = self.0.split_at_checked(end).ok_or(Malformed::TooShort)?;
         self.0 = rest.get(1..).ok_or(Malformed::TooShort)?;
         Ok(text)
@@ -59,11 +55,7 @@ impl<'a> Fields<'a> {
     }
 
     fn end(self) -> Result<(), Malformed> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Malformed::TrailingBytes)
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed::TrailingBytes) }
     }
 }
 
@@ -105,11 +97,7 @@ impl<'a> Parse<'a> {
 
     /// Declared parameter type OIDs; zero where the client left the type open.
     pub fn types(&self) -> impl Iterator<Item = u32> + 'a {
-        self.types
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|oid| u32::from_be_bytes(*oid))
+        self.types.as_chunks::<4>().0.iter().map(|oid| u32::from_be_bytes(*oid))
     }
 }
 
@@ -175,11 +163,7 @@ impl<'a> Bind<'a> {
         }
         let _result_formats = self::formats(&mut fields)?;
         fields.end()?;
-        Ok(Self {
-            portal,
-            statement,
-            values,
-        })
+        Ok(Self { portal, statement, values })
     }
 }
 
@@ -296,10 +280,7 @@ mod tests {
         let body = b"p\0s\0\0\x01\0\x01\0\x02\0\0\0\x02ab\xff\xff\xff\xff\0\0";
         let bind = Bind::read(body).unwrap();
         assert_eq!((bind.portal, bind.statement), (&b"p"[..], &b"s"[..]));
-        assert_eq!(
-            bind.values,
-            [(Format::Binary, Some(&b"ab"[..])), (Format::Binary, None)]
-        );
+        assert_eq!(bind.values, [(Format::Binary, Some(&b"ab"[..])), (Format::Binary, None)]);
         for cut in 0..body.len() {
             assert!(Bind::read(&body[..cut]).is_err(), "cut at {cut}");
         }

@@ -49,18 +49,8 @@ impl Severity {
 
 impl Report {
     /// A report with a message only.
-    pub fn new(
-        severity: Severity,
-        sqlstate: &'static str,
-        message: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        Self {
-            severity,
-            sqlstate,
-            message: message.into(),
-            detail: None,
-            hint: None,
-        }
+    pub fn new(severity: Severity, sqlstate: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { severity, sqlstate, message: message.into(), detail: None, hint: None }
     }
 
     /// `ERROR`.
@@ -159,10 +149,7 @@ mod tests {
         let length = u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize;
         assert_eq!(length + 1, bytes.len());
         let body = &bytes[5..];
-        assert_eq!(
-            body,
-            "SERROR\0VERROR\0C42501\0Mno\u{FFFD}pe\0Hask\0\0".as_bytes()
-        );
+        assert_eq!(body, "SERROR\0VERROR\0C42501\0Mno\u{FFFD}pe\0Hask\0\0".as_bytes());
     }
 
     #[test]
