@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -63,13 +63,23 @@ impl Builder {
         self
     }
 
+    /// One thread for sessions: what single-threaded proxies are compared with.
+    #[must_use]
+    pub fn one_worker(self) -> Builder {
+        self.toml("workers = 1")
+    }
+
     /// Starts it before `target`'s server and waits until it listens.
     pub fn start(self, target: &Target) -> Gate {
+        self.start_binary(target, &binary())
+    }
+
+    /// The same with another program file that understands `serve`.
+    pub fn start_binary(self, target: &Target, binary: &Path) -> Gate {
         let dir = TempDir::with_prefix("qg-gate-").expect("a temporary directory");
         let config = dir.path().join("querygate.toml");
         fs::write(&config, self.config(target)).expect("write the configuration");
-        let binary = binary();
-        let mut command = Command::new(&binary);
+        let mut command = Command::new(binary);
         command.args(["serve", "--config"]).arg(&config).stdin(Stdio::null()).stdout(Stdio::null());
         let process = Watched::spawn(command);
         let listening = |line: &str, what: &str| -> Option<SocketAddr> {
