@@ -1,6 +1,9 @@
 //! What a session may be told by configuration.
 
+use std::path::PathBuf;
 use std::time::Duration;
+
+use serde::Deserialize;
 
 /// Limits and switches of sessions. All sizes in bytes.
 #[derive(Debug, Clone)]
@@ -23,6 +26,8 @@ pub struct SessionSettings {
     pub reject_holds_in_transaction: bool,
     /// Relay replication connections (`replication=…` at startup).
     pub allow_replication: bool,
+    /// Settings clients may set at startup beyond those known to be harmless, in lower case.
+    pub extra_startup_settings: Vec<String>,
     /// Relay FunctionCall messages.
     pub allow_function_call: bool,
     /// TCP keepalive: idle time before the first probe, on both legs.
@@ -43,9 +48,84 @@ impl Default for SessionSettings {
             reminder_interval: Duration::from_secs(60),
             reject_holds_in_transaction: false,
             allow_replication: false,
+            extra_startup_settings: Vec::new(),
             allow_function_call: false,
             tcp_keepalive: Duration::from_secs(60),
             drain_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Whether clients may, or must, use TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListenTlsMode {
+    /// SSLRequest is answered `N`.
+    #[default]
+    Disable,
+    /// SSLRequest is answered `S`; a client may also come in the clear.
+    Prefer,
+    /// Sessions in the clear are refused, except over Unix sockets.
+    Require,
+}
+
+/// TLS on the client's leg.
+#[derive(Debug, Clone, Default)]
+pub struct ListenTlsSettings {
+    /// Whether there is any.
+    pub mode: ListenTlsMode,
+    /// PEM file with the certificate and its chain. Needed unless `Disable`.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the private key. Needed unless `Disable`.
+    pub key: Option<PathBuf>,
+}
+
+/// TLS on the backend's leg, in libpq's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslMode {
+    /// Never.
+    Disable,
+    /// If the server offers it. Protects from nobody who can change traffic.
+    #[default]
+    Prefer,
+    /// Always. The server's certificate is checked only if a CA file is given, as in libpq.
+    Require,
+    /// Always, and the certificate must come from the CA.
+    VerifyCa,
+    /// Always, and the certificate must come from the CA and name the host.
+    VerifyFull,
+}
+
+/// The Postgres server behind the gate.
+#[derive(Debug, Clone)]
+pub struct UpstreamSettings {
+    /// Name or address; a directory (it begins with `/`) means the Unix socket in it.
+    pub host: String,
+    /// Port; also part of the Unix socket's name.
+    pub port: u16,
+    /// TLS.
+    pub sslmode: SslMode,
+    /// PEM file with the certificates to trust. Without one, `VerifyFull` trusts the public ones.
+    pub ca: Option<PathBuf>,
+    /// PEM file with a certificate (and chain) to show to the server.
+    pub certificate: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+    /// For resolving, connecting and the TLS handshake together.
+    pub connect_timeout: Duration,
+}
+
+impl Default for UpstreamSettings {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 5432,
+            sslmode: SslMode::default(),
+            ca: None,
+            certificate: None,
+            key: None,
+            connect_timeout: Duration::from_secs(10),
         }
     }
 }
