@@ -1,11 +1,15 @@
 //! Asks people and takes their answers. Knows nothing of sockets of sessions; meets them at [`crate::hold`].
 //!
-//! [`People`] says who is who and [`ApprovalSettings`] who may decide.
+//! Start at [`ApprovalDesk`]: every channel asks it. [`People`] says who is who, [`ApprovalSettings`] who may decide.
 
 mod people;
 mod settings;
+mod desk;
+mod visible;
+#[cfg(test)]
+mod testing;
 
-pub use people::{
-    MAX_TOKEN_CHARS, MIN_TOKEN_CHARS, People, PeopleError, Person, TokenDigest, TokenError,
-};
+pub use desk::{Answer, ApprovalDesk, Denied, Ineligible, MAX_REASON_CHARS};
+pub use people::{MAX_TOKEN_CHARS, MIN_TOKEN_CHARS, People, PeopleError, Person, TokenDigest, TokenError};
 pub use settings::{AdminSettings, ApprovalSettings};
+pub use visible::{is_deceptive, one_line, spell_out};

@@ -37,17 +37,13 @@ pub struct TokenDigest([u8; 32]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// It could be guessed.
-    #[error(
-        "a token needs at least {MIN_TOKEN_CHARS} characters, such as `openssl rand -hex 32` prints"
-    )]
+    #[error("a token needs at least {MIN_TOKEN_CHARS} characters, such as `openssl rand -hex 32` prints")]
     TooShort,
     /// No HTTP header could carry it.
     #[error("a token is at most {MAX_TOKEN_CHARS} visible ASCII characters without spaces")]
     Unusable,
     /// Not 64 hexadecimal digits.
-    #[error(
-        "a token's sha256 is 64 hexadecimal digits, such as `printf %s TOKEN | sha256sum` prints"
-    )]
+    #[error("a token's sha256 is 64 hexadecimal digits, such as `printf %s TOKEN | sha256sum` prints")]
     NotADigest,
 }
 
@@ -65,10 +61,8 @@ impl TokenDigest {
 
     /// A digest given as 64 hexadecimal digits.
     pub fn from_hex(hex: &str) -> Result<Self, TokenError> {
-        let digits: Option<Vec<u8>> = hex
-            .chars()
-            .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
-            .collect();
+        let digits: Option<Vec<u8>> =
+            hex.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
         let bytes: Vec<u8> = digits
             .ok_or(TokenError::NotADigest)?
             .chunks(2)
@@ -143,9 +137,7 @@ impl People {
                 tokens.push((*token, &person.name));
             }
         }
-        Ok(Self {
-            everybody: people.into(),
-        })
+        Ok(Self { everybody: people.into() })
     }
 
     /// Everybody, in the order of the configuration.
@@ -176,12 +168,7 @@ impl People {
 
     /// The people who work as a database user; empty when nobody is known to.
     pub fn working_as<'a>(&'a self, database_user: &'a str) -> impl Iterator<Item = &'a Person> {
-        self.iter().filter(move |person| {
-            person
-                .database_users
-                .iter()
-                .any(|user| user == database_user)
-        })
+        self.iter().filter(move |person| person.database_users.iter().any(|user| user == database_user))
     }
 }
 
@@ -217,10 +204,7 @@ mod tests {
         let same_name = People::new(vec![person("ann", ANN, &[]), person("ann", BOB, &[])]);
         assert_eq!(same_name.err(), Some(PeopleError::SameName("ann".into())));
         let same_token = People::new(vec![person("ann", ANN, &[]), person("bob", ANN, &[])]);
-        assert_eq!(
-            same_token.err(),
-            Some(PeopleError::SameToken("ann".into(), "bob".into()))
-        );
+        assert_eq!(same_token.err(), Some(PeopleError::SameToken("ann".into(), "bob".into())));
         let unseen = People::new(vec![person("a\u{1b}[2Jnn", ANN, &[])]);
         assert_eq!(unseen.err(), Some(PeopleError::Name));
     }
@@ -228,10 +212,7 @@ mod tests {
     #[test]
     fn tokens_that_could_be_guessed_or_sent_wrongly_are_refused() {
         assert_eq!(TokenDigest::of("short"), Err(TokenError::TooShort));
-        assert_eq!(
-            TokenDigest::of("sixteen chars but spaces"),
-            Err(TokenError::Unusable)
-        );
+        assert_eq!(TokenDigest::of("sixteen chars but spaces"), Err(TokenError::Unusable));
         let long = "x".repeat(MAX_TOKEN_CHARS + 1);
         assert_eq!(TokenDigest::of(&long), Err(TokenError::Unusable));
     }
@@ -243,13 +224,7 @@ mod tests {
         let upper = digest.to_hex().to_uppercase();
         assert_eq!(TokenDigest::from_hex(&upper), Ok(digest));
         let hex = digest.to_hex();
-        for wrong in [
-            "",
-            &hex[..63],
-            &format!("{hex}0"),
-            &format!("0{hex}"),
-            &hex.replace(|_| true, "g"),
-        ] {
+        for wrong in ["", &hex[..63], &format!("{hex}0"), &format!("0{hex}"), &hex.replace(|_| true, "g")] {
             assert_eq!(TokenDigest::from_hex(wrong), Err(TokenError::NotADigest));
         }
         assert_eq!(format!("{digest:?}"), "TokenDigest(…)");
@@ -257,10 +232,7 @@ mod tests {
 
     #[test]
     fn a_shared_database_user_is_everyone_who_names_it() {
-        let people = vec![
-            person("ann", ANN, &["app", "ann"]),
-            person("bob", BOB, &["app"]),
-        ];
+        let people = vec![person("ann", ANN, &["app", "ann"]), person("bob", BOB, &["app"])];
         let people = People::new(people).unwrap();
         let names = |user| -> Vec<_> { people.working_as(user).map(|p| p.name.as_str()).collect() };
         assert_eq!(names("app"), ["ann", "bob"]);

@@ -22,27 +22,16 @@ impl ApprovalSettings {
     /// Whether a person is an approver at all.
     #[must_use]
     pub fn is_approver(&self, person: &Person) -> bool {
-        self.approvers.contains(&person.name)
-            || person
-                .groups
-                .iter()
-                .any(|group| self.approver_groups.contains(group))
+        self.approvers.contains(&person.name) || person.groups.iter().any(|group| self.approver_groups.contains(group))
     }
 
     /// Who is asked, in words for a notice: `group dba, ann`.
     #[must_use]
     pub fn asked(&self) -> String {
-        let groups = self
-            .approver_groups
-            .iter()
-            .map(|group| format!("group {group}"));
+        let groups = self.approver_groups.iter().map(|group| format!("group {group}"));
         let named = self.approvers.iter().cloned();
         let all: Vec<_> = groups.chain(named).collect();
-        if all.is_empty() {
-            "nobody (no approvers are configured)".to_owned()
-        } else {
-            all.join(", ")
-        }
+        if all.is_empty() { "nobody (no approvers are configured)".to_owned() } else { all.join(", ") }
     }
 }
 

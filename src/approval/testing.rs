@@ -1,0 +1,99 @@
+//! A desk with a few people, for this room's tests.
+
+#![allow(clippy::arithmetic_side_effects)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::hold::{Board, HoldId, HoldRequest, HoldSettings, Origin, Parameter, SessionId, StatementText, Ticket};
+use crate::judge::{Effect, EffectKind, ObjectName};
+
+use super::desk::ApprovalDesk;
+use super::people::{People, Person, TokenDigest};
+use super::settings::ApprovalSettings;
+
+/// The token of a test person.
+pub(super) fn token(name: &str) -> String {
+    format!("{name}-token-0123456789abcdef")
+}
+
+/// ann and bob in group dba, carol by name; dev is no approver.
+pub(super) fn settings() -> ApprovalSettings {
+    let person = |name: &str, groups: &[&str], users: &[&str]| Person {
+        name: name.to_owned(),
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        tokens: vec![TokenDigest::of(&token(name)).unwrap()],
+        database_users: users.iter().map(|user| (*user).to_owned()).collect(),
+    };
+    let people = vec![
+        person("ann", &["dba"], &["ann_db"]),
+        person("bob", &["other", "dba"], &[]),
+        person("carol", &[], &[]),
+        person("dev", &["developers"], &["dev_db"]),
+    ];
+    ApprovalSettings {
+        people: People::new(people).unwrap(),
+        approver_groups: vec!["dba".to_owned()],
+        approvers: vec!["carol".to_owned()],
+        require_known_requester: false,
+    }
+}
+
+pub(super) fn desk() -> (ApprovalDesk, Board) {
+    let board = Board::new(HoldSettings::default());
+    (ApprovalDesk::new(board.clone(), settings()), board)
+}
+
+pub(super) fn person(desk: &ApprovalDesk, name: &str) -> Person {
+    desk.settings().people.named(name).unwrap().clone()
+}
+
+/// A moment, in seconds after now.
+pub(super) fn at(second: i64) -> Timestamp {
+    crate::clock::wall() + jiff::SignedDuration::from_secs(second)
+}
+
+/// A held DELETE of a database user, due in 1000 seconds.
+pub(super) fn opened(board: &Board, user: &str) -> Ticket {
+    board.open(request(user, "DELETE FROM customers WHERE id = $1")).unwrap()
+}
+
+pub(super) fn request(user: &str, text: &str) -> HoldRequest {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    HoldRequest {
+        id: HoldId::generate().unwrap(),
+        origin: Origin {
+            session: SessionId(NEXT.fetch_add(1, Ordering::Relaxed)),
+            user: user.to_owned(),
+            database: "shop".to_owned(),
+            application_name: "psql".to_owned(),
+            client: "127.0.0.1:5000".to_owned(),
+            backend_pid: Some(42),
+        },
+        statement: StatementText { text: Arc::from(text), lossy: false, sha256: "0f".repeat(32) },
+        parameters: vec![Parameter {
+            position: 1,
+            type_name: Some("integer".to_owned()),
+            value: Some("42".to_owned()),
+            raw: false,
+        }],
+        effects: vec![Effect {
+            kind: EffectKind::Delete,
+            objects: vec![ObjectName { schema: Some("public".to_owned()), name: "customers".to_owned() }],
+            has_where: Some(true),
+            columns: Vec::new(),
+            why: "DELETE removes rows".to_owned(),
+        }],
+        rule: Arc::from("deletes"),
+        why: "deletes rows of public.customers".to_owned(),
+        policy_version: Arc::from("v1"),
+        in_transaction: true,
+        reason: Some("ticket 12".to_owned()),
+        opened_at: at(0),
+        deadline: at(1_000),
+        time_to_live: Duration::from_secs(1_000),
+    }
+}
