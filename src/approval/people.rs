@@ -174,6 +174,8 @@ impl People {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::string_slice)]
+
     use super::*;
 
     fn person(name: &str, token: &str, users: &[&str]) -> Person {

@@ -2,38 +2,59 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 
 /// Whether a character may deceive: it is invisible, changes the direction of its neighbours, or commands a terminal.
 /// Line feed and tab do not count.
 #[must_use]
 pub fn is_deceptive(c: char) -> bool {
-    match c {
-        '\n' | '\t' => false,
-        // Every other control character, C0, DEL and C1.
-        c if c.is_control() => true,
-        // Soft hyphen, combining grapheme joiner, Arabic letter mark, Hangul fillers, Khmer inherent vowels,
-        // Mongolian selectors and vowel separator.
-        '\u{ad}'
-        | '\u{34f}'
-        | '\u{61c}'
-        | '\u{115f}'
-        | '\u{1160}'
-        | '\u{17b4}'
-        | '\u{17b5}'
-        | '\u{180b}'..='\u{180f}'
-        | '\u{3164}'
-        | '\u{ffa0}' => true,
-        // Spaces that are not the space: SQL does not separate words at them, eyes do.
-        '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => true,
-        // Zero-width characters, marks and overrides of direction, line and paragraph separators, invisible operators.
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => true,
-        // Braille blank, variation selectors, byte-order mark, interlinear annotations, object replacement, shorthand and
-        // musical format controls, tags, noncharacters and private use at the far end.
-        '\u{2800}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff0}'..='\u{fffc}' => true,
-        '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{10ffff}' => true,
-        _ => false,
+    if c.is_control() {
+        return !matches!(c, '\n' | '\t');
     }
+    DECEPTIVE.iter().any(|range| range.contains(&c))
 }
+
+/// Invisible or reordering characters besides the controls, in order.
+const DECEPTIVE: [RangeInclusive<char>; 27] = [
+    // No-break space, soft hyphen, combining grapheme joiner, Arabic letter mark.
+    '\u{a0}'..='\u{a0}',
+    '\u{ad}'..='\u{ad}',
+    '\u{34f}'..='\u{34f}',
+    '\u{61c}'..='\u{61c}',
+    // Hangul fillers, the space of Ogham, Khmer inherent vowels, Mongolian selectors.
+    '\u{115f}'..='\u{1160}',
+    '\u{1680}'..='\u{1680}',
+    '\u{17b4}'..='\u{17b5}',
+    '\u{180b}'..='\u{180f}',
+    // Typographic spaces (SQL does not separate words at them, eyes do), zero-width characters, direction marks.
+    '\u{2000}'..='\u{200f}',
+    // Line and paragraph separators, embeddings and overrides of direction, narrow no-break space.
+    '\u{2028}'..='\u{202f}',
+    // Mathematical space, word joiner, invisible operators, isolates.
+    '\u{205f}'..='\u{206f}',
+    // Braille blank, ideographic space, Hangul filler.
+    '\u{2800}'..='\u{2800}',
+    '\u{3000}'..='\u{3000}',
+    '\u{3164}'..='\u{3164}',
+    // Private use: whatever the font says.
+    '\u{e000}'..='\u{f8ff}',
+    // Variation selectors, byte-order mark, half-width Hangul filler, annotations and object replacement. The replacement
+    // character U+FFFD stays: it is visible, and says that something was not readable.
+    '\u{fe00}'..='\u{fe0f}',
+    '\u{fdd0}'..='\u{fdef}',
+    '\u{feff}'..='\u{feff}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{fff0}'..='\u{fffc}',
+    '\u{fffe}'..='\u{ffff}',
+    // Egyptian, shorthand and musical format controls.
+    '\u{13430}'..='\u{1345f}',
+    '\u{1bca0}'..='\u{1bca3}',
+    '\u{1d173}'..='\u{1d17a}',
+    // Noncharacters before the last planes, tags, more variation selectors, private planes.
+    '\u{1fffe}'..='\u{1ffff}',
+    '\u{e0000}'..='\u{effff}',
+    '\u{f0000}'..='\u{10ffff}',
+];
 
 /// The text with every deceptive character spelled `⟨U+202E⟩`. Carriage returns before line feeds go unmentioned.
 #[must_use]

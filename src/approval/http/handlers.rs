@@ -1,0 +1,215 @@
+//! One function per path of the admin API. Knows the desk; every rule about who may do what is the desk's.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{FromRequestParts, Path, Query, State as FromState};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::sse::Sse;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::approval::people::Person;
+use crate::approval::{Answer, ApprovalDesk};
+use crate::hold::{Hold, HoldId};
+
+use super::App;
+use super::auth::Caller;
+use super::problem::{Problem, ProblemBody};
+use super::stream::{self, Events};
+use super::view::{AnswerBody, Detail, ListView, MeView, RequestView};
+
+/// Most requests in one list.
+const MAX_LIST: usize = 1_000;
+
+/// Which requests to list.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// `pending` (default), `recent` (ended), or `all`.
+    #[serde(default)]
+    state: Which,
+    /// Most requests to list; at most 1000.
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Which {
+    #[default]
+    Pending,
+    Recent,
+    All,
+}
+
+/// The request a path names.
+pub(super) struct Id(HoldId);
+
+impl FromRequestParts<Arc<App>> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let Path(id) = Path::<String>::from_request_parts(parts, app).await.map_err(|_| Problem::no_such_request())?;
+        Ok(Self(HoldId::parse(&id)))
+    }
+}
+
+/// The gate lives.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct HealthView {
+    /// `ok`.
+    pub status: String,
+}
+
+/// Whether the gate lives. Needs no token.
+#[utoipa::path(get, path = "/health", tag = "gate", security(()), responses((status = 200, body = HealthView)))]
+pub(super) async fn health() -> Json<HealthView> {
+    Json(HealthView { status: "ok".to_owned() })
+}
+
+/// Who the token proves the caller to be.
+#[utoipa::path(get, path = "/v1/me", tag = "requests", responses(
+    (status = 200, body = MeView), (status = 401, body = ProblemBody), (status = 429, body = ProblemBody)))]
+pub(super) async fn me(FromState(app): FromState<Arc<App>>, caller: Caller) -> Json<MeView> {
+    let Caller(person) = caller;
+    Json(MeView { approver: app.desk.settings().is_approver(&person), name: person.name, groups: person.groups })
+}
+
+/// Requests the caller may see: approvers all of them, others those of the database users they work as.
+#[utoipa::path(get, path = "/v1/requests", tag = "requests", params(ListQuery), responses(
+    (status = 200, body = ListView, description = "Oldest first; after them ended ones, newest first"),
+    (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 429, body = ProblemBody)))]
+pub(super) async fn list(
+    FromState(app): FromState<Arc<App>>,
+    Caller(person): Caller,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<ListView>, Problem> {
+    let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let limit = query.limit.unwrap_or(MAX_LIST).min(MAX_LIST);
+    let mut holds = match query.state {
+        Which::Pending | Which::All => app.desk.list(&person),
+        Which::Recent => Vec::new(),
+    };
+    holds.truncate(limit);
+    let room = limit.saturating_sub(holds.len());
+    match query.state {
+        Which::Pending => {}
+        Which::Recent | Which::All => holds.extend(app.desk.recent(&person, room)),
+    }
+    Ok(Json(list_view(&app.desk, &person, &holds)))
+}
+
+/// One request with its whole text and parameters.
+#[utoipa::path(get, path = "/v1/requests/{id}", tag = "requests",
+    params(("id" = String, Path, description = "The request's name")), responses(
+    (status = 200, body = RequestView), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
+    (status = 429, body = ProblemBody)))]
+pub(super) async fn show(
+    FromState(app): FromState<Arc<App>>,
+    Caller(person): Caller,
+    Id(id): Id,
+) -> Result<Json<RequestView>, Problem> {
+    shown(&app.desk, &person, &id)
+}
+
+/// Approves a request: its statement runs.
+#[utoipa::path(post, path = "/v1/requests/{id}/approve", tag = "requests",
+    params(("id" = String, Path, description = "The request's name")), request_body = inline(Option<AnswerBody>), responses(
+    (status = 200, body = RequestView), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+    (status = 403, body = ProblemBody), (status = 404, body = ProblemBody),
+    (status = 409, body = ProblemBody, description = "Decided before, over, or another statement than shown"),
+    (status = 413, body = ProblemBody), (status = 429, body = ProblemBody)))]
+pub(super) async fn approve(
+    FromState(app): FromState<Arc<App>>,
+    Caller(person): Caller,
+    Id(id): Id,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<RequestView>, Problem> {
+    decide(&app.desk, &person, &id, true, body)
+}
+
+/// Rejects a request: its client gets an error with the reason.
+#[utoipa::path(post, path = "/v1/requests/{id}/reject", tag = "requests",
+    params(("id" = String, Path, description = "The request's name")), request_body = inline(Option<AnswerBody>), responses(
+    (status = 200, body = RequestView), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+    (status = 403, body = ProblemBody), (status = 404, body = ProblemBody),
+    (status = 409, body = ProblemBody, description = "Decided before, over, or another statement than shown"),
+    (status = 413, body = ProblemBody), (status = 429, body = ProblemBody)))]
+pub(super) async fn reject(
+    FromState(app): FromState<Arc<App>>,
+    Caller(person): Caller,
+    Id(id): Id,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<RequestView>, Problem> {
+    decide(&app.desk, &person, &id, false, body)
+}
+
+/// Changes as they happen: server-sent events named `snapshot` (data: `ListView`, first and whenever changes were
+/// missed), `opened`, `decided`, `ended` (data: `ChangeView`).
+#[utoipa::path(get, path = "/v1/events", tag = "requests", responses(
+    (status = 200, content_type = "text/event-stream", body = String), (status = 401, body = ProblemBody),
+    (status = 429, body = ProblemBody)))]
+pub(super) async fn events(FromState(app): FromState<Arc<App>>, Caller(person): Caller) -> Sse<Events> {
+    let desk = Arc::clone(&app.desk);
+    Sse::new(stream::start(desk, person, &app.settings, app.stop.clone()))
+}
+
+pub(super) async fn no_such_path() -> Problem {
+    Problem::no_such_path()
+}
+
+pub(super) async fn no_such_method() -> Problem {
+    Problem::no_such_method()
+}
+
+fn decide(
+    desk: &ApprovalDesk,
+    person: &Person,
+    id: &HoldId,
+    approve: bool,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<RequestView>, Problem> {
+    let body = answer_body(body)?;
+    let answer = Answer { approve, reason: body.reason, statement_sha256: body.statement_sha256 };
+    desk.decide(person, id, answer, crate::clock::wall())?;
+    shown(desk, person, id)
+}
+
+/// An empty body is an answer without words.
+fn answer_body(body: Result<Bytes, BytesRejection>) -> Result<AnswerBody, Problem> {
+    let body = body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the request body is too large")
+        }
+        _ => Problem::bad_request("the request body did not arrive"),
+    })?;
+    if body.is_empty() {
+        return Ok(AnswerBody::default());
+    }
+    serde_json::from_slice(&body)
+        .map_err(|error| Problem::bad_request(format!("the body is not as described: {error}")))
+}
+
+fn shown(desk: &ApprovalDesk, person: &Person, id: &HoldId) -> Result<Json<RequestView>, Problem> {
+    let hold = desk.find(person, id).ok_or_else(Problem::no_such_request)?;
+    Ok(Json(view(desk, person, &hold, Detail::Full)))
+}
+
+pub(super) fn list_view(desk: &ApprovalDesk, person: &Person, holds: &[Hold]) -> ListView {
+    ListView {
+        now: crate::clock::wall(),
+        requests: holds.iter().map(|hold| view(desk, person, hold, Detail::List)).collect(),
+    }
+}
+
+pub(super) fn view(desk: &ApprovalDesk, person: &Person, hold: &Hold, detail: Detail) -> RequestView {
+    let settings = desk.settings();
+    let people = settings.people.working_as(&hold.request.origin.user).map(|person| person.name.clone()).collect();
+    let may_decide = desk.may_decide(person, &hold.request).map_err(|why| why.to_string());
+    RequestView::new(hold, people, may_decide, detail)
+}

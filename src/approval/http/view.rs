@@ -1,0 +1,350 @@
+//! What the admin API says, as JSON; the command line reads the same types. Knows no HTTP.
+//!
+//! Statement text and parameter values are the very text, escaped as JSON escapes it; making it safe for a terminal or
+//! a page is the reader's business ([`crate::approval::spell_out`]).
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::hold::{Decision, Ended, Hold, HoldRequest, Outcome, Parameter, Phase};
+use crate::judge::Effect;
+
+/// Bytes of statement text, and of one parameter value, sent in lists and event streams. A single request is shown whole.
+pub const LIST_TEXT_BYTES: usize = 64 << 10;
+
+/// How far a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Waits for a decision.
+    Pending,
+    /// Approved; its session is about to run it.
+    Approved,
+    /// Approved and handed to the database.
+    Released,
+    /// Refused by a person.
+    Rejected,
+    /// Nobody decided in time.
+    Expired,
+    /// Ended without a decision being carried out; see `cause`.
+    Withdrawn,
+}
+
+/// One approval request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RequestView {
+    /// Its name, `qg-` and ten characters.
+    pub id: String,
+    /// How far it has come.
+    pub state: State,
+    /// Who asks, and from where.
+    pub origin: OriginView,
+    /// What would run.
+    pub statement: StatementView,
+    /// Bound parameter values.
+    pub parameters: Vec<ParameterView>,
+    /// What it can do.
+    pub effects: Vec<EffectView>,
+    /// The rule that held it.
+    pub rule: String,
+    /// Why it was held, in a sentence.
+    pub why: String,
+    /// Hash of the policy that held it.
+    pub policy_version: String,
+    /// Its session is inside a transaction, whose locks stay while it waits.
+    pub in_transaction: bool,
+    /// The requester's own words.
+    pub reason: Option<String>,
+    /// When it was held (RFC 3339).
+    #[schema(value_type = String, format = DateTime)]
+    pub opened_at: Timestamp,
+    /// When it expires if nobody decides (RFC 3339).
+    #[schema(value_type = String, format = DateTime)]
+    pub deadline: Timestamp,
+    /// The decision on record. A withdrawn request may have one that was never carried out.
+    pub decision: Option<DecisionView>,
+    /// When it ended (RFC 3339).
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ended_at: Option<Timestamp>,
+    /// Why it was withdrawn, in words.
+    pub cause: Option<String>,
+    /// The caller may decide it now.
+    pub may_decide: bool,
+    /// Why the caller may not, if it is still open.
+    pub may_not_decide_because: Option<String>,
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OriginView {
+    /// Database user.
+    pub user: String,
+    /// Database.
+    pub database: String,
+    /// `application_name`, possibly empty.
+    pub application_name: String,
+    /// Address and port, or `unix`.
+    pub client: String,
+    /// The gate's number of the session.
+    pub session: u64,
+    /// Process id of the backend.
+    pub backend_pid: Option<i32>,
+    /// Known people who work as this database user.
+    pub people: Vec<String>,
+}
+
+/// What would run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StatementView {
+    /// The text; its beginning if not `complete`.
+    pub text: String,
+    /// The text is whole.
+    pub complete: bool,
+    /// Bytes of the whole text.
+    pub bytes: usize,
+    /// The bytes were not UTF-8, so the text is not exactly what would run.
+    pub lossy: bool,
+    /// SHA-256 of the exact bytes, in hex. Send it with a decision to bind the decision to it.
+    pub sha256: String,
+}
+
+/// A bound parameter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ParameterView {
+    /// Position, from 1.
+    pub position: usize,
+    /// Type as Postgres spells it, when known.
+    #[serde(rename = "type")]
+    pub type_name: Option<String>,
+    /// The value; null for NULL; its beginning if not `complete`.
+    pub value: Option<String>,
+    /// The value could not be decoded and stands in hex.
+    pub raw: bool,
+    /// The value is whole.
+    pub complete: bool,
+}
+
+/// One thing a statement can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EffectView {
+    /// Kind, as rules name it.
+    pub kind: String,
+    /// To which objects.
+    pub objects: Vec<String>,
+    /// Whether a condition limits the rows, where that means something.
+    pub has_where: Option<bool>,
+    /// Why the text has this effect.
+    pub why: String,
+}
+
+/// A decision on record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DecisionView {
+    /// To run it.
+    pub approve: bool,
+    /// Whose.
+    pub by: String,
+    /// Their words.
+    pub reason: Option<String>,
+    /// When (RFC 3339).
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+}
+
+/// A list of requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ListView {
+    /// The gate's time, for countdowns (RFC 3339).
+    #[schema(value_type = String, format = DateTime)]
+    pub now: Timestamp,
+    /// The requests.
+    pub requests: Vec<RequestView>,
+}
+
+/// A change, in the event stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChangeView {
+    /// The gate's time, for countdowns (RFC 3339).
+    #[schema(value_type = String, format = DateTime)]
+    pub now: Timestamp,
+    /// The request after the change.
+    pub request: RequestView,
+}
+
+/// A caller's answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerBody {
+    /// Why; told to the client. At most 1,000 characters.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Digest of the statement that was shown; if given, the answer counts only for it.
+    #[serde(default)]
+    pub statement_sha256: Option<String>,
+}
+
+/// Who the caller is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MeView {
+    /// Name.
+    pub name: String,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// Is an approver.
+    pub approver: bool,
+}
+
+/// How much text a view carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Texts cut at [`LIST_TEXT_BYTES`].
+    List,
+    /// Everything.
+    Full,
+}
+
+impl Detail {
+    /// The text within the limit, and whether that is all of it.
+    fn fit(self, text: &str) -> (String, bool) {
+        let end = match self {
+            Self::Full => text.len(),
+            Self::List if text.len() <= LIST_TEXT_BYTES => text.len(),
+            Self::List => (0..=LIST_TEXT_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0),
+        };
+        let fitting = text.get(..end).unwrap_or_default();
+        (fitting.to_owned(), end == text.len())
+    }
+}
+
+impl RequestView {
+    /// A hold as JSON. `people` work as its database user; `may_decide` leaves the state aside.
+    pub(super) fn new(hold: &Hold, people: Vec<String>, may_decide: Result<(), String>, detail: Detail) -> Self {
+        let request: &HoldRequest = &hold.request;
+        let state = state(&hold.phase);
+        let ended = ended(&hold.phase);
+        let open = state == State::Pending;
+        Self {
+            id: request.id.0.clone(),
+            state,
+            origin: origin(request, people),
+            statement: statement(request, detail),
+            parameters: request.parameters.iter().map(|parameter| ParameterView::new(parameter, detail)).collect(),
+            effects: request.effects.iter().map(EffectView::from).collect(),
+            rule: request.rule.as_ref().to_owned(),
+            why: request.why.clone(),
+            policy_version: request.policy_version.as_ref().to_owned(),
+            in_transaction: request.in_transaction,
+            reason: request.reason.clone(),
+            opened_at: request.opened_at,
+            deadline: request.deadline,
+            decision: decision(&hold.phase).map(DecisionView::from),
+            ended_at: ended.map(|ended| ended.at),
+            cause: ended.and_then(cause),
+            may_decide: open && may_decide.is_ok(),
+            may_not_decide_because: may_decide.err().filter(|_| open),
+        }
+    }
+}
+
+fn state(phase: &Phase) -> State {
+    match phase {
+        Phase::Pending => State::Pending,
+        Phase::Decided(Decision::Approve { .. }) => State::Approved,
+        Phase::Decided(Decision::Reject { .. }) => State::Rejected,
+        Phase::Ended(ended) => match ended.outcome {
+            Outcome::Released => State::Released,
+            Outcome::Rejected => State::Rejected,
+            Outcome::Expired => State::Expired,
+            Outcome::Withdrawn { .. } => State::Withdrawn,
+        },
+    }
+}
+
+fn ended(phase: &Phase) -> Option<&Ended> {
+    match phase {
+        Phase::Ended(ended) => Some(ended),
+        Phase::Pending | Phase::Decided(_) => None,
+    }
+}
+
+fn decision(phase: &Phase) -> Option<&Decision> {
+    match phase {
+        Phase::Pending => None,
+        Phase::Decided(decision) => Some(decision),
+        Phase::Ended(ended) => ended.decision.as_ref(),
+    }
+}
+
+fn cause(ended: &Ended) -> Option<String> {
+    match ended.outcome {
+        Outcome::Withdrawn { cause } => Some(cause.to_string()),
+        Outcome::Released | Outcome::Rejected | Outcome::Expired => None,
+    }
+}
+
+fn origin(request: &HoldRequest, people: Vec<String>) -> OriginView {
+    let origin = &request.origin;
+    OriginView {
+        user: origin.user.clone(),
+        database: origin.database.clone(),
+        application_name: origin.application_name.clone(),
+        client: origin.client.clone(),
+        session: origin.session.0,
+        backend_pid: origin.backend_pid,
+        people,
+    }
+}
+
+fn statement(request: &HoldRequest, detail: Detail) -> StatementView {
+    let statement = &request.statement;
+    let (text, complete) = detail.fit(&statement.text);
+    StatementView {
+        text,
+        complete,
+        bytes: statement.text.len(),
+        lossy: statement.lossy,
+        sha256: statement.sha256.clone(),
+    }
+}
+
+impl ParameterView {
+    fn new(parameter: &Parameter, detail: Detail) -> Self {
+        let fitting = parameter.value.as_ref().map(|value| detail.fit(value));
+        let complete = fitting.as_ref().is_none_or(|(_, complete)| *complete);
+        Self {
+            position: parameter.position,
+            type_name: parameter.type_name.clone(),
+            value: fitting.map(|(value, _)| value),
+            raw: parameter.raw,
+            complete,
+        }
+    }
+}
+
+impl From<&Effect> for EffectView {
+    fn from(effect: &Effect) -> Self {
+        // The one list of names is the rules' vocabulary, which serde knows.
+        let kind = match serde_json::to_value(effect.kind) {
+            Ok(serde_json::Value::String(kind)) => kind,
+            Ok(_) | Err(_) => format!("{:?}", effect.kind),
+        };
+        Self {
+            kind,
+            objects: effect.objects.iter().map(ToString::to_string).collect(),
+            has_where: effect.has_where,
+            why: effect.why.clone(),
+        }
+    }
+}
+
+impl From<&Decision> for DecisionView {
+    fn from(decision: &Decision) -> Self {
+        Self {
+            approve: matches!(decision, Decision::Approve { .. }),
+            by: decision.by().to_owned(),
+            reason: decision.reason().map(str::to_owned),
+            at: decision.at(),
+        }
+    }
+}
