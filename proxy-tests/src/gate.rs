@@ -107,7 +107,7 @@ impl Builder {
         let policy = if self.allow_all { ALLOW_ALL } else { "" };
         format!(
             "[listen]\naddress = \"127.0.0.1:0\"\n{}\n[upstream]\nhost = \"{}\"\nport = {}\n{}\n[admin]\naddress = \"127.0.0.1:0\"\n\n\
-             [approval]\napprovers = [\"approvers\"]\n\n{people}\n{}\n{policy}",
+             [approval]\napprover_groups = [\"approvers\"]\n\n{people}\n{}\n{policy}",
             self.listen, target.host, target.port, self.upstream, self.rest
         )
     }

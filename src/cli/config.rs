@@ -1,12 +1,66 @@
-//! `querygate config`: checks the configuration file.
+//! `querygate config`: checks the configuration file, and prints one to start from.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use crate::server::settings::{Loaded, Settings};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Say what is wrong with a configuration file, and where. Exit status 0 if nothing is, 2 otherwise.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", env = "QUERYGATE_CONFIG", default_value = "querygate.toml")]
+        config: PathBuf,
+    },
+    /// Print a configuration with every key, its default and what it means.
+    Example,
+}
+
+/// The documented configuration, as shipped.
+const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 /// Runs it.
-pub fn run(_args: &Args) -> ExitCode {
-    ExitCode::from(super::USAGE)
+pub fn run(args: &Args) -> ExitCode {
+    match &args.command {
+        Command::Example => {
+            print!("{EXAMPLE}");
+            ExitCode::SUCCESS
+        }
+        Command::Check { config } => match Settings::load(config) {
+            Ok(loaded) => {
+                for warning in &loaded.warnings {
+                    eprintln!("{}", warning.display(config));
+                }
+                println!("{}: {}", config.display(), summary(&loaded));
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(super::USAGE)
+            }
+        },
+    }
+}
+
+/// What the file comes to, in a line, so that one sees whether it is the right one.
+fn summary(Loaded { settings, warnings }: &Loaded) -> String {
+    let rules = settings.policy.rules().count();
+    let people = settings.approval.people.iter().count();
+    let approvers = settings.approval.people.iter().filter(|person| settings.approval.is_approver(person)).count();
+    let version: String = settings.policy.version().chars().take(12).collect();
+    format!(
+        "valid{}; listens on {}, forwards to {}:{}; {rules} rules (policy {version}), {people} people, {approvers} of them approvers",
+        if warnings.is_empty() { "" } else { ", with warnings" },
+        settings.listen.address,
+        settings.upstream.host,
+        settings.upstream.port,
+    )
 }

@@ -1,1 +1,3 @@
 //! Settings, listeners, reload and draining. May use everything.
+
+pub mod settings;

@@ -1,0 +1,113 @@
+//! `[[people]]` and `[approval]`: who is who, how they prove it, and who may decide.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use super::reader::{Document, Section, nearest};
+use super::{Settings, Sources};
+use crate::approval::{People, Person, TokenDigest};
+
+pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: &mut Settings) {
+    let document = root.document();
+    let mut section = root.section("approval");
+    let span = section.span();
+    let groups = section.take_spanned::<Vec<String>>("approver_groups");
+    let named = section.take_spanned::<Vec<String>>("approvers");
+    section.set("require_known_requester", &mut settings.approval.require_known_requester);
+    section.finish();
+
+    let sections = root.sections("people");
+    let first = sections.first().map(Section::span);
+    let people = sections.into_iter().map(|section| person(section, sources)).collect();
+    match People::new(people) {
+        Ok(people) => settings.approval.people = people,
+        Err(error) => document.error(first, error.to_string()),
+    }
+
+    let people = &settings.approval.people;
+    let all_groups: Vec<&str> = people.iter().flat_map(|person| person.groups.iter().map(String::as_str)).collect();
+    let all_names: Vec<&str> = people.iter().map(|person| person.name.as_str()).collect();
+    let groups = groups.unwrap_or_default();
+    let named = named.unwrap_or_default();
+    known(document, "approver_groups", "group in [[people]]", &groups, &all_groups);
+    known(document, "approvers", "person in [[people]]", &named, &all_names);
+    settings.approval.approver_groups = groups.0;
+    settings.approval.approvers = named.0;
+    let approval = &settings.approval;
+    if !people.iter().any(|person| approval.is_approver(person)) {
+        let message = "nobody may approve: every held statement will expire. Name `approver_groups` or `approvers` in \
+                       [approval], and the people in [[people]]";
+        document.warning(Some(span), message);
+    }
+}
+
+fn known(document: &Document<'_>, key: &str, what: &str, (wanted, span): &(Vec<String>, Range<usize>), all: &[&str]) {
+    for name in wanted {
+        if all.contains(&name.as_str()) {
+            continue;
+        }
+        // A name that means nobody would leave statements to people who can never answer.
+        let hint = nearest(name, all.iter().copied()).map(|best| format!("; did you mean `{best}`?"));
+        document.error(
+            Some(span.clone()),
+            format!("`approval.{key}`: there is no {what} named `{name}`{}", hint.unwrap_or_default()),
+        );
+    }
+}
+
+fn person(mut section: Section<'_, '_>, sources: &dyn Sources) -> Person {
+    let name: Option<String> = section.take("name");
+    if name.is_none() {
+        section.document().error(Some(section.span()), "this [[people]] entry has no usable `name`");
+    }
+    // A name only so that reading can go on: there is an error, so it never gets anywhere.
+    let name = name.unwrap_or_else(|| format!("(unnamed, at byte {})", section.span().start));
+    let groups = section.take("groups").unwrap_or_default();
+    let database_users = section.take("database_users").unwrap_or_default();
+    let tokens = tokens(&mut section, &name, sources);
+    section.finish();
+    Person { name, groups, tokens, database_users }
+}
+
+/// The token, from whichever of the four keys is there.
+fn tokens(section: &mut Section<'_, '_>, name: &str, sources: &dyn Sources) -> Vec<TokenDigest> {
+    let document = section.document();
+    let mut digests = Vec::new();
+    let mut add = |span, digest: Result<TokenDigest, String>| match digest {
+        Ok(digest) => digests.push(digest),
+        Err(message) => document.error(Some(span), message),
+    };
+    if let Some((token, span)) = section.take_secret("token") {
+        if sources.is_public() {
+            let message = format!("everybody on this machine can read the token of `{name}`: chmod o-r this file");
+            document.warning(Some(span.clone()), message);
+        }
+        add(span, of_text("token", &token));
+    }
+    if let Some((written, span)) = section.take_spanned::<PathBuf>("token_file") {
+        let path = sources.path(&written);
+        match sources.file(&path) {
+            Ok((text, public)) => {
+                if public {
+                    let message = format!("everybody on this machine can read {}: chmod o-r it", path.display());
+                    document.warning(Some(span.clone()), message);
+                }
+                add(span, of_text("token_file", text.trim_end_matches(['\r', '\n'])));
+            }
+            Err(error) => add(span, Err(format!("`people[].token_file`: {}: {error}", path.display()))),
+        }
+    }
+    if let Some((variable, span)) = section.take_spanned::<String>("token_env") {
+        let missing = || format!("`people[].token_env`: the environment has no `{variable}`");
+        let digest = sources.variable(&variable).ok_or_else(missing).and_then(|token| of_text("token_env", &token));
+        add(span, digest);
+    }
+    if let Some((hex, span)) = section.take_secret("token_sha256") {
+        add(span, TokenDigest::from_hex(&hex).map_err(|error| format!("`people[].token_sha256`: {error}")));
+    }
+    digests
+}
+
+fn of_text(key: &str, token: &str) -> Result<TokenDigest, String> {
+    TokenDigest::of(token).map_err(|error| format!("`people[].{key}`: {error}"))
+}

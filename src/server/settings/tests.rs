@@ -1,0 +1,284 @@
+//! Claims about the configuration file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::judge::{Facts, Verdict};
+
+/// A world made of a map; everything in it is private unless its name says otherwise.
+#[derive(Default)]
+struct Fake {
+    variables: BTreeMap<&'static str, String>,
+    files: BTreeMap<&'static str, String>,
+    public: bool,
+}
+
+impl Sources for Fake {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+
+    fn file(&self, path: &Path) -> io::Result<(String, bool)> {
+        let name = path.to_str().unwrap();
+        let text = self.files.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok((text.clone(), name.contains("public")))
+    }
+
+    fn path(&self, written: &Path) -> PathBuf {
+        Path::new("/etc/querygate").join(written)
+    }
+
+    fn is_public(&self) -> bool {
+        self.public
+    }
+}
+
+fn parse(text: &str) -> Settings {
+    Settings::parse(text, &Fake::default()).unwrap_or_else(|problems| panic!("{problems:#?}")).settings
+}
+
+/// `line: message` of every error.
+fn errors(text: &str) -> Vec<String> {
+    errors_in(text, &Fake::default())
+}
+
+fn errors_in(text: &str, world: &Fake) -> Vec<String> {
+    let problems = Settings::parse(text, world).err().unwrap_or_default();
+    problems
+        .into_iter()
+        .filter(|problem| problem.fatal)
+        .map(|problem| format!("{}: {}", problem.place.map_or(0, |(line, _)| line), problem.message))
+        .collect()
+}
+
+fn debug(settings: &Settings) -> String {
+    format!("{settings:#?}")
+}
+
+const EXAMPLE: &str = include_str!("../../../config.example.toml");
+
+/// The example with its optional lines (`#key = …`, no space) switched on.
+fn example_in_full() -> String {
+    let optional = |line: &str| {
+        line.strip_prefix('#')
+            .filter(|rest| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()))
+            .map(str::to_owned)
+    };
+    EXAMPLE.lines().map(|line| optional(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+}
+
+#[test]
+fn the_example_says_what_an_empty_file_means() {
+    let example = parse(EXAMPLE);
+    assert_eq!(debug(&example), debug(&parse("")));
+    assert_eq!(debug(&example), debug(&Settings::default()));
+    assert_eq!(example.policy.version(), Policy::shipped().version());
+}
+
+#[test]
+fn the_example_mentions_every_key_and_its_optional_lines_are_right() {
+    let text = example_in_full();
+    let world = Fake {
+        variables: BTreeMap::from([("QUERYGATE_TOKEN_CI", "token-from-the-environment".to_owned())]),
+        files: BTreeMap::from([("/etc/querygate/cem.token", "token-from-a-file\n".to_owned())]),
+        public: false,
+    };
+    let (_, problems, known) = sections::read(&text, &world);
+    let other: Vec<_> = problems.iter().filter(|problem| !problem.message.contains("nobody may approve")).collect();
+    assert!(other.is_empty(), "{other:#?}\n{text}");
+    let mentioned: BTreeSet<String> = keys(&toml::from_str(&text).unwrap(), "");
+    let missing: Vec<_> = known.difference(&mentioned).collect();
+    assert!(missing.is_empty(), "config.example.toml does not mention {missing:?}");
+}
+
+fn keys(table: &toml::Table, path: &str) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for (key, value) in table {
+        let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        all.insert(full.clone());
+        match value {
+            toml::Value::Table(inner) => all.extend(keys(inner, &full)),
+            toml::Value::Array(items) => {
+                all.extend(
+                    items.iter().filter_map(toml::Value::as_table).flat_map(|inner| keys(inner, &format!("{full}[]"))),
+                );
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn every_unknown_key_is_told_with_its_line_and_nearest_match() {
+    let found = errors(
+        "[listen]\nadress = \"127.0.0.1:1\"\n[hold]\n\nper_usr = 3\n[polices]\n[listen.tls]\nmoed = \"disable\"\n",
+    );
+    assert_eq!(
+        found,
+        [
+            "2: unknown key `adress` in [listen]; did you mean `address`?",
+            "5: unknown key `per_usr` in [hold]; did you mean `per_user`?",
+            "6: unknown key `polices`; did you mean `policy`?",
+            "8: unknown key `moed` in [listen.tls]; did you mean `mode`?",
+        ]
+    );
+    assert_eq!(errors("[log]\nxyzzy = 1\n"), ["2: unknown key `xyzzy` in [log]; it knows `filter`, `format`"]);
+}
+
+#[test]
+fn wrong_values_are_told_all_at_once_with_their_lines() {
+    let found = errors(
+        "[listen]\naddress = \"localhost\"\n[upstream]\nport = 70000\nsslmode = \"allow\"\n[hold]\ndeadline = \"soon\"\nper_user = 0\n\
+         [limits]\nread_ahead_bytes = \"1 MB\"\nmax_statement_bytes = -1\nworkers = 0\nstartup_deadline = \"0s\"\n[log]\nformat = \"xml\"\nfilter = \"a=b=c\"",
+    );
+    let lines: Vec<&str> = found.iter().map(|error| error.split(':').next().unwrap()).collect();
+    assert_eq!(lines, ["2", "4", "5", "7", "8", "10", "11", "12", "13", "15", "16"], "{found:#?}");
+}
+
+#[test]
+fn syntax_errors_have_a_line_and_do_not_hide_the_others() {
+    let found = errors("[listen]\naddress = 127.0.0.1\n[log]\nfromat = \"json\"\n");
+    assert!(found.iter().any(|error| error.starts_with("2:")), "{found:?}");
+    assert!(found.iter().any(|error| error.contains("did you mean `format`")), "{found:?}");
+}
+
+#[test]
+fn sizes_and_times_are_read_as_people_write_them() {
+    let settings = parse(
+        "[limits]\nread_ahead_bytes = \"64KiB\"\nmax_statement_bytes = 4096\n[hold]\ndeadline = \"1h 30m\"\nreminder_interval = \"0s\"\n",
+    );
+    assert_eq!(settings.session.read_ahead_bytes, 65_536);
+    assert_eq!(settings.session.max_statement_bytes, 4_096);
+    assert_eq!(settings.session.hold_deadline.as_secs(), 5_400);
+    assert!(settings.session.reminder_interval.is_zero());
+}
+
+#[test]
+fn paths_are_relative_to_the_configuration() {
+    let settings = parse("[listen.tls]\nmode = \"require\"\ncertificate = \"gate.crt\"\nkey = \"/keys/gate.key\"\n");
+    assert_eq!(settings.listen.tls.certificate.unwrap(), Path::new("/etc/querygate/gate.crt"));
+    assert_eq!(settings.listen.tls.key.unwrap(), Path::new("/keys/gate.key"));
+}
+
+#[test]
+fn tls_without_a_certificate_is_an_error() {
+    assert_eq!(errors("[listen.tls]\nmode = \"prefer\"\nkey = \"k\"\n").len(), 1);
+    assert_eq!(errors("[upstream]\ncertificate = \"c\"\n").len(), 1);
+}
+
+#[test]
+fn tokens_come_from_text_file_environment_or_digest_and_name_their_person() {
+    let world = Fake {
+        variables: BTreeMap::from([("TOKEN", "token-from-the-environment".to_owned())]),
+        files: BTreeMap::from([("/run/token", "token-from-the-file-here\n".to_owned())]),
+        public: false,
+    };
+    let digest = crate::approval::TokenDigest::of("token-behind-the-digest").unwrap().to_hex();
+    let text = format!(
+        "[approval]\napprovers = [\"a\"]\n\
+         [[people]]\nname = \"a\"\ntoken = \"token-in-the-text-here\"\n[[people]]\nname = \"b\"\ntoken_file = \"/run/token\"\n\
+         [[people]]\nname = \"c\"\ntoken_env = \"TOKEN\"\n[[people]]\nname = \"d\"\ntoken_sha256 = \"{digest}\"\n"
+    );
+    let loaded = Settings::parse(&text, &world).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let people = loaded.settings.approval.people;
+    let who = |token: &str| people.by_token(token).map(|person| person.name.clone());
+    for (token, name) in [
+        ("token-in-the-text-here", "a"),
+        ("token-from-the-file-here", "b"),
+        ("token-from-the-environment", "c"),
+        ("token-behind-the-digest", "d"),
+    ] {
+        assert_eq!(who(token).as_deref(), Some(name));
+    }
+}
+
+#[test]
+fn no_error_repeats_a_secret() {
+    let world = Fake { variables: BTreeMap::from([("SHORT", "hunter2".to_owned())]), ..Fake::default() };
+    let text = "[[people]]\nname = \"a\"\ntoken = \"hunter2\"\n[[people]]\nname = \"b\"\ntoken_env = \"SHORT\"\n\
+                [[people]]\nname = \"c\"\ntoken_sha256 = \"hunter2\"\n[[people]]\nname = \"d\"\ntoken = [\"hunter2\"]\n";
+    let found = errors_in(text, &world);
+    assert_eq!(found.len(), 4, "{found:#?}");
+    assert!(!found.concat().contains("hunter2"), "{found:#?}");
+}
+
+#[test]
+fn secrets_that_everybody_can_read_are_warned_of() {
+    let world = Fake {
+        files: BTreeMap::from([("/run/public", "token-from-the-file-here".to_owned())]),
+        public: true,
+        ..Fake::default()
+    };
+    let text = "[approval]\napprovers = [\"a\"]\n[[people]]\nname = \"a\"\ntoken = \"token-in-the-text-here\"\ntoken_file = \"/run/public\"\n";
+    let warnings = Settings::parse(text, &world).unwrap().warnings;
+    assert_eq!(warnings.iter().map(|warning| warning.place.unwrap().0).collect::<Vec<_>>(), [5, 6]);
+}
+
+#[test]
+fn approvers_who_do_not_exist_are_errors_and_none_at_all_is_a_warning() {
+    let text = "[approval]\napprovers = [\"anne\"]\napprover_groups = [\"dbas\"]\n[[people]]\nname = \"ann\"\ngroups = [\"dba\"]\n";
+    let found = errors(text);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found[0].contains("did you mean `ann`") && found[1].contains("did you mean `dba`"), "{found:#?}");
+    let warnings = Settings::parse("", &Fake::default()).unwrap().warnings;
+    assert!(warnings[0].message.contains("nobody may approve"), "{warnings:?}");
+}
+
+fn facts<'a>() -> Facts<'a> {
+    Facts { user: "app", database: "shop", application_name: "", client_addr: None }
+}
+
+#[test]
+fn rules_of_the_file_replace_the_shipped_ones_or_stand_before_them() {
+    let rule = "[[rule]]\nname = \"no-drops\"\naction = \"reject\"\neffects = [\"drop\"]\nmessage = \"ask in #dba\"\n";
+    let names = |text: &str| parse(text).policy.rules().map(|rule| rule.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(rule), ["no-drops"]);
+    let before = names(&format!("{rule}[policy]\nfallback = \"shipped\"\n"));
+    assert_eq!(before.len(), Policy::shipped().rules().count() + 1);
+    assert_eq!(before[0], "no-drops");
+    assert_eq!(names("[policy]\nfallback = \"hold\"\n"), names(""));
+}
+
+#[test]
+fn a_rule_read_with_line_numbers_is_the_rule_the_judge_reads() {
+    let text = "[[rule]]\nname = \"n\"\naction = \"hold\"\nmessage = \"m\"\nusers = [\"u*\"]\ndatabases = [\"d\"]\napplication_names = [\"psql\"]\n\
+                addresses = [\"10.0.0.0/8\", \"unix\"]\neffects = [\"drop\", \"copy-server-file\"]\nobjects = [\"a.*\", \"b\"]\nhas_where = false\nin_transaction = true\n";
+    assert_eq!(parse(text).policy.version(), Policy::from_toml(text).unwrap().version());
+}
+
+#[test]
+fn wrong_rules_are_told_with_their_lines_and_give_no_policy() {
+    let found = errors(
+        "[[rule]]\nname = \"a\"\naction = \"alow\"\n[[rule]]\naction = \"hold\"\n[[rule]]\nname = \"b\"\naction = \"hold\"\neffects = [\"dorp\"]\n\
+         users = []\nobjects = [\"a.b.c\"]\naddresses = [\"10.0.0.1/8\"]\nuser = [\"x\"]\n[[rule]]\nname = \"b\"\naction = \"allow\"\n[[rule]]\nname = \"default\"\naction = \"allow\"\n",
+    );
+    for (line, part) in [
+        (3, "alow"),
+        (1, "no usable `action`"),
+        (4, "no usable `name`"),
+        (9, "dorp"),
+        (10, "empty list"),
+        (11, "`name` or `schema.name`"),
+        (12, "beyond its prefix"),
+        (13, "did you mean `users`"),
+        (14, "another rule named `b`"),
+    ] {
+        assert!(
+            found.iter().any(|error| error.starts_with(&format!("{line}: ")) && error.contains(part)),
+            "line {line}, {part}: {found:#?}"
+        );
+    }
+    assert_eq!(errors("[[rule]]\nname = \"default\"\naction = \"allow\"\n").len(), 1);
+}
+
+#[test]
+fn the_shipped_policy_holds_what_nobody_read() {
+    let policy = parse("").policy;
+    let judge = crate::judge::Judge::new(policy);
+    let mut cache = crate::judge::JudgeCache::new(1 << 20);
+    let class = judge.class(&facts());
+    let judged = judge.judge(&mut cache, b"\xff", &class, false, &crate::judge::NothingPrepared);
+    assert_eq!(judged.judgement.verdict, Verdict::Hold);
+}
