@@ -1,5 +1,244 @@
-//! The protocol of one session without I/O: frames and events in, actions out. Knows no sockets and no clock.
+//! The protocol of one session without I/O: bytes and events in, bytes and actions out. Knows no sockets and no clock.
+//!
+//! The driver hands it what it reads ([`Machine::handle_frontend`], [`Machine::handle_backend`]) and writes what comes out
+//! ([`Outbox`]). What a handler does not consume, the driver keeps and hands over again with what has come behind it: a
+//! held statement stays at the front of that buffer until it is decided, so that what is released is what was judged.
+//!
+//! # Phases
+//!
+//! *Authenticating*: authentication messages pass unread but for the channel-binding trap. *Ready*: statements are
+//! judged. *Refusing*: the client broke the protocol; the server is left to say so, nothing more is forwarded.
 
-/// Bytes that may be written to the backend. Only the machine makes one.
+mod auth;
+mod backend;
+mod frontend;
+mod held;
+mod judging;
+mod names;
+mod outbox;
+mod params;
+mod replies;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+pub use held::{Draft, Ending};
+pub use judging::{Judging, Reading, Ruling};
+pub use outbox::{Cleared, Outbox};
+
+use crate::judge::Analysis;
+use crate::wire::reply::Report;
+use held::Held;
+use names::Names;
+use replies::Replies;
+use std::sync::Arc;
+
+/// What the machine may be told by configuration.
+#[derive(Debug, Clone)]
+pub struct MachineSettings {
+    /// Largest Query or Parse taken, and the largest Bind that can be shown to approvers, in bytes.
+    pub max_statement_bytes: usize,
+    /// Refuse holds while a transaction is open.
+    pub reject_holds_in_transaction: bool,
+    /// Relay FunctionCall messages.
+    pub allow_function_call: bool,
+    /// This is a replication connection, and configuration allows it.
+    pub replication: bool,
+    /// The client's connection is encrypted (matters for channel binding).
+    pub client_tls: bool,
+    /// Unguessable and new for each session: names the messages with which refusals are raised.
+    pub refusal_key: String,
+}
+
+/// What the driver is to do besides writing.
 #[derive(Debug)]
-pub struct Cleared(());
+pub enum Action {
+    /// The backend told its cancel key: register it.
+    RegisterCancel {
+        /// Process id.
+        pid: i32,
+        /// Secret key, 1 to 256 bytes.
+        key: Vec<u8>,
+    },
+    /// The backend reported `application_name`.
+    ApplicationName(String),
+    /// Analyse this text off the thread and answer with [`Machine::handle_analysis`].
+    Analyse(Vec<u8>),
+    /// Open a ticket and answer with [`Machine::handle_opened`] or [`Machine::refuse`].
+    OpenHold(Box<Draft>),
+    /// Authentication is over.
+    Ready,
+    /// Tell the client this and close both connections.
+    Close(Box<Report>),
+}
+
+/// Where the session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Authenticating(auth::Asked),
+    Ready,
+    Refusing,
+}
+
+/// Why nothing of the client's is being handled.
+#[derive(Debug)]
+enum Waiting {
+    /// It is.
+    Nothing,
+    /// For the backend's outstanding answers.
+    CatchUp,
+    /// For an analysis made elsewhere.
+    Analysis,
+    /// For the driver to open a ticket.
+    Opening(Box<Held>),
+    /// For a decision.
+    Decision(Box<Held>),
+}
+
+/// A frame whose rest has not arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// There is none.
+    Nothing,
+    /// So many bytes pass.
+    Pass(usize),
+    /// So many bytes are dropped.
+    Discard(usize),
+}
+
+/// Messages since the last Sync.
+#[derive(Debug, Default, Clone, Copy)]
+struct Batch {
+    /// Counts Syncs.
+    number: u32,
+    /// Something was sent on since the last one.
+    open: bool,
+    /// … and it may have run something (Bind or Execute), so an implicit transaction holds what it did.
+    ran: bool,
+}
+
+/// One session's protocol state.
+#[derive(Debug)]
+pub struct Machine {
+    settings: Arc<MachineSettings>,
+    phase: Phase,
+    client_rest: Rest,
+    backend_rest: Rest,
+    replies: Replies,
+    names: Names,
+    /// Transaction status of the last ReadyForQuery: `I`, `T` or `E`.
+    status: u8,
+    batch: Batch,
+    /// The client's messages are skipped up to Sync, as the server does after an error.
+    skip: bool,
+    /// The server reads COPY data.
+    copy_in: bool,
+    /// Something opaque was sent since the last ReadyForQuery, so settings may have changed unreported.
+    opaque: bool,
+    waiting: Waiting,
+    /// The statement at the front was approved.
+    released: Option<Box<Held>>,
+    /// The text at the front was analysed elsewhere.
+    analysed: Option<Arc<Analysis>>,
+    /// The requester's reason, set for the session.
+    reason: Option<Box<str>>,
+    refusals: u32,
+    /// The client said Terminate.
+    terminated: bool,
+    actions: VecDeque<Action>,
+}
+
+impl Machine {
+    /// A session whose startup packet has been sent on.
+    #[must_use]
+    pub fn new(settings: Arc<MachineSettings>) -> Self {
+        Self {
+            settings,
+            phase: Phase::Authenticating(auth::Asked::Nothing),
+            client_rest: Rest::Nothing,
+            backend_rest: Rest::Nothing,
+            replies: Replies::default(),
+            names: Names::default(),
+            status: b'I',
+            batch: Batch::default(),
+            skip: false,
+            copy_in: false,
+            opaque: false,
+            waiting: Waiting::Nothing,
+            released: None,
+            analysed: None,
+            reason: None,
+            refusals: 0,
+            terminated: false,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// What is to be done next besides writing.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        let action = self.actions.pop_front();
+        if self.actions.is_empty() && self.actions.capacity() > 0 {
+            self.actions = VecDeque::new();
+        }
+        action
+    }
+
+    /// Authentication is over and no answer is outstanding, no transaction open, nothing half-sent: the client may be told
+    /// to go without losing anything.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.phase == Phase::Ready
+            && self.replies.is_empty()
+            && !self.batch.open
+            && self.status == b'I'
+            && self.client_rest == Rest::Nothing
+            && self.backend_rest == Rest::Nothing
+            && matches!(self.waiting, Waiting::Nothing)
+    }
+
+    /// Whether authentication is still going on.
+    #[must_use]
+    pub fn is_authenticating(&self) -> bool {
+        matches!(self.phase, Phase::Authenticating(_))
+    }
+
+    /// A statement is held, or about to be.
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
+        matches!(self.waiting, Waiting::Opening(_) | Waiting::Decision(_))
+    }
+
+    /// The machine has stopped at the front of the client's bytes; what comes behind is read ahead.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !matches!(self.waiting, Waiting::Nothing)
+    }
+
+    /// Bytes to the client may be inserted now: no backend frame is half-way through.
+    #[must_use]
+    pub fn at_backend_frame(&self) -> bool {
+        self.backend_rest == Rest::Nothing
+    }
+
+    /// A transaction is open: a block, or the implicit one of a batch in which something ran.
+    #[must_use]
+    pub fn in_transaction(&self) -> bool {
+        self.status != b'I' || self.batch.ran
+    }
+
+    /// The policy, or facts that are not of a single statement, have changed.
+    pub fn forget_verdicts(&mut self) {
+        self.names.forget_verdicts();
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    fn close(&mut self, report: Report) {
+        self.phase = Phase::Refusing;
+        self.act(Action::Close(Box::new(report)));
+    }
+}

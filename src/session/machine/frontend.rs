@@ -1,0 +1,773 @@
+//! The client's messages: what passes, what waits, what is refused.
+
+use std::sync::Arc;
+
+use super::held::HeldKind;
+use super::names::{Change, Definition, PortalNote, Resolved, acts};
+use super::replies::{Expect, Settling, SqlChange, SqlChanges};
+use super::{
+    Action, Draft, Judging, Machine, Outbox, Phase, Reading, Rest, Ruling, Waiting,
+};
+use super::held::Held;
+use super::params;
+use crate::judge::{Analysis, Judgement, SessionAct};
+use crate::wire::frame::{self, Peek};
+use crate::wire::frontend::{self, Malformed, Target};
+use crate::wire::reply::Report;
+
+/// What becomes of the frame at the front.
+enum Step {
+    /// It goes on, as far as it is here; the rest follows as it comes.
+    Forward,
+    /// It is dropped, likewise.
+    Drop,
+    /// It waits; nothing is consumed.
+    Stay,
+}
+
+/// A frame at the front of the client's bytes, perhaps not all here.
+#[derive(Clone, Copy)]
+struct Front<'a> {
+    tag: u8,
+    /// Its length, header included.
+    total: usize,
+    /// What is here of it.
+    bytes: &'a [u8],
+}
+
+impl<'a> Front<'a> {
+    fn body(self) -> &'a [u8] {
+        self.bytes.get(frame::HEADER..).unwrap_or_default()
+    }
+
+    fn is_whole(self) -> bool {
+        self.bytes.len() == self.total
+    }
+}
+
+impl Machine {
+    /// Handles the client's bytes, from the first one not yet consumed. Returns how many are consumed now; the rest must
+    /// be handed over again, followed by what comes behind it.
+    pub fn handle_frontend(
+        &mut self,
+        input: &[u8],
+        judging: &mut dyn Judging,
+        out: &mut Outbox,
+    ) -> usize {
+        let mut at = 0;
+        loop {
+            let rest = input.get(at..).unwrap_or_default();
+            let moved = match self.client_rest {
+                Rest::Pass(left) => {
+                    let count = left.min(rest.len());
+                    out.forward(at..at.saturating_add(count));
+                    self.client_rest = remaining(left, count, Rest::Pass);
+                    count
+                }
+                Rest::Discard(left) => {
+                    let count = left.min(rest.len());
+                    self.client_rest = remaining(left, count, Rest::Discard);
+                    count
+                }
+                Rest::Nothing => 0,
+            };
+            at = at.saturating_add(moved);
+            if self.client_rest != Rest::Nothing || self.is_waiting() {
+                return at;
+            }
+            let rest = input.get(at..).unwrap_or_default();
+            match self.phase {
+                Phase::Authenticating(_) => return self.auth_frames(input, at, out),
+                // Nothing more is forwarded; what the client still sends is read and dropped.
+                Phase::Refusing => return input.len(),
+                Phase::Ready => {}
+            }
+            if self.terminated {
+                return input.len();
+            }
+            let Some(front) = self.front(rest, out) else {
+                return at;
+            };
+            let step = self.frontend_frame(front, judging, out);
+            self.client_rest = match step {
+                Step::Forward => Rest::Pass(front.total),
+                Step::Drop => Rest::Discard(front.total),
+                Step::Stay => return at,
+            };
+        }
+    }
+
+    /// The next frame, if enough of it is here to know what it is.
+    fn front<'a>(&mut self, rest: &'a [u8], out: &mut Outbox) -> Option<Front<'a>> {
+        match frame::peek_frontend(rest) {
+            Peek::Incomplete => None,
+            Peek::Frame { tag, total } => Some(Front {
+                tag,
+                total,
+                bytes: rest.get(..total).unwrap_or(rest),
+            }),
+            Peek::BadLength { .. } => {
+                // The server refuses the length before it reads a body ("invalid message length") and ends the session.
+                out.send_backend(rest.get(..frame::HEADER).unwrap_or_default().to_vec());
+                self.phase = Phase::Refusing;
+                None
+            }
+            Peek::UnknownTag { tag } => {
+                // The server ends the session on the type byte alone (`SocketBackend`, "invalid frontend message type").
+                out.send_backend(frame::build(tag, &[]));
+                self.phase = Phase::Refusing;
+                None
+            }
+        }
+    }
+
+    fn frontend_frame(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
+        if self.copy_in && !matches!(front.tag, b'd' | b'c' | b'f' | b'H' | b'S' | b'X') {
+            // The server, reading COPY data, ends the session on this type byte (`CopyGetData`).
+            out.send_backend(front.bytes.get(..frame::HEADER).unwrap_or_default().to_vec());
+            self.phase = Phase::Refusing;
+            return Step::Stay;
+        }
+        match front.tag {
+            b'X' => {
+                self.terminated = true;
+                Step::Forward
+            }
+            b'S' => self.on_sync(front, out),
+            _ if self.skip => Step::Drop,
+            b'Q' => self.on_query(front, judging, out),
+            b'P' => self.on_parse(front, judging, out),
+            b'B' => self.on_bind(front, judging, out),
+            b'E' => self.on_execute(front, out),
+            b'D' => self.on_describe(front, out),
+            b'C' => self.on_close(front, out),
+            b'H' => self.checked(front, out, |body| frontend::empty(body).map(|()| None)),
+            b'c' | b'f' => {
+                if self.copy_in {
+                    self.copy_in = false;
+                } else if !self.replies.is_empty() {
+                    self.replies.push(Expect::CopyEnd);
+                }
+                Step::Forward
+            }
+            // Outside COPY the server drops CopyData unread (`PostgresMain`), so it needs no judging anywhere.
+            b'd' => Step::Forward,
+            b'F' => self.on_function_call(out),
+            // `peek_frontend` lets no other type through.
+            _ => Step::Stay,
+        }
+    }
+
+    fn on_sync(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
+        if !front.is_whole() {
+            return Step::Stay;
+        }
+        if let Err(how) = frontend::empty(front.body()) {
+            return self.malformed(front, how, out);
+        }
+        if !self.copy_in {
+            self.replies.push(Expect::Sync);
+            self.end_batch();
+        }
+        self.skip = false;
+        Step::Forward
+    }
+
+    fn end_batch(&mut self) {
+        self.batch.number = self.batch.number.wrapping_add(1);
+        self.batch.open = false;
+        self.batch.ran = false;
+    }
+
+    /// A small message of the extended protocol that needs no judging: strictly read, then forwarded.
+    fn checked(
+        &mut self,
+        front: Front<'_>,
+        out: &mut Outbox,
+        read: impl FnOnce(&[u8]) -> Result<Option<Expect>, Malformed>,
+    ) -> Step {
+        if !front.is_whole() {
+            return Step::Stay;
+        }
+        match read(front.body()) {
+            Ok(expect) => {
+                if let Some(expect) = expect {
+                    self.replies.push(expect);
+                    self.batch.open = true;
+                }
+                Step::Forward
+            }
+            Err(how) => self.malformed(front, how, out),
+        }
+    }
+
+    /// A body that does not fit its fields: the server is given an equally wrong one without the client's content.
+    fn malformed(&mut self, front: Front<'_>, how: Malformed, out: &mut Outbox) -> Step {
+        out.send_backend(frontend::malformed_twin(front.tag, how));
+        let expect = match front.tag {
+            b'Q' => Expect::Query(None),
+            b'F' => Expect::FunctionCall,
+            // An error at Sync or Terminate is followed by ReadyForQuery or the end.
+            b'S' => Expect::Sync,
+            _ => {
+                self.batch.open = true;
+                Expect::Describe
+            }
+        };
+        self.replies.push(expect);
+        Step::Drop
+    }
+
+    fn on_query(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
+        if let Some(held) = self.take_released(front) {
+            return match held.kind {
+                HeldKind::Query(analysis) => self.forward_query(&analysis, front),
+                HeldKind::Bind(..) => self.mismatch(out, Machine::refuse_query),
+            };
+        }
+        if front.total > self.settings.max_statement_bytes {
+            let report = self.too_long();
+            self.refuse_query(report, out);
+            return Step::Drop;
+        }
+        if !front.is_whole() {
+            return Step::Stay;
+        }
+        let text = match frontend::query(front.body()) {
+            Ok(text) => text,
+            Err(how) => return self.malformed(front, how, out),
+        };
+        if self.settings.replication && is_replication_command(text) {
+            self.replies.push(Expect::Query(None));
+            return Step::Forward;
+        }
+        match self.read(text, judging) {
+            Some((analysis, Ruling::Allow)) => self.forward_query(&analysis, front),
+            Some((_, Ruling::Reject(judgement))) => {
+                self.refuse_query(rejected_by_rule(&judgement), out);
+                Step::Drop
+            }
+            Some((analysis, Ruling::Hold(judgement))) => {
+                if self.caught_up(None, out) {
+                    let draft = self.draft(text, Vec::new(), &analysis, *judgement);
+                    self.hold(front, HeldKind::Query(analysis), draft, out)
+                } else {
+                    Step::Stay
+                }
+            }
+            None => Step::Stay,
+        }
+    }
+
+    /// Reads a text, or sends it to be analysed elsewhere.
+    fn read(&mut self, text: &[u8], judging: &mut dyn Judging) -> Option<(Arc<Analysis>, Ruling)> {
+        let in_transaction = self.in_transaction();
+        let (analysis, ruling) = if let Some(analysis) = self.analysed.take() {
+            let ruling = judging.decide(&analysis, in_transaction, &self.names);
+            (analysis, ruling)
+        } else {
+            match judging.judge(text, in_transaction, &self.names) {
+                Reading::Judged(analysis, ruling) => (analysis, ruling),
+                Reading::Elsewhere => {
+                    self.waiting = Waiting::Analysis;
+                    self.act(Action::Analyse(text.to_vec()));
+                    return None;
+                }
+            }
+        };
+        if matches!(ruling, Ruling::Allow) && self.doubts_encoding_of(text) {
+            let analysis = Arc::new(params::doubtful_encoding(&analysis));
+            let ruling = judging.decide(&analysis, in_transaction, &self.names);
+            return Some((analysis, ruling));
+        }
+        Some((analysis, ruling))
+    }
+
+    /// Something opaque ran since the last ReadyForQuery and may have changed client_encoding, which is only reported there.
+    /// ASCII reads the same in every client encoding; other text then counts as unknown.
+    fn doubts_encoding_of(&self, text: &[u8]) -> bool {
+        self.opaque && !text.is_ascii()
+    }
+
+    fn forward_query(&mut self, analysis: &Arc<Analysis>, front: Front<'_>) -> Step {
+        let text = frontend::query(front.body()).unwrap_or_default();
+        let changes = self.note_acts(analysis, text);
+        self.opaque |= analysis.opaque;
+        self.replies.push(Expect::Query(changes));
+        // A Query ends whatever batch was open without a Sync: ReadyForQuery follows it.
+        self.batch.ran = false;
+        self.batch.open = false;
+        Step::Forward
+    }
+
+    /// Notes what a message about to run does to names and to the session's reason.
+    fn note_acts(&mut self, analysis: &Analysis, text: &[u8]) -> Option<Box<SqlChanges>> {
+        let mut changes = SqlChanges::default();
+        for act in acts(analysis) {
+            let (name, change) = match act {
+                SessionAct::Prepare { name, body } => {
+                    let definition = Definition::new(text, Arc::clone(body), Vec::new());
+                    (name, Change::Define(definition))
+                }
+                SessionAct::Deallocate { name: Some(name) } => (name, Change::Drop),
+                SessionAct::Deallocate { name: None } => {
+                    changes.changes.push(SqlChange::All);
+                    continue;
+                }
+                SessionAct::SetReason { reason } => {
+                    self.reason = (!reason.is_empty()).then(|| reason.as_str().into());
+                    continue;
+                }
+                SessionAct::Execute { .. } | SessionAct::EndTransaction => continue,
+            };
+            let name: Box<[u8]> = name.as_bytes().into();
+            self.names.send(&name, None, change.clone());
+            changes
+                .changes
+                .push(SqlChange::Name(Settling { name, change }));
+        }
+        (!changes.changes.is_empty()).then(|| Box::new(changes))
+    }
+
+    fn on_parse(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
+        if front.total > self.settings.max_statement_bytes {
+            let report = self.too_long();
+            self.refuse_extended(report, out);
+            return Step::Drop;
+        }
+        if !front.is_whole() {
+            return Step::Stay;
+        }
+        let parse = match frontend::Parse::read(front.body()) {
+            Ok(parse) => parse,
+            Err(how) => return self.malformed(front, how, out),
+        };
+        let Some((analysis, ruling)) = self.read(parse.text, judging) else {
+            return Step::Stay;
+        };
+        // Parsing runs nothing; what is to be held is held when it is bound.
+        if let Ruling::Reject(judgement) = ruling {
+            self.refuse_extended(rejected_by_rule(&judgement), out);
+            return Step::Drop;
+        }
+        let definition = Definition::new(parse.text, analysis, parse.types().collect());
+        let change = Change::Define(definition);
+        self.names
+            .send(parse.name, Some(self.batch.number), change.clone());
+        self.replies.push(Expect::Parse(Box::new(Settling {
+            name: parse.name.into(),
+            change,
+        })));
+        self.batch.open = true;
+        Step::Forward
+    }
+
+    fn on_bind(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
+        if let Some(held) = self.take_released(front) {
+            return match held.kind {
+                HeldKind::Bind(definition, note) => self.forward_bind(front, &definition, note),
+                HeldKind::Query(_) => self.mismatch(out, Machine::refuse_extended),
+            };
+        }
+        let Some((_, statement)) = frontend::bind_names(front.body()) else {
+            return if front.is_whole() {
+                self.malformed(front, Malformed::Unterminated, out)
+            } else if front.bytes.len() > MAX_NAMES_BYTES {
+                // Fail closed: names that long are nobody's; the server would read on for the terminator.
+                self.malformed(front, Malformed::Unterminated, out)
+            } else {
+                Step::Stay
+            };
+        };
+        match self.names.resolve(statement, self.batch.number) {
+            Resolved::One(definition) => self.bind_known(front, &definition, judging, out),
+            Resolved::Several { pending: true, candidates } => {
+                if candidates.iter().all(|one| one.known_allowed(self.in_transaction())) {
+                    self.bind_any(front)
+                } else if self.caught_up(None, out) {
+                    // Nothing is outstanding and yet not settled: cannot be; judged as unknown below.
+                    self.bind_unknown(front, statement, judging, out)
+                } else {
+                    Step::Stay
+                }
+            }
+            Resolved::Several { candidates, pending: false } => {
+                match strictest(&candidates, self, judging) {
+                    Some(definition) => self.bind_known(front, &definition, judging, out),
+                    None => self.bind_unknown(front, statement, judging, out),
+                }
+            }
+            Resolved::Unknown => self.bind_unknown(front, statement, judging, out),
+        }
+    }
+
+    /// A Bind whose statement may be one of several, all of them allowed.
+    fn bind_any(&mut self, front: Front<'_>) -> Step {
+        self.push_bind(front, None, true);
+        Step::Forward
+    }
+
+    fn bind_known(
+        &mut self,
+        front: Front<'_>,
+        definition: &Arc<Definition>,
+        judging: &mut dyn Judging,
+        out: &mut Outbox,
+    ) -> Step {
+        let in_transaction = self.in_transaction();
+        if definition.known_allowed(in_transaction) {
+            return self.forward_bind(front, definition, None);
+        }
+        let ruling = judging.decide(&definition.analysis, in_transaction, &self.names);
+        let judgement = match ruling {
+            Ruling::Allow => {
+                let note = self.portal_note(definition);
+                if note.is_none() {
+                    definition.remember_allowed(in_transaction);
+                }
+                return self.forward_bind(front, definition, note);
+            }
+            Ruling::Reject(judgement) => {
+                self.refuse_extended(rejected_by_rule(&judgement), out);
+                return Step::Drop;
+            }
+            Ruling::Hold(judgement) => judgement,
+        };
+        self.hold_bind(front, definition, *judgement, out)
+    }
+
+    fn hold_bind(
+        &mut self,
+        front: Front<'_>,
+        definition: &Arc<Definition>,
+        judgement: Judgement,
+        out: &mut Outbox,
+    ) -> Step {
+        if front.total > self.settings.max_statement_bytes {
+            let report = self.too_long();
+            self.refuse_extended(report, out);
+            return Step::Drop;
+        }
+        if !front.is_whole() {
+            return Step::Stay;
+        }
+        let bind = match frontend::Bind::read(front.body()) {
+            Ok(bind) => bind,
+            Err(how) => return self.malformed(front, how, out),
+        };
+        let wanted = !bind.values.is_empty() || definition.is_unseen();
+        let describe = (wanted && definition.described.get().is_none())
+            .then_some((bind.statement, definition));
+        if !self.caught_up(describe, out) {
+            return Step::Stay;
+        }
+        let types = definition.described.get().unwrap_or(&definition.declared);
+        let parameters = params::decode(&bind.values, types);
+        let draft = self.draft(&definition.text, parameters, &definition.analysis, judgement);
+        let note = self.portal_note(definition);
+        self.hold(front, HeldKind::Bind(Arc::clone(definition), note), draft, out)
+    }
+
+    /// A name the gate never saw defined: made by a function, or not there at all. It is described first, so that the
+    /// server itself refuses a name that does not exist; one that does is judged as unknown from then on.
+    fn bind_unknown(
+        &mut self,
+        front: Front<'_>,
+        statement: &[u8],
+        judging: &mut dyn Judging,
+        out: &mut Outbox,
+    ) -> Step {
+        let definition = params::unseen_statement(statement);
+        self.bind_known(front, &definition, judging, out)
+    }
+
+    fn portal_note(&self, definition: &Arc<Definition>) -> Option<PortalNote> {
+        definition.has_acts().then(|| PortalNote {
+            definition: Arc::clone(definition),
+            judged: self.names.executed(definition),
+        })
+    }
+
+    fn forward_bind(
+        &mut self,
+        front: Front<'_>,
+        definition: &Arc<Definition>,
+        note: Option<PortalNote>,
+    ) -> Step {
+        self.push_bind(front, note, definition.analysis.opaque);
+        Step::Forward
+    }
+
+    fn push_bind(&mut self, front: Front<'_>, note: Option<PortalNote>, opaque: bool) {
+        self.opaque |= opaque;
+        let portal = frontend::bind_names(front.body()).map_or(&b""[..], |(portal, _)| portal);
+        let watched = (note.is_some() || self.names.watches_portals())
+            .then(|| (Box::<[u8]>::from(portal), note.is_some()));
+        self.names.bind(portal, note);
+        self.replies.push(Expect::Bind(watched));
+        self.batch.open = true;
+        self.batch.ran = true;
+    }
+
+    fn on_execute(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
+        if !front.is_whole() {
+            return Step::Stay;
+        }
+        let portal = match frontend::execute(front.body()) {
+            Ok(portal) => portal,
+            Err(how) => return self.malformed(front, how, out),
+        };
+        let mut changes = None;
+        if self.names.watches_portals() {
+            let notes = self.names.portal(portal).to_vec();
+            if notes.iter().any(|note| self.was_redefined(note)) {
+                self.refuse_extended(redefined(), out);
+                return Step::Drop;
+            }
+            for note in notes {
+                changes = self.note_acts(&note.definition.analysis, &note.definition.text);
+            }
+        }
+        self.replies.push(Expect::Execute(changes));
+        self.batch.open = true;
+        self.batch.ran = true;
+        Step::Forward
+    }
+
+    /// A name that this portal EXECUTEs stands for something else than when it was judged.
+    fn was_redefined(&self, note: &PortalNote) -> bool {
+        let now = self.names.executed(&note.definition);
+        let same = |now: &Option<Arc<Definition>>, then: &Option<Arc<Definition>>| match (now, then) {
+            (Some(now), Some(then)) => Arc::ptr_eq(now, then),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        !now.iter()
+            .zip(&note.judged)
+            .all(|((_, now), (_, then))| same(now, then))
+    }
+
+    fn on_describe(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
+        self.checked(front, out, |body| {
+            frontend::target(body).map(|_| Some(Expect::Describe))
+        })
+    }
+
+    fn on_close(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
+        if !front.is_whole() {
+            return Step::Stay;
+        }
+        let settling = match frontend::target(front.body()) {
+            Ok(Target::Statement(name)) => {
+                self.names
+                    .send(name, Some(self.batch.number), Change::Drop);
+                Some(Box::new(Settling {
+                    name: name.into(),
+                    change: Change::Drop,
+                }))
+            }
+            Ok(Target::Portal(_)) => None,
+            Err(how) => return self.malformed(front, how, out),
+        };
+        self.replies.push(Expect::Close(settling));
+        self.batch.open = true;
+        Step::Forward
+    }
+
+    fn on_function_call(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
+        if !self.settings.allow_function_call {
+            let report = Report::error(
+                "0A000",
+                "querygate: the FunctionCall message is not allowed through the gate",
+            )
+            .with_detail("It calls a function by number, so the gate cannot tell people what would run.")
+            .with_hint("Call the function with SELECT, or set limits.allow_function_call = true in the gate's configuration.");
+            self.refuse_query(report, out);
+            return Step::Drop;
+        }
+        self.opaque = true;
+        self.replies.push(Expect::FunctionCall);
+        Step::Forward
+    }
+
+    /// Whether the backend has answered everything. If not, it is asked to: what the client has sent so far is completed,
+    /// and the statement is described if its parameter types are wanted.
+    fn caught_up(&mut self, describe: Option<(&[u8], &Arc<Definition>)>, out: &mut Outbox) -> bool {
+        if let Some((name, definition)) = describe {
+            out.send_backend(frame::build(b'D', &[b"S", name, b"\0"]));
+            let change = Change::Define(Arc::clone(definition));
+            if definition.is_unseen() {
+                self.names.send(name, Some(self.batch.number), change.clone());
+            }
+            self.replies.push(Expect::OwnDescribe(Box::new(Settling {
+                name: name.into(),
+                change,
+            })));
+            self.batch.open = true;
+        }
+        if self.replies.is_empty() {
+            return true;
+        }
+        if self.batch.open {
+            if self.batch.ran {
+                // Flush has no answer and changes nothing but when answers are sent.
+                out.send_backend(frame::build(b'H', &[]));
+            } else {
+                // Only Parse, Describe and Close so far: a Sync ends the implicit transaction they opened, so that nothing is
+                // kept open on the server while people think. Its ReadyForQuery is swallowed.
+                out.send_backend(frame::build(b'S', &[]));
+                self.replies.push(Expect::OwnSync);
+                self.end_batch();
+            }
+        }
+        self.waiting = Waiting::CatchUp;
+        false
+    }
+
+    fn hold(&mut self, front: Front<'_>, kind: HeldKind, draft: Draft, out: &mut Outbox) -> Step {
+        if draft.in_transaction && self.settings.reject_holds_in_transaction {
+            let report = in_transaction_report(&draft.judgement);
+            match kind {
+                HeldKind::Query(_) => self.refuse_query(report, out),
+                HeldKind::Bind(..) => self.refuse_extended(report, out),
+            }
+            return Step::Drop;
+        }
+        self.open_hold(Held::new(front.bytes, kind), draft);
+        Step::Stay
+    }
+
+    fn draft(
+        &self,
+        text: &[u8],
+        parameters: Vec<crate::hold::Parameter>,
+        analysis: &Arc<Analysis>,
+        judgement: Judgement,
+    ) -> Draft {
+        Draft {
+            text: text.into(),
+            parameters,
+            analysis: Arc::clone(analysis),
+            judgement,
+            in_transaction: self.in_transaction(),
+            reason: analysis
+                .reason
+                .clone()
+                .or_else(|| self.reason.as_deref().map(str::to_owned)),
+        }
+    }
+
+    fn take_released(&mut self, front: Front<'_>) -> Option<Box<Held>> {
+        let held = self.released.take()?;
+        // What is released is what was judged and shown: the same bytes, at the same place.
+        if held.is(front.bytes) { Some(held) } else { None }
+    }
+
+    /// The released statement is not of the kind at the front. Cannot happen; fail closed.
+    fn mismatch(&mut self, out: &mut Outbox, refuse: fn(&mut Self, Report, &mut Outbox)) -> Step {
+        let report = Report::error(
+            "58000",
+            "querygate: the approved statement is not the one waiting; nothing was run",
+        );
+        refuse(self, report, out);
+        Step::Drop
+    }
+
+    /// The text at the front has been analysed. The driver then hands over the client's bytes again.
+    pub fn handle_analysis(&mut self, analysis: Arc<Analysis>) {
+        if matches!(self.waiting, Waiting::Analysis) {
+            self.waiting = Waiting::Nothing;
+            self.analysed = Some(analysis);
+        }
+    }
+
+    fn too_long(&self) -> Report {
+        Report::error(
+            "54000",
+            format!(
+                "querygate: statement longer than {} bytes",
+                self.settings.max_statement_bytes
+            ),
+        )
+        .with_hint("Send it in parts, use COPY for data, or raise limits.max_statement_bytes in the gate's configuration.")
+    }
+}
+
+/// Portal and statement names together, at most.
+const MAX_NAMES_BYTES: usize = 64 << 10;
+
+fn remaining(left: usize, count: usize, rest: impl Fn(usize) -> Rest) -> Rest {
+    match left.saturating_sub(count) {
+        0 => Rest::Nothing,
+        left => rest(left),
+    }
+}
+
+/// The candidate with the strictest ruling.
+fn strictest(
+    candidates: &[Arc<Definition>],
+    machine: &Machine,
+    judging: &mut dyn Judging,
+) -> Option<Arc<Definition>> {
+    candidates
+        .iter()
+        .max_by_key(|one| {
+            match judging.decide(&one.analysis, machine.in_transaction(), &machine.names) {
+                Ruling::Allow => 0,
+                Ruling::Hold(_) => 1,
+                Ruling::Reject(_) => 2,
+            }
+        })
+        .cloned()
+}
+
+/// Commands of the replication grammar (`src/backend/replication/repl_scanner.l`,
+/// `replication_scanner_is_replication_command`): the first word decides, anything else is read as SQL.
+fn is_replication_command(text: &[u8]) -> bool {
+    const COMMANDS: [&str; 9] = [
+        "IDENTIFY_SYSTEM",
+        "READ_REPLICATION_SLOT",
+        "BASE_BACKUP",
+        "CREATE_REPLICATION_SLOT",
+        "DROP_REPLICATION_SLOT",
+        "ALTER_REPLICATION_SLOT",
+        "START_REPLICATION",
+        "TIMELINE_HISTORY",
+        "UPLOAD_MANIFEST",
+    ];
+    let word_end = text
+        .iter()
+        .position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'))
+        .unwrap_or(text.len());
+    let word = text.get(..word_end).unwrap_or_default();
+    COMMANDS
+        .iter()
+        .any(|command| command.as_bytes().eq_ignore_ascii_case(word))
+}
+
+fn rejected_by_rule(judgement: &Judgement) -> Report {
+    let message = match &judgement.message {
+        Some(message) => format!("querygate: rejected by policy: {message}"),
+        None => "querygate: rejected by policy".to_owned(),
+    };
+    Report::error("42501", message)
+        .with_detail(format!("Rule \"{}\": {}.", judgement.rule, judgement.why))
+        .with_hint("Nothing was run. Ask the owners of the gate's policy if you need this.")
+}
+
+fn in_transaction_report(judgement: &Judgement) -> Report {
+    Report::error(
+        "42501",
+        "querygate: this statement needs approval, and approvals are not asked inside a transaction",
+    )
+    .with_detail(format!("Rule \"{}\": {}.", judgement.rule, judgement.why))
+    .with_hint("Run it outside a transaction block (hold.in_transaction = \"reject\" in the gate's configuration).")
+}
+
+fn redefined() -> Report {
+    Report::error(
+        "42501",
+        "querygate: a prepared statement this portal executes was redefined after it was bound",
+    )
+    .with_hint("Bind again.")
+}

@@ -1,0 +1,131 @@
+//! The held statement, and the ways its hold ends.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::names::{Definition, PortalNote};
+use super::replies::{Expect, Refusal};
+use super::{Action, Machine, Outbox, Rest, Waiting};
+use crate::hold::{Parameter};
+use crate::judge::{Analysis, Judgement};
+use crate::wire::frame;
+use crate::wire::reply::Report;
+
+/// What the driver needs to open a ticket.
+#[derive(Debug)]
+pub struct Draft {
+    /// The exact statement text.
+    pub text: Arc<[u8]>,
+    /// Bound values, decoded where possible.
+    pub parameters: Vec<Parameter>,
+    /// What it can do.
+    pub analysis: Arc<Analysis>,
+    /// Rule and reason.
+    pub judgement: Judgement,
+    /// A transaction is open.
+    pub in_transaction: bool,
+    /// The requester's own words.
+    pub reason: Option<String>,
+}
+
+/// A statement at the front of the client's buffer, waiting.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// Length of its frame, header included.
+    pub(super) total: usize,
+    /// SHA-256 of the frame.
+    digest: [u8; 32],
+    pub(super) kind: HeldKind,
+}
+
+#[derive(Debug)]
+pub(super) enum HeldKind {
+    Query(Arc<Analysis>),
+    Bind(Arc<Definition>, Option<PortalNote>),
+}
+
+/// How a hold ends, as far as the wire is concerned.
+#[derive(Debug)]
+pub enum Ending {
+    /// The same bytes run.
+    Release,
+    /// The backend raises an error, told to the client as this report.
+    Refuse(Report),
+}
+
+impl Held {
+    pub(super) fn new(frame: &[u8], kind: HeldKind) -> Box<Self> {
+        Box::new(Self {
+            total: frame.len(),
+            digest: Sha256::digest(frame).into(),
+            kind,
+        })
+    }
+
+    pub(super) fn is(&self, frame: &[u8]) -> bool {
+        frame.len() == self.total && self.digest == <[u8; 32]>::from(Sha256::digest(frame))
+    }
+}
+
+impl Machine {
+    pub(super) fn open_hold(&mut self, held: Box<Held>, draft: Draft) {
+        self.waiting = Waiting::Opening(held);
+        self.act(Action::OpenHold(Box::new(draft)));
+    }
+
+    /// The ticket is open; the client is told.
+    pub fn handle_opened(&mut self, notice: &Report, out: &mut Outbox) {
+        match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
+            Waiting::Opening(held) => {
+                self.waiting = Waiting::Decision(held);
+                out.send_client(notice.to_bytes());
+            }
+            other => self.waiting = other,
+        }
+    }
+
+    /// Ends the hold. The driver then hands over the client's bytes again.
+    pub fn end_hold(&mut self, ending: Ending, out: &mut Outbox) {
+        match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
+            Waiting::Opening(held) | Waiting::Decision(held) => match ending {
+                Ending::Release => self.released = Some(held),
+                Ending::Refuse(report) => {
+                    self.client_rest = Rest::Discard(held.total);
+                    match held.kind {
+                        HeldKind::Query(_) => self.refuse_query(report, out),
+                        HeldKind::Bind(..) => self.refuse_extended(report, out),
+                    }
+                }
+            },
+            // Nothing is held: there is nothing to end.
+            other => self.waiting = other,
+        }
+    }
+
+    /// Makes the backend raise an error in place of a Query: text that no grammar accepts. Raw parsing comes before
+    /// everything else in `exec_simple_query`, so this is the same in an aborted transaction.
+    pub(super) fn refuse_query(&mut self, report: Report, out: &mut Outbox) {
+        let token = self.refusal_token();
+        out.send_backend(frame::build(b'Q', &[b"\"", token.as_bytes(), b"\"\0"]));
+        self.replies
+            .push(Expect::RefusedQuery(Box::new(Refusal { token, report })));
+    }
+
+    /// Makes the backend raise an error in the extended protocol: Execute of a portal that cannot exist
+    /// (`exec_execute_message` looks the portal up before anything else). The server then skips to Sync, and so do we.
+    pub(super) fn refuse_extended(&mut self, report: Report, out: &mut Outbox) {
+        let token = self.refusal_token();
+        out.send_backend(frame::build(b'E', &[token.as_bytes(), b"\0", &[0; 4]]));
+        self.replies
+            .push(Expect::Refused(Box::new(Refusal { token, report })));
+        self.batch.open = true;
+        self.skip = true;
+    }
+
+    /// At most 63 bytes, so that the server quotes it whole.
+    fn refusal_token(&mut self) -> String {
+        self.refusals = self.refusals.wrapping_add(1);
+        format!("querygate refused {} {}", self.settings.refusal_key, self.refusals)
+    }
+}

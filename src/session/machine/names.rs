@@ -1,0 +1,360 @@
+//! Prepared statements and portals of one session: which texts a name may stand for.
+//!
+//! SQL `PREPARE` and the protocol's Parse share one namespace (`src/backend/commands/prepare.c`). The server's answer
+//! comes later than the next message that uses a name, so every change is *pending* until its answer is here, and a name
+//! may have several candidates. The dangerous mistake would be to believe a harmless definition that failed: candidates
+//! are only ever dropped on the server's word.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::judge::{Analysis, Prepared, SessionAct};
+
+/// Names tracked per session. A name beyond it is unknown when used, and held.
+const MAX_NAMES: usize = 65_536;
+
+/// What a prepared statement's name stands for.
+#[derive(Debug)]
+pub(super) struct Definition {
+    /// The text people are shown.
+    pub(super) text: Arc<[u8]>,
+    /// What it can do.
+    pub(super) analysis: Arc<Analysis>,
+    /// Parameter types declared in Parse; zero where open.
+    pub(super) declared: Vec<u32>,
+    /// Parameter types as the server reported them.
+    pub(super) described: OnceLock<Vec<u32>>,
+    /// Bit 0: allowed outside transactions; bit 1: inside. Only set when the verdict depends on nothing else.
+    allowed: AtomicU8,
+    /// Not made through the gate: the text is only a description.
+    unseen: bool,
+}
+
+impl Definition {
+    /// A statement the server knows and the gate has never seen.
+    pub(super) fn unseen(description: &str, analysis: Arc<Analysis>) -> Arc<Self> {
+        Arc::new(Self {
+            text: description.as_bytes().into(),
+            analysis,
+            declared: Vec::new(),
+            described: OnceLock::new(),
+            allowed: AtomicU8::new(0),
+            unseen: true,
+        })
+    }
+
+    pub(super) fn new(text: &[u8], analysis: Arc<Analysis>, declared: Vec<u32>) -> Arc<Self> {
+        Arc::new(Self {
+            text: text.into(),
+            analysis,
+            declared,
+            described: OnceLock::new(),
+            allowed: AtomicU8::new(0),
+            unseen: false,
+        })
+    }
+
+    pub(super) fn known_allowed(&self, in_transaction: bool) -> bool {
+        self.allowed.load(Ordering::Relaxed) & bit(in_transaction) != 0
+    }
+
+    pub(super) fn remember_allowed(&self, in_transaction: bool) {
+        self.allowed.fetch_or(bit(in_transaction), Ordering::Relaxed);
+    }
+
+    pub(super) fn forget_allowed(&self) {
+        self.allowed.store(0, Ordering::Relaxed);
+    }
+
+    /// It was not made through the gate.
+    pub(super) fn is_unseen(&self) -> bool {
+        self.unseen
+    }
+
+    /// Whether running it reads or changes names, so that what it does depends on the session.
+    pub(super) fn has_acts(&self) -> bool {
+        self.analysis.pieces.iter().any(|piece| !piece.acts.is_empty())
+    }
+
+    /// Names run by SQL `EXECUTE` inside it.
+    pub(super) fn executes(&self) -> impl Iterator<Item = &str> {
+        acts(&self.analysis).filter_map(|act| match act {
+            SessionAct::Execute { name } => Some(name.as_str()),
+            SessionAct::Prepare { .. }
+            | SessionAct::Deallocate { .. }
+            | SessionAct::SetReason { .. }
+            | SessionAct::EndTransaction => None,
+        })
+    }
+}
+
+fn bit(in_transaction: bool) -> u8 {
+    if in_transaction { 2 } else { 1 }
+}
+
+pub(super) fn acts(analysis: &Analysis) -> impl Iterator<Item = &SessionAct> {
+    analysis.pieces.iter().flat_map(|piece| &piece.acts)
+}
+
+/// A change to a name.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    /// Parse or SQL PREPARE.
+    Define(Arc<Definition>),
+    /// Close or DEALLOCATE.
+    Drop,
+}
+
+impl Change {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Define(a), Self::Define(b)) => Arc::ptr_eq(a, b),
+            (Self::Drop, Self::Drop) => true,
+            (Self::Define(_), Self::Drop) | (Self::Drop, Self::Define(_)) => false,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Pending {
+    /// The batch (messages up to a Sync) it was sent in, if failing there makes the server skip to Sync.
+    batch: Option<u32>,
+    change: Change,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// What it stands for if no pending change succeeds: several where an answer left it open.
+    confirmed: Vec<Arc<Definition>>,
+    pending: Vec<Pending>,
+}
+
+/// What a name stands for now.
+#[derive(Debug)]
+pub(super) enum Resolved {
+    /// Exactly this.
+    One(Arc<Definition>),
+    /// One of these; `pending`: it will be known once the backend has answered.
+    Several {
+        candidates: Vec<Arc<Definition>>,
+        pending: bool,
+    },
+    /// Nothing the gate has seen.
+    Unknown,
+}
+
+/// The names of a session.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    statements: HashMap<Box<[u8]>, Slot>,
+    /// Portals whose statement reads or changes names when it runs.
+    portals: HashMap<Box<[u8]>, Vec<PortalNote>>,
+}
+
+/// What a portal was bound to.
+#[derive(Debug, Clone)]
+pub(super) struct PortalNote {
+    /// Its statement.
+    pub(super) definition: Arc<Definition>,
+    /// What the names it executes stood for when it was judged.
+    pub(super) judged: Vec<(String, Option<Arc<Definition>>)>,
+}
+
+impl Names {
+    /// Resolves a name as the server will when it reaches a message sent now, in `batch`.
+    pub(super) fn resolve(&self, name: &[u8], batch: u32) -> Resolved {
+        let Some(slot) = self.statements.get(name) else {
+            return Resolved::Unknown;
+        };
+        // A change sent earlier in this batch either succeeds or makes the server skip what is sent now.
+        if let Some(last) = slot.pending.last()
+            && last.batch == Some(batch)
+        {
+            return match &last.change {
+                Change::Define(definition) => Resolved::One(Arc::clone(definition)),
+                Change::Drop => Resolved::Unknown,
+            };
+        }
+        let mut candidates = slot.confirmed.clone();
+        for pending in &slot.pending {
+            if let Change::Define(definition) = &pending.change {
+                candidates.push(Arc::clone(definition));
+            }
+        }
+        match (candidates.as_slice(), slot.pending.is_empty()) {
+            ([], true) => Resolved::Unknown,
+            ([one], true) => Resolved::One(Arc::clone(one)),
+            (_, settled) => Resolved::Several {
+                candidates,
+                pending: !settled,
+            },
+        }
+    }
+
+    /// A change was sent on. `batch`: the batch in which its failure makes the server skip; `None` for SQL statements.
+    pub(super) fn send(&mut self, name: &[u8], batch: Option<u32>, change: Change) {
+        if let Some(slot) = self.statements.get_mut(name) {
+            slot.pending.push(Pending { batch, change });
+            return;
+        }
+        if let Change::Define(_) = change
+            && self.statements.len() < MAX_NAMES
+        {
+            let slot = Slot {
+                confirmed: Vec::new(),
+                pending: vec![Pending { batch, change }],
+            };
+            self.statements.insert(name.into(), slot);
+        }
+    }
+
+    /// The server said yes.
+    pub(super) fn confirm(&mut self, name: &[u8], change: &Change) {
+        let Some(slot) = self.statements.get_mut(name) else {
+            return;
+        };
+        slot.take(change);
+        slot.confirmed.clear();
+        if let Change::Define(definition) = change {
+            slot.confirmed.push(Arc::clone(definition));
+        }
+        self.tidy(name);
+    }
+
+    /// The server said no, or never looked at it.
+    pub(super) fn fail(&mut self, name: &[u8], change: &Change) {
+        if let Some(slot) = self.statements.get_mut(name) {
+            slot.take(change);
+        }
+        self.tidy(name);
+    }
+
+    /// The server said no to something this was part of; it may have happened.
+    pub(super) fn leave_open(&mut self, name: &[u8], change: &Change) {
+        if let Some(slot) = self.statements.get_mut(name) {
+            slot.take(change);
+            if let Change::Define(definition) = change {
+                slot.confirmed.push(Arc::clone(definition));
+            }
+        }
+        self.tidy(name);
+    }
+
+    /// DEALLOCATE ALL or DISCARD ALL succeeded: every name settled before it is gone. The unnamed statement stays
+    /// (`DropAllPreparedStatements` does not know it).
+    pub(super) fn clear(&mut self) {
+        self.statements.retain(|name, slot| {
+            if !name.is_empty() {
+                slot.confirmed.clear();
+            }
+            !(slot.confirmed.is_empty() && slot.pending.is_empty())
+        });
+    }
+
+    /// Verdicts remembered under an older policy or other facts no longer hold.
+    pub(super) fn forget_verdicts(&self) {
+        for slot in self.statements.values() {
+            let pending = slot.pending.iter().filter_map(|pending| match &pending.change {
+                Change::Define(definition) => Some(definition),
+                Change::Drop => None,
+            });
+            for definition in slot.confirmed.iter().chain(pending) {
+                definition.forget_allowed();
+            }
+        }
+    }
+
+    fn tidy(&mut self, name: &[u8]) {
+        if self
+            .statements
+            .get(name)
+            .is_some_and(|slot| slot.confirmed.is_empty() && slot.pending.is_empty())
+        {
+            self.statements.remove(name);
+        }
+    }
+
+    /// What the names a definition executes stand for now.
+    pub(super) fn executed(&self, definition: &Definition) -> Vec<(String, Option<Arc<Definition>>)> {
+        definition
+            .executes()
+            .map(|name| {
+                let found = match self.resolve(name.as_bytes(), u32::MAX) {
+                    Resolved::One(found) => Some(found),
+                    Resolved::Several { .. } | Resolved::Unknown => None,
+                };
+                (name.to_owned(), found)
+            })
+            .collect()
+    }
+
+    /// A Bind was sent on.
+    pub(super) fn bind(&mut self, portal: &[u8], note: Option<PortalNote>) {
+        if let Some(note) = note {
+            self.portals.entry(portal.into()).or_default().push(note);
+        }
+    }
+
+    /// A Bind succeeded: the portal is what it was bound to last.
+    pub(super) fn bound(&mut self, portal: &[u8], had_note: bool) {
+        if self.portals.is_empty() {
+            return;
+        }
+        if had_note {
+            if let Some(notes) = self.portals.get_mut(portal) {
+                let extra = notes.len().saturating_sub(1);
+                notes.drain(..extra);
+            }
+        } else {
+            self.portals.remove(portal);
+        }
+    }
+
+    /// What a portal may run.
+    pub(super) fn portal(&self, portal: &[u8]) -> &[PortalNote] {
+        self.portals.get(portal).map_or(&[], Vec::as_slice)
+    }
+
+    /// No transaction is open: portals of the protocol are gone (`AtCommit_Portals`, `AtCleanup_Portals`).
+    pub(super) fn end_transaction(&mut self) {
+        if !self.portals.is_empty() {
+            self.portals.clear();
+        }
+    }
+
+    /// Whether portals need watching at all.
+    pub(super) fn watches_portals(&self) -> bool {
+        !self.portals.is_empty()
+    }
+}
+
+impl Slot {
+    fn take(&mut self, change: &Change) {
+        if let Some(at) = self.pending.iter().position(|pending| pending.change.is(change)) {
+            self.pending.remove(at);
+        }
+    }
+}
+
+impl Prepared for Names {
+    fn prepared(&self, name: &str) -> Option<Arc<Analysis>> {
+        // Never "this batch": a failing SQL statement does not make the server skip.
+        match self.resolve(name.as_bytes(), u32::MAX) {
+            Resolved::One(definition) => Some(Arc::clone(&definition.analysis)),
+            Resolved::Several { candidates, .. } => merge(&candidates),
+            Resolved::Unknown => None,
+        }
+    }
+}
+
+/// Several candidates are judged as if all of them ran.
+fn merge(candidates: &[Arc<Definition>]) -> Option<Arc<Analysis>> {
+    let mut candidates = candidates.iter();
+    let mut merged = Analysis::clone(&candidates.next()?.analysis);
+    for other in candidates {
+        merged.pieces.extend(other.analysis.pieces.iter().cloned());
+        merged.opaque |= other.analysis.opaque;
+    }
+    Some(Arc::new(merged))
+}
