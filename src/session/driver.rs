@@ -1,16 +1,35 @@
-//! Moves bytes of one session after startup: for now, both ways and unjudged, so that the phases before it can be tested.
+//! Moves the bytes of one session after startup, and carries out what the machine asks: tickets, timers, cancel keys.
+//!
+//! One task owns both sockets. [`Session::poll`] looks at everything in a fixed order: the client first, so that a
+//! disconnect beats an approval that arrives in the same moment, then the backend, then what the process asks, then the
+//! decision, then the clock. Reads go into the thread's scratch buffer; an idle session owns no buffer.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::Sleep;
 
-use super::shared::Worker;
-use super::signal::SessionSignal;
+use super::cancel::CancelGuard;
+use super::holding::{Holding, Turn};
+use super::judging::SessionJudge;
+use super::machine::{Action, Cleared, Ending, Machine, MachineSettings, Outbox};
+use super::offload::Answer;
+use super::shared::{Scratch, Worker};
+use super::signal::{Asked, SessionSignal};
 use super::stream::{Peer, Stream};
-use crate::hold::SessionId;
+use crate::clock;
+use crate::hold::{Cause, Origin, SessionId};
+use crate::judge::SessionClass;
+use crate::wire::reply::Report;
 use crate::wire::startup::StartupPacket;
+
+/// Time for the last words to a client that does not read.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A client whose startup packet has been read and checked.
 #[derive(Debug)]
@@ -36,23 +55,519 @@ pub struct Opened {
 /// Runs the session until one side ends it.
 ///
 /// # Cancellation safety
-/// Dropping the future closes both connections.
-pub async fn run(opened: Opened, backend: Stream, _backend_tls: bool, _worker: &Rc<Worker>) {
-    let (mut client, mut backend) = (opened.client, backend);
-    let quit = std::future::poll_fn(|cx| {
-        if opened.signal.poll(cx).drain {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
+/// Dropping the future closes both connections and withdraws a hold.
+pub async fn run(opened: Opened, backend: Stream, worker: &Rc<Worker>) {
+    let mut session = Box::new(Session::new(opened, backend, worker));
+    let end = poll_fn(|cx| session.poll(cx)).await;
+    session.withdraw(match end {
+        End::BackendGone => Cause::BackendGone,
+        End::ClientGone => Cause::ClientGone,
+        End::Close => Cause::Internal,
+        End::Quit => Cause::Shutdown,
     });
-    let relay = async {
-        backend.write_all(opened.startup.bytes()).await?;
-        backend.write_all(&opened.leftover).await?;
-        tokio::io::copy_bidirectional(&mut client, &mut backend).await
-    };
-    tokio::select! {
-        _ = relay => {}
-        () = quit => {}
+    // Whatever is queued for the client is still sent: the server's last words, or ours.
+    let Session {
+        mut client,
+        to_client,
+        ..
+    } = *session;
+    if end != End::ClientGone {
+        let farewell = async {
+            client.write_all(to_client.rest()).await?;
+            client.shutdown().await
+        };
+        // A client that does not take them is not waited for; nothing is lost that it wanted.
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    BackendGone,
+    ClientGone,
+    /// The gate gave the session up and has said why.
+    Close,
+    Quit,
+}
+
+/// Bytes accepted for writing that the socket has not taken yet.
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.sent..).unwrap_or_default()
+    }
+
+    /// Writes at once what the socket takes, and keeps the rest. Order is kept: nothing overtakes what is queued.
+    fn write(&mut self, stream: &mut Stream, cx: &mut Context<'_>, bytes: &[u8]) -> std::io::Result<()> {
+        let mut rest = bytes;
+        while self.is_empty() && !rest.is_empty() {
+            match Pin::new(&mut *stream).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => rest = rest.get(count..).unwrap_or_default(),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        self.bytes.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// Writes what is queued. Ready when nothing is left.
+    fn flush(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        while !self.is_empty() {
+            let count = ready!(Pin::new(&mut *stream).poll_write(cx, self.rest()))?;
+            if count == 0 {
+                return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
+            }
+            self.sent = self.sent.saturating_add(count);
+            if self.sent >= self.bytes.len() {
+                *self = Self::default();
+            }
+        }
+        if stream.is_tls() {
+            // TLS may hold encrypted bytes back.
+            return Pin::new(stream).poll_flush(cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+struct Session<'a> {
+    worker: &'a Rc<Worker>,
+    client: Stream,
+    backend: Stream,
+    machine: Machine,
+    /// Client bytes not consumed: a partial frame, or a held one and what was read ahead.
+    inbox: Vec<u8>,
+    /// Backend bytes not consumed: a partial frame.
+    outbox_partial: Vec<u8>,
+    to_backend: Queue,
+    to_client: Queue,
+    client_ended: bool,
+    /// The backend has been told that the client ended.
+    half_closed: bool,
+    signal: Arc<SessionSignal>,
+    origin: Origin,
+    peer: Peer,
+    class: SessionClass,
+    generation: u64,
+    cancel: Option<CancelGuard>,
+    holding: Option<Box<Holding>>,
+    analysis: Option<Answer>,
+    /// Until authentication is over.
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// The session has been told to go and goes when what is queued is written.
+    closing: bool,
+}
+
+impl<'a> Session<'a> {
+    fn new(opened: Opened, backend: Stream, worker: &'a Rc<Worker>) -> Self {
+        let settings = &worker.shared.settings;
+        let machine = Machine::new(Arc::new(MachineSettings {
+            max_statement_bytes: settings.max_statement_bytes,
+            reject_holds_in_transaction: settings.reject_holds_in_transaction,
+            allow_function_call: settings.allow_function_call,
+            replication: opened.startup.parameter("replication").is_some(),
+            client_tls: opened.client_tls,
+            refusal_key: worker.shared.refusal_key(),
+        }));
+        let origin = Origin {
+            session: opened.session,
+            user: opened.startup.user(),
+            database: opened.startup.database(),
+            application_name: opened.startup.application_name(),
+            client: opened.peer.to_string(),
+            backend_pid: None,
+        };
+        let generation = worker.shared.generation();
+        let class = worker.shared.class(&origin, opened.peer.ip());
+        let mut to_backend = Queue::default();
+        to_backend
+            .bytes
+            .extend_from_slice(Cleared::startup(opened.startup.bytes()).bytes());
+        Self {
+            worker,
+            client: opened.client,
+            backend,
+            machine,
+            inbox: opened.leftover,
+            outbox_partial: Vec::new(),
+            to_backend,
+            to_client: Queue::default(),
+            client_ended: false,
+            half_closed: false,
+            signal: opened.signal,
+            origin,
+            peer: opened.peer,
+            class,
+            generation,
+            cancel: None,
+            holding: None,
+            analysis: None,
+            deadline: Some(Box::pin(tokio::time::sleep_until(opened.deadline.into()))),
+            closing: false,
+        }
+    }
+
+    /// One look at everything. Every step either makes progress, and the round is repeated, or has left a waker behind.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            if let Poll::Ready(Err(_)) = self.to_client.flush(&mut self.client, cx) {
+                return Poll::Ready(End::ClientGone);
+            }
+            // A backend that takes no more bytes may still have last words: they are read below.
+            let _ = self.to_backend.flush(&mut self.backend, cx);
+            if self.closing {
+                return Poll::Ready(End::Close);
+            }
+            let mut progress = false;
+            match self.poll_client(cx) {
+                Poll::Ready(Ok(moved)) => progress |= moved,
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+                Poll::Pending => {}
+            }
+            match self.poll_backend(cx) {
+                Poll::Ready(Ok(())) => progress = true,
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
+                Poll::Pending => {}
+            }
+            match self.poll_asked(cx) {
+                Ok(moved) => progress |= moved,
+                Err(end) => return Poll::Ready(end),
+            }
+            progress |= self.poll_analysis(cx);
+            progress |= self.poll_holding(cx);
+            if self.deadline_passed(cx) {
+                return Poll::Ready(End::Close);
+            }
+            if !progress && !self.closing {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Reads the client, unless what it sent before has no room yet.
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, End>> {
+        if self.client_ended {
+            return self.poll_half_close(cx);
+        }
+        if !self.to_backend.is_empty() || self.read_ahead_is_full() {
+            return Poll::Pending;
+        }
+        let worker = Rc::clone(self.worker);
+        let mut scratch = worker.scratch.borrow_mut();
+        let Scratch { buffer, outbox, cache } = &mut *scratch;
+        let mut read = ReadBuf::new(buffer);
+        let result = ready!(Pin::new(&mut self.client).poll_read(cx, &mut read));
+        if result.is_err() || read.filled().is_empty() {
+            self.client_ended = true;
+            self.withdraw(Cause::ClientGone);
+            self.inbox = Vec::new();
+            return Poll::Ready(Ok(true));
+        }
+        if self.inbox.is_empty() && !self.machine.is_waiting() {
+            let fresh = read.filled();
+            let used = self.frontend(cx, fresh, outbox, cache);
+            self.inbox.extend_from_slice(fresh.get(used..).unwrap_or_default());
+        } else {
+            self.inbox.extend_from_slice(read.filled());
+            self.resume(cx, outbox, cache);
+        }
+        drop(scratch);
+        self.act(cx);
+        Poll::Ready(Ok(true))
+    }
+
+    /// The client sends no more: the backend is told, and what it still answers is relayed.
+    fn poll_half_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, End>> {
+        if self.half_closed || !self.to_backend.is_empty() {
+            return Poll::Pending;
+        }
+        // An error here means that the backend is gone, which reading it will tell.
+        let _ = ready!(Pin::new(&mut self.backend).poll_shutdown(cx));
+        self.half_closed = true;
+        Poll::Ready(Ok(true))
+    }
+
+    /// While a statement waits, so much may come behind it. A full read-ahead ends a hold; other waits are short, so there
+    /// the client is simply not read.
+    fn read_ahead_is_full(&mut self) -> bool {
+        if !self.machine.is_waiting() {
+            return false;
+        }
+        let limit = self.worker.shared.settings.read_ahead_bytes;
+        let held = self.holding.as_ref().map_or(0, |holding| holding.frame_bytes());
+        let full = self.inbox.len().saturating_sub(held) > limit;
+        if full && let Some(holding) = &mut self.holding {
+            holding.turn(Turn::Withdraw(Cause::ReadAheadFull));
+            return false;
+        }
+        full
+    }
+
+    /// Hands client bytes to the machine and writes what comes out. Returns how many were consumed.
+    fn frontend(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &[u8],
+        outbox: &mut Outbox,
+        cache: &mut crate::judge::JudgeCache,
+    ) -> usize {
+        self.refresh_class();
+        outbox.clear();
+        let shared = &self.worker.shared;
+        let judge = shared.judge();
+        let mut judging = SessionJudge {
+            judge: &judge,
+            cache,
+            class: &self.class,
+            inline_bytes: shared.settings.inline_analysis_bytes,
+        };
+        let used = self.machine.handle_frontend(input, &mut judging, outbox);
+        for cleared in outbox.to_backend(input) {
+            // A failed write means that the backend is gone; reading it ends the session with its last words.
+            let _ = self.to_backend.write(&mut self.backend, cx, cleared.bytes());
+        }
+        for bytes in outbox.to_client(&[]) {
+            self.to_client.bytes.extend_from_slice(bytes);
+        }
+        used
+    }
+
+    /// Hands over again what was kept of the client's bytes.
+    fn resume(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox, cache: &mut crate::judge::JudgeCache) {
+        if self.inbox.is_empty() || self.machine.is_waiting() {
+            return;
+        }
+        let inbox = std::mem::take(&mut self.inbox);
+        let used = self.frontend(cx, &inbox, outbox, cache);
+        self.inbox = keep(inbox, used);
+    }
+
+    fn resume_now(&mut self, cx: &mut Context<'_>) {
+        let worker = Rc::clone(self.worker);
+        let mut scratch = worker.scratch.borrow_mut();
+        let Scratch { outbox, cache, .. } = &mut *scratch;
+        self.resume(cx, outbox, cache);
+    }
+
+    /// Reads the backend, unless the client has not taken what came before.
+    fn poll_backend(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if !self.to_client.is_empty() {
+            return Poll::Pending;
+        }
+        let worker = Rc::clone(self.worker);
+        let mut scratch = worker.scratch.borrow_mut();
+        let Scratch { buffer, outbox, cache } = &mut *scratch;
+        let mut read = ReadBuf::new(buffer);
+        let result = ready!(Pin::new(&mut self.backend).poll_read(cx, &mut read));
+        if result.is_err() || read.filled().is_empty() {
+            return Poll::Ready(Err(End::BackendGone));
+        }
+        outbox.clear();
+        if self.outbox_partial.is_empty() {
+            let fresh = read.filled();
+            let used = self.machine.handle_backend(fresh, outbox);
+            if self.write_client(cx, outbox, fresh).is_err() {
+                return Poll::Ready(Err(End::ClientGone));
+            }
+            self.outbox_partial
+                .extend_from_slice(fresh.get(used..).unwrap_or_default());
+        } else {
+            let mut partial = std::mem::take(&mut self.outbox_partial);
+            partial.extend_from_slice(read.filled());
+            let used = self.machine.handle_backend(&partial, outbox);
+            if self.write_client(cx, outbox, &partial).is_err() {
+                return Poll::Ready(Err(End::ClientGone));
+            }
+            self.outbox_partial = keep(partial, used);
+        }
+        self.resume(cx, outbox, cache);
+        drop(scratch);
+        self.act(cx);
+        Poll::Ready(Ok(()))
+    }
+
+    fn write_client(&mut self, cx: &mut Context<'_>, outbox: &Outbox, input: &[u8]) -> std::io::Result<()> {
+        for bytes in outbox.to_client(input) {
+            self.to_client.write(&mut self.client, cx, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Cancel, drain, quit.
+    fn poll_asked(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let Asked { cancel, drain, quit } = self.signal.poll(cx);
+        if quit {
+            self.say_goodbye();
+            return Err(End::Quit);
+        }
+        if let Some(holding) = &mut self.holding {
+            if cancel {
+                holding.turn(Turn::Withdraw(Cause::CancelRequest));
+            } else if drain {
+                holding.turn(Turn::Withdraw(Cause::Shutdown));
+            }
+        } else if drain && (self.machine.is_idle() || self.machine.is_authenticating()) {
+            self.say_goodbye();
+            return Err(End::Quit);
+        }
+        Ok(false)
+    }
+
+    /// As the server does at a fast shutdown (`ProcessInterrupts`, 57P01).
+    fn say_goodbye(&mut self) {
+        if self.machine.at_backend_frame() && self.outbox_partial.is_empty() {
+            let report = Report::fatal("57P01", "terminating connection due to administrator command")
+                .with_detail("querygate is shutting down.");
+            report.encode(&mut self.to_client.bytes);
+        }
+    }
+
+    fn poll_analysis(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(answer) = &mut self.analysis else {
+            return false;
+        };
+        let Poll::Ready(analysis) = answer.poll(cx) else {
+            return false;
+        };
+        self.analysis = None;
+        self.machine.handle_analysis(analysis);
+        self.resume_now(cx);
+        self.act(cx);
+        true
+    }
+
+    fn poll_holding(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(holding) = &mut self.holding else {
+            return false;
+        };
+        match holding.poll(cx) {
+            Poll::Pending => false,
+            Poll::Ready(Turn::Remind) => {
+                if self.machine.at_backend_frame() && self.outbox_partial.is_empty() {
+                    holding.reminder().encode(&mut self.to_client.bytes);
+                }
+                true
+            }
+            Poll::Ready(turn) => {
+                self.end_hold(cx, turn);
+                true
+            }
+        }
+    }
+
+    /// Carries out the end of a hold: release, or an error raised by the backend.
+    fn end_hold(&mut self, cx: &mut Context<'_>, turn: Turn) {
+        let Some(mut holding) = self.holding.take() else {
+            return;
+        };
+        let cancelled = self.signal.end_hold();
+        // A CancelRequest that was accepted for the hold is kept: it wins over an approval carried out just now.
+        let turn = if cancelled { Turn::Withdraw(Cause::CancelRequest) } else { turn };
+        let ending = holding.conclude(turn, clock::wall());
+        self.finish_machine(cx, ending);
+        // The bytes are on their way, or the client is told: now the record may say so.
+        holding.finish(clock::wall());
+        self.act(cx);
+    }
+
+    fn finish_machine(&mut self, cx: &mut Context<'_>, ending: Ending) {
+        let worker = Rc::clone(self.worker);
+        let mut scratch = worker.scratch.borrow_mut();
+        let Scratch { outbox, cache, .. } = &mut *scratch;
+        outbox.clear();
+        self.machine.end_hold(ending, outbox);
+        for cleared in outbox.to_backend(&[]) {
+            let _ = self.to_backend.write(&mut self.backend, cx, cleared.bytes());
+        }
+        self.resume(cx, outbox, cache);
+    }
+
+    /// Ends a hold without anything being sent: one side is gone.
+    fn withdraw(&mut self, cause: Cause) {
+        if let Some(holding) = self.holding.take() {
+            let _ = self.signal.end_hold();
+            holding.abandon(cause, clock::wall());
+        }
+    }
+
+    fn deadline_passed(&mut self, cx: &mut Context<'_>) -> bool {
+        self.deadline
+            .as_mut()
+            .is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+    }
+
+    /// Carries out what the machine asks for.
+    fn act(&mut self, cx: &mut Context<'_>) {
+        while let Some(action) = self.machine.poll_action() {
+            match action {
+                Action::RegisterCancel { pid, key } => {
+                    self.origin.backend_pid = Some(pid);
+                    let signal = Arc::clone(&self.signal);
+                    self.cancel = Some(self.worker.shared.cancel.register(pid, &key, signal));
+                }
+                Action::ApplicationName(name) => {
+                    self.origin.application_name = name;
+                    self.reclassify();
+                }
+                Action::Ready => self.deadline = None,
+                Action::Analyse(text) => self.analysis = Some(self.worker.shared.offload.analyse(text)),
+                Action::OpenHold(draft) => self.open_hold(cx, *draft),
+                Action::Close(report) => {
+                    if self.machine.at_backend_frame() {
+                        report.encode(&mut self.to_client.bytes);
+                    }
+                    self.closing = true;
+                }
+            }
+        }
+    }
+
+    fn open_hold(&mut self, cx: &mut Context<'_>, draft: super::machine::Draft) {
+        match Holding::open(&self.worker.shared, &self.origin, draft) {
+            Ok((holding, notice)) => {
+                self.signal.begin_hold();
+                self.holding = Some(Box::new(holding));
+                let mut outbox = Outbox::default();
+                self.machine.handle_opened(&notice, &mut outbox);
+                for bytes in outbox.to_client(&[]) {
+                    self.to_client.bytes.extend_from_slice(bytes);
+                }
+            }
+            Err(report) => self.finish_machine(cx, Ending::Refuse(report)),
+        }
+    }
+
+    /// Rules may have changed since the last message.
+    fn refresh_class(&mut self) {
+        if self.generation != self.worker.shared.generation() {
+            self.reclassify();
+        }
+    }
+
+    fn reclassify(&mut self) {
+        self.generation = self.worker.shared.generation();
+        self.class = self.worker.shared.class(&self.origin, self.peer.ip());
+        self.machine.forget_verdicts();
+    }
+}
+
+/// What is left after `used` bytes; no allocation is kept for nothing.
+fn keep(mut bytes: Vec<u8>, used: usize) -> Vec<u8> {
+    if used >= bytes.len() {
+        return Vec::new();
+    }
+    bytes.drain(..used);
+    bytes
 }

@@ -624,7 +624,8 @@ impl Machine {
         false
     }
 
-    fn hold(&mut self, front: Front<'_>, kind: HeldKind, draft: Draft, out: &mut Outbox) -> Step {
+    fn hold(&mut self, front: Front<'_>, kind: HeldKind, mut draft: Draft, out: &mut Outbox) -> Step {
+        draft.frame_bytes = front.total;
         if draft.in_transaction && self.settings.reject_holds_in_transaction {
             let report = in_transaction_report(&draft.judgement);
             match kind {
@@ -654,6 +655,7 @@ impl Machine {
                 .reason
                 .clone()
                 .or_else(|| self.reason.as_deref().map(str::to_owned)),
+            frame_bytes: 0,
         }
     }
 

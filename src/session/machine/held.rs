@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::names::{Definition, PortalNote};
 use super::replies::{Expect, Refusal};
 use super::{Action, Machine, Outbox, Rest, Waiting};
-use crate::hold::{Parameter};
+use crate::hold::Parameter;
 use crate::judge::{Analysis, Judgement};
 use crate::wire::frame;
 use crate::wire::reply::Report;
@@ -27,6 +27,8 @@ pub struct Draft {
     pub in_transaction: bool,
     /// The requester's own words.
     pub reason: Option<String>,
+    /// Length of the frame that waits, in bytes.
+    pub frame_bytes: usize,
 }
 
 /// A statement at the front of the client's buffer, waiting.

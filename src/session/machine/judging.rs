@@ -6,9 +6,6 @@ use crate::judge::{Analysis, Judgement, Prepared};
 
 /// The judge as one session sees it: policy, cache and the session's own facts behind it.
 pub trait Judging {
-    /// Reads a text. `None`: it is too large for the session's thread and must be analysed elsewhere.
-    fn analyse(&mut self, text: &[u8]) -> Option<Arc<Analysis>>;
-
     /// What the policy says to it.
     fn decide(
         &mut self,
@@ -17,16 +14,8 @@ pub trait Judging {
         prepared: &dyn Prepared,
     ) -> Ruling;
 
-    /// Reads and decides in one step; where a cache can answer both at once it does.
-    fn judge(&mut self, text: &[u8], in_transaction: bool, prepared: &dyn Prepared) -> Reading {
-        match self.analyse(text) {
-            Some(analysis) => {
-                let ruling = self.decide(&analysis, in_transaction, prepared);
-                Reading::Judged(analysis, ruling)
-            }
-            None => Reading::Elsewhere,
-        }
-    }
+    /// Reads and decides.
+    fn judge(&mut self, text: &[u8], in_transaction: bool, prepared: &dyn Prepared) -> Reading;
 }
 
 /// The answer to a text.

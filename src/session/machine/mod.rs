@@ -27,6 +27,7 @@ use std::collections::VecDeque;
 pub use held::{Draft, Ending};
 pub use judging::{Judging, Reading, Ruling};
 pub use outbox::{Cleared, Outbox};
+pub use params::unreadable;
 
 use crate::judge::Analysis;
 use crate::wire::reply::Report;

@@ -236,6 +236,12 @@ pub(super) fn doubtful_encoding(analysis: &Analysis) -> Analysis {
     unknown(why, analysis.pieces.clone())
 }
 
+/// Stands for a text that could not be analysed.
+#[must_use]
+pub fn unreadable(why: &str) -> Analysis {
+    unknown(why.to_owned(), Vec::new())
+}
+
 fn unknown(why: String, mut pieces: Vec<Piece>) -> Analysis {
     pieces.push(Piece {
         range: 0..0,

@@ -1,0 +1,275 @@
+//! A hold as its session sees it: the ticket, its deadline, the reminders, and what the client is told at the end.
+
+use std::fmt::Write as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+use tokio::time::Sleep;
+
+use super::machine::{Draft, Ending};
+use super::shared::Shared;
+use crate::clock;
+use crate::hold::{Cause, Decision, HoldId, HoldRequest, Origin, OverLimit, StatementText, Ticket};
+use crate::wire::reply::Report;
+
+/// What happens next to a hold.
+#[derive(Debug, Clone)]
+pub(super) enum Turn {
+    Decided(Decision),
+    Expire,
+    Withdraw(Cause),
+    Remind,
+}
+
+/// A ticket on the board, with its timers.
+pub(super) struct Holding {
+    ticket: Option<Ticket>,
+    /// Set when the session itself ends the hold.
+    turn: Option<Turn>,
+    /// Length of the held frame, in bytes.
+    frame_bytes: usize,
+    deadline: Instant,
+    reminder: Option<Instant>,
+    reminder_interval: Duration,
+    timer: Pin<Box<Sleep>>,
+    id: HoldId,
+}
+
+impl Holding {
+    /// Opens a ticket. Returns it with the notice for the client, or why it could not be opened.
+    pub(super) fn open(shared: &Shared, origin: &Origin, draft: Draft) -> Result<(Self, Report), Report> {
+        let id = HoldId::generate().map_err(|error| trouble(&format!("no request id could be made: {error}")))?;
+        let frame_bytes = draft.frame_bytes;
+        let settings = &shared.settings;
+        let request = request(shared, id.clone(), origin, draft);
+        let notice = notice(shared, &request);
+        let ticket = shared.board.open(request).map_err(|limit| over_limit(&limit))?;
+        let now = clock::now();
+        let deadline = now.checked_add(settings.hold_deadline).unwrap_or(now);
+        let reminder = next_reminder(now, settings.reminder_interval);
+        let first = reminder.map_or(deadline, |reminder| reminder.min(deadline));
+        let holding = Self {
+            ticket: Some(ticket),
+            turn: None,
+            frame_bytes,
+            deadline,
+            reminder,
+            reminder_interval: settings.reminder_interval,
+            timer: Box::pin(tokio::time::sleep_until(first.into())),
+            id,
+        };
+        Ok((holding, notice))
+    }
+
+    pub(super) fn frame_bytes(&self) -> usize {
+        self.frame_bytes
+    }
+
+    /// The session ends the hold. The first reason stays.
+    pub(super) fn turn(&mut self, turn: Turn) {
+        self.turn.get_or_insert(turn);
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        if let Some(turn) = self.turn.take() {
+            return Poll::Ready(turn);
+        }
+        if let Some(ticket) = &mut self.ticket
+            && let Poll::Ready(decision) = ticket.poll_decision(cx)
+        {
+            return Poll::Ready(Turn::Decided(decision));
+        }
+        if self.timer.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let now = clock::now();
+        if now >= self.deadline {
+            return Poll::Ready(Turn::Expire);
+        }
+        self.reminder = next_reminder(now, self.reminder_interval);
+        let next = self.reminder.map_or(self.deadline, |reminder| reminder.min(self.deadline));
+        self.timer.as_mut().reset(next.into());
+        Poll::Ready(Turn::Remind)
+    }
+
+    /// Says how the hold ends on the wire. The record is completed by [`Self::finish`], after that has been done.
+    pub(super) fn conclude(&mut self, turn: Turn, at: Timestamp) -> Ending {
+        match turn {
+            Turn::Decided(decision) => self.decided(&decision),
+            Turn::Expire => match self.ticket.as_mut().map(|ticket| ticket.expire(at)) {
+                // Somebody decided just before the deadline: that counts.
+                Some(Err(decision)) => self.decided(&decision),
+                Some(Ok(())) | None => Ending::Refuse(self.expired()),
+            },
+            Turn::Withdraw(cause) => {
+                if let Some(ticket) = self.ticket.take() {
+                    let _ = ticket.withdraw(cause, at);
+                }
+                Ending::Refuse(self.withdrawn(cause))
+            }
+            // Reminders do not end a hold.
+            Turn::Remind => Ending::Refuse(trouble("a reminder cannot end a hold")),
+        }
+    }
+
+    /// What was concluded has been done.
+    pub(super) fn finish(&mut self, at: Timestamp) {
+        if let Some(ticket) = self.ticket.take() {
+            let _ = ticket.finish(at);
+        }
+    }
+
+    /// Ends the hold with nothing sent to anybody: one side is gone.
+    pub(super) fn abandon(mut self, cause: Cause, at: Timestamp) {
+        if let Some(ticket) = self.ticket.take() {
+            let _ = ticket.withdraw(cause, at);
+        }
+    }
+
+    fn decided(&self, decision: &Decision) -> Ending {
+        match decision {
+            Decision::Approve { .. } => Ending::Release,
+            Decision::Reject { by, reason, .. } => {
+                let mut detail = format!("Request {} was rejected by {by}.", self.id);
+                if let Some(reason) = reason {
+                    let _ = write!(detail, " Reason: {reason}");
+                }
+                Ending::Refuse(
+                    Report::error("42501", format!("querygate: statement rejected by {by}"))
+                        .with_detail(detail)
+                        .with_hint("Nothing was run. Talk to the approver, then run it again to ask anew."),
+                )
+            }
+        }
+    }
+
+    fn expired(&self) -> Report {
+        Report::error("57014", "querygate: nobody approved the statement in time")
+            .with_detail(format!("Request {} expired.", self.id))
+            .with_hint("Nothing was run. Run it again to ask anew.")
+    }
+
+    fn withdrawn(&self, cause: Cause) -> Report {
+        let (message, why) = match cause {
+            Cause::CancelRequest => (
+                "querygate: canceling statement due to user request",
+                "withdrawn by a cancel request",
+            ),
+            Cause::ReadAheadFull => (
+                "querygate: too much was sent behind a statement that waits for approval",
+                "withdrawn because the read-ahead limit was reached",
+            ),
+            Cause::Shutdown => ("querygate: the gate is shutting down", "withdrawn by the shutdown"),
+            Cause::ClientGone => ("querygate: the client is gone", "withdrawn with its client"),
+            Cause::BackendGone => ("querygate: the server connection is gone", "withdrawn with its backend"),
+            Cause::Internal => ("querygate: the gate met trouble of its own", "withdrawn"),
+        };
+        let sqlstate = match cause {
+            Cause::Internal => "58000",
+            Cause::CancelRequest
+            | Cause::ReadAheadFull
+            | Cause::Shutdown
+            | Cause::ClientGone
+            | Cause::BackendGone => "57014",
+        };
+        Report::error(sqlstate, message)
+            .with_detail(format!("Request {} was {why}.", self.id))
+            .with_hint("Nothing was run.")
+    }
+
+    /// Tells the client that it still waits.
+    pub(super) fn reminder(&self) -> Report {
+        let left = self.deadline.saturating_duration_since(clock::now());
+        Report::notice(format!(
+            "querygate: still waiting for approval of request {}, {} left",
+            self.id,
+            spell(left)
+        ))
+    }
+}
+
+fn next_reminder(now: Instant, interval: Duration) -> Option<Instant> {
+    (!interval.is_zero()).then(|| now.checked_add(interval)).flatten()
+}
+
+fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft) -> HoldRequest {
+    let opened_at = clock::wall();
+    let time_to_live = shared.settings.hold_deadline;
+    let deadline = SignedDuration::try_from(time_to_live)
+        .ok()
+        .and_then(|span| opened_at.checked_add(span).ok())
+        .unwrap_or(Timestamp::MAX);
+    let text = String::from_utf8_lossy(&draft.text);
+    HoldRequest {
+        id,
+        origin: origin.clone(),
+        statement: StatementText {
+            lossy: matches!(text, std::borrow::Cow::Owned(_)),
+            sha256: hex(&Sha256::digest(&draft.text)),
+            text: Arc::from(text.as_ref()),
+        },
+        parameters: draft.parameters,
+        effects: draft.analysis.pieces.iter().flat_map(|piece| piece.effects.iter().cloned()).collect(),
+        rule: draft.judgement.rule,
+        why: draft.judgement.why,
+        policy_version: shared.judge().policy().version().into(),
+        in_transaction: draft.in_transaction,
+        reason: draft.reason,
+        opened_at,
+        deadline,
+        time_to_live,
+    }
+}
+
+fn notice(shared: &Shared, request: &HoldRequest) -> Report {
+    let mut detail = format!("Rule \"{}\": {}.", request.rule, request.why);
+    let asked = shared.asked();
+    if !asked.is_empty() {
+        let _ = write!(detail, "\nAsked: {asked}.");
+    }
+    let _ = write!(
+        detail,
+        "\nIt expires in {} (at {}).",
+        spell(request.time_to_live),
+        request.deadline.strftime("%Y-%m-%d %H:%M:%S UTC")
+    );
+    if request.in_transaction {
+        detail.push_str("\nA transaction is open: its locks stay while you wait.");
+    }
+    Report::notice(format!("querygate: waiting for approval, request {}", request.id))
+        .with_detail(detail)
+        .with_hint("Cancel the statement (Ctrl-C in psql) to withdraw it. SET querygate.reason = '…' tells approvers why.")
+}
+
+fn over_limit(limit: &OverLimit) -> Report {
+    let report = match limit {
+        OverLimit::Session | OverLimit::User { .. } | OverLimit::Total { .. } => Report::error(
+            "53400",
+            format!("querygate: this statement needs approval, but {limit}"),
+        ),
+        OverLimit::Id => trouble("two requests were given the same id"),
+    };
+    report.with_hint("Nothing was run. Wait until others are decided, or raise the limits in [hold] of the gate's configuration.")
+}
+
+fn trouble(what: &str) -> Report {
+    Report::error("58000", format!("querygate: {what}")).with_hint("Nothing was run.")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len().saturating_mul(2));
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{byte:02x}");
+    }
+    out
+}
+
+/// "14 min 59 s", to the second.
+fn spell(duration: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+}

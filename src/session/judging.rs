@@ -1,0 +1,44 @@
+//! The judge as one session sees it: policy, its class of rules, and its thread's cache. Knows no sockets.
+
+use std::sync::Arc;
+
+use super::machine::{Judging, Reading, Ruling};
+use crate::judge::{Analysis, Judge, JudgeCache, Judged, Judgement, Prepared, SessionClass, Verdict};
+
+/// Borrowed for one step of the machine.
+#[derive(Debug)]
+pub(super) struct SessionJudge<'a> {
+    pub(super) judge: &'a Judge,
+    pub(super) cache: &'a mut JudgeCache,
+    pub(super) class: &'a SessionClass,
+    /// Longer texts are analysed elsewhere, in bytes.
+    pub(super) inline_bytes: usize,
+}
+
+impl Judging for SessionJudge<'_> {
+    fn decide(&mut self, analysis: &Analysis, in_transaction: bool, prepared: &dyn Prepared) -> Ruling {
+        ruling(&self.class.decide(analysis, in_transaction, prepared))
+    }
+
+    fn judge(&mut self, text: &[u8], in_transaction: bool, prepared: &dyn Prepared) -> Reading {
+        let (judge, class) = (self.judge, self.class);
+        let judged = match judge.known(self.cache, text, class, in_transaction, prepared) {
+            Some(judged) => judged,
+            None if text.len() > self.inline_bytes => return Reading::Elsewhere,
+            None => {
+                let analysis = Arc::new(judge.analyse(text));
+                judge.conclude(self.cache, text, analysis, class, in_transaction, prepared)
+            }
+        };
+        let Judged { judgement, analysis } = judged;
+        Reading::Judged(analysis, ruling(&judgement))
+    }
+}
+
+fn ruling(judgement: &Judgement) -> Ruling {
+    match judgement.verdict {
+        Verdict::Allow => Ruling::Allow,
+        Verdict::Hold => Ruling::Hold(Box::new(judgement.clone())),
+        Verdict::Reject => Ruling::Reject(Box::new(judgement.clone())),
+    }
+}
