@@ -179,7 +179,7 @@ impl<'a> Session<'a> {
             allow_function_call: settings.allow_function_call,
             replication: opened.startup.parameter("replication").is_some(),
             client_tls: opened.client_tls,
-            refusal_key: worker.shared.refusal_key(),
+            refusal_key: worker.shared.refusal_key(opened.session),
         }));
         let origin = Origin {
             session: opened.session,

@@ -216,7 +216,7 @@ fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft) -> HoldRe
         effects: draft.analysis.pieces.iter().flat_map(|piece| piece.effects.iter().cloned()).collect(),
         rule: draft.judgement.rule,
         why: draft.judgement.why,
-        policy_version: shared.judge().policy().version().into(),
+        policy_version: Arc::clone(shared.judge().policy().version()),
         in_transaction: draft.in_transaction,
         reason: draft.reason,
         opened_at,

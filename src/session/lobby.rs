@@ -42,8 +42,7 @@ pub async fn receive(socket: Socket, peer: Peer, worker: Rc<Worker>) {
             _seat,
             _guard,
         } = admitted;
-        let backend_tls = backend.is_tls();
-        driver::run(opened, backend, backend_tls, &worker).await;
+        driver::run(opened, backend, &worker).await;
     }
 }
 

@@ -6,8 +6,11 @@
 
 pub mod cancel;
 pub mod driver;
+mod holding;
+mod judging;
 pub mod lobby;
 pub mod machine;
+pub mod offload;
 mod parameters;
 mod settings;
 pub mod shared;

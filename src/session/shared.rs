@@ -6,16 +6,42 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use std::net::IpAddr;
+
+use arc_swap::{ArcSwap, Guard};
+use sha2::{Digest, Sha256};
+
 use super::cancel::CancelRegistry;
 use super::lobby::Lobby;
+use super::machine::Outbox;
+use super::offload::Offload;
 use super::settings::SessionSettings;
 use super::signal::SessionSignal;
 use super::tls::ListenTls;
 use super::upstream::Upstream;
-use crate::hold::SessionId;
+use crate::hold::{Board, Origin, SessionId};
+use crate::judge::{Facts, Judge, JudgeCache, SessionClass};
+
+/// Bytes read at once, per thread.
+const SCRATCH: usize = 64 << 10;
+
+/// What the session threads need besides sockets.
+pub struct Gate {
+    /// Policy.
+    pub judge: Judge,
+    /// Where held statements wait.
+    pub board: Board,
+    /// Analysis of large texts.
+    pub offload: Offload,
+    /// Whom the client is told is asked ("dba, security"); may be empty.
+    pub asked: String,
+    /// Verdicts remembered per thread, in bytes.
+    pub cache_bytes: u64,
+    /// Random, new for each process.
+    pub secret: [u8; 32],
+}
 
 /// Shared by all sessions of the process.
-#[derive(Debug)]
 pub struct Shared {
     /// Limits and switches.
     pub settings: SessionSettings,
@@ -27,6 +53,15 @@ pub struct Shared {
     pub cancel: CancelRegistry,
     /// How many sessions there may be.
     pub seats: Seats,
+    /// Where held statements wait.
+    pub board: Board,
+    pub(super) offload: Offload,
+    judge: ArcSwap<Judge>,
+    asked: ArcSwap<String>,
+    /// Counts policies, so that sessions notice a new one without a lock.
+    generation: AtomicU64,
+    cache_bytes: u64,
+    secret: [u8; 32],
     next_session: AtomicU64,
 }
 
@@ -38,6 +73,7 @@ impl Shared {
         tls: ListenTls,
         upstream: Upstream,
         max_sessions: usize,
+        gate: Gate,
     ) -> Self {
         Self {
             settings,
@@ -45,8 +81,56 @@ impl Shared {
             upstream,
             cancel: CancelRegistry::default(),
             seats: Seats::new(max_sessions),
+            board: gate.board,
+            offload: gate.offload,
+            judge: ArcSwap::from_pointee(gate.judge),
+            asked: ArcSwap::from_pointee(gate.asked),
+            generation: AtomicU64::new(0),
+            cache_bytes: gate.cache_bytes,
+            secret: gate.secret,
             next_session: AtomicU64::new(1),
         }
+    }
+
+    /// The policy in force.
+    pub(super) fn judge(&self) -> Guard<Arc<Judge>> {
+        self.judge.load()
+    }
+
+    /// Puts another policy in force. Statements already held keep the rule that held them.
+    pub fn replace_policy(&self, judge: Judge, asked: String) {
+        self.judge.store(Arc::new(judge));
+        self.asked.store(Arc::new(asked));
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The rules that concern a session.
+    pub(super) fn class(&self, origin: &Origin, client: Option<IpAddr>) -> SessionClass {
+        self.judge.load().class(&Facts {
+            user: &origin.user,
+            database: &origin.database,
+            application_name: &origin.application_name,
+            client_addr: client,
+        })
+    }
+
+    /// Whom the client is told is asked.
+    pub(super) fn asked(&self) -> Guard<Arc<String>> {
+        self.asked.load()
+    }
+
+    /// Names a session's refusals: unguessable for clients, 32 hexadecimal digits.
+    pub(super) fn refusal_key(&self, session: SessionId) -> String {
+        let digest = Sha256::new()
+            .chain_update(self.secret)
+            .chain_update(session.0.to_be_bytes())
+            .finalize();
+        let half = digest.first_chunk::<16>().copied().unwrap_or_default();
+        format!("{:032x}", u128::from_be_bytes(half))
     }
 
     /// A name no other session of this process has.
@@ -55,13 +139,22 @@ impl Shared {
     }
 }
 
-/// Shared by the sessions of one thread; never leaves it, so nothing in it needs a lock.
+/// A thread's buffers.
 #[derive(Debug)]
+pub(super) struct Scratch {
+    pub(super) buffer: Box<[u8]>,
+    pub(super) outbox: Outbox,
+    pub(super) cache: JudgeCache,
+}
+
+/// Shared by the sessions of one thread; never leaves it, so nothing in it needs a lock.
 pub struct Worker {
     /// What all threads share.
     pub shared: Arc<Shared>,
     /// Clients that have not said yet who they are.
     pub(super) lobby: Lobby,
+    /// Buffers and memory of whichever session is being looked at; borrowed for one step, never across a wait.
+    pub(super) scratch: RefCell<Scratch>,
     sessions: RefCell<BTreeMap<SessionId, Arc<SessionSignal>>>,
     draining: Cell<bool>,
 }
@@ -70,8 +163,14 @@ impl Worker {
     /// A thread's share.
     #[must_use]
     pub fn new(shared: Arc<Shared>, max_half_open: usize) -> Rc<Self> {
+        let scratch = RefCell::new(Scratch {
+            buffer: vec![0; SCRATCH].into_boxed_slice(),
+            outbox: Outbox::default(),
+            cache: JudgeCache::new(shared.cache_bytes),
+        });
         Rc::new(Self {
             shared,
+            scratch,
             lobby: Lobby::new(max_half_open),
             sessions: RefCell::default(),
             draining: Cell::new(false),
@@ -129,7 +228,6 @@ impl Worker {
 }
 
 /// Its drop removes the session from its worker's list.
-#[derive(Debug)]
 pub(super) struct SessionGuard {
     worker: Rc<Worker>,
     session: SessionId,

@@ -574,7 +574,7 @@ impl Machine {
         Step::Forward
     }
 
-    fn on_function_call(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
+    fn on_function_call(&mut self, out: &mut Outbox) -> Step {
         if !self.settings.allow_function_call {
             let report = Report::error(
                 "0A000",
