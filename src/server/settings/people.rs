@@ -17,7 +17,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
     section.finish();
 
     let sections = root.sections("people");
-    let first = sections.first().map(Section::span);
+    let first = sections.first().and_then(Section::span);
     let people = sections.into_iter().map(|section| person(section, sources)).collect();
     match People::new(people) {
         Ok(people) => settings.approval.people = people,
@@ -37,7 +37,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
     if !people.iter().any(|person| approval.is_approver(person)) {
         let message = "nobody may approve: every held statement will expire. Name `approver_groups` or `approvers` in \
                        [approval], and the people in [[people]]";
-        document.warning(Some(span), message);
+        document.warning(span, message);
     }
 }
 
@@ -58,10 +58,10 @@ fn known(document: &Document<'_>, key: &str, what: &str, (wanted, span): &(Vec<S
 fn person(mut section: Section<'_, '_>, sources: &dyn Sources) -> Person {
     let name: Option<String> = section.take("name");
     if name.is_none() {
-        section.document().error(Some(section.span()), "this [[people]] entry has no usable `name`");
+        section.document().error(section.span(), "this [[people]] entry has no usable `name`");
     }
     // A name only so that reading can go on: there is an error, so it never gets anywhere.
-    let name = name.unwrap_or_else(|| format!("(unnamed, at byte {})", section.span().start));
+    let name = name.unwrap_or_else(|| format!("(unnamed, at {:?})", section.span()));
     let groups = section.take("groups").unwrap_or_default();
     let database_users = section.take("database_users").unwrap_or_default();
     let tokens = tokens(&mut section, &name, sources);

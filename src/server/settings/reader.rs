@@ -58,8 +58,7 @@ impl<'t> Document<'t> {
         for error in errors {
             self.error(error.span(), error.message());
         }
-        let span = table.span();
-        Section { document: self, path: String::new(), table: table.into_inner(), span, keys: Vec::new() }
+        Section { document: self, path: String::new(), table: table.into_inner(), span: None, keys: Vec::new() }
     }
 
     pub(super) fn error(&self, span: Option<Range<usize>>, message: impl Into<String>) {
@@ -98,7 +97,8 @@ pub(super) struct Section<'t, 'd> {
     /// Empty for the outermost table, `listen.tls`, `people[]`.
     path: String,
     table: DeTable<'t>,
-    span: Range<usize>,
+    /// `None`: the file does not have it.
+    span: Option<Range<usize>>,
     keys: Vec<&'static str>,
 }
 
@@ -107,8 +107,8 @@ impl<'t, 'd> Section<'t, 'd> {
         self.document
     }
 
-    /// Where the table stands.
-    pub(super) fn span(&self) -> Range<usize> {
+    /// Where the table stands, if it is written at all.
+    pub(super) fn span(&self) -> Option<Range<usize>> {
         self.span.clone()
     }
 
@@ -158,12 +158,12 @@ impl<'t, 'd> Section<'t, 'd> {
     pub(super) fn section(&mut self, key: &'static str) -> Section<'t, 'd> {
         let path = self.full(key);
         let (table, span) = match self.take_value(key).map(|value| (value.span(), value.into_inner())) {
-            Some((span, DeValue::Table(table))) => (table, span),
+            Some((span, DeValue::Table(table))) => (table, Some(span)),
             Some((span, _)) => {
                 self.document.error(Some(span), format!("`{path}` is a section: write `[{path}]`"));
-                (DeTable::new(), self.span())
+                (DeTable::new(), None)
             }
-            None => (DeTable::new(), self.span()),
+            None => (DeTable::new(), None),
         };
         Section { document: self.document, path, table, span, keys: Vec::new() }
     }
@@ -187,7 +187,7 @@ impl<'t, 'd> Section<'t, 'd> {
             .into_iter()
             .filter_map(|element| match (element.span(), element.into_inner()) {
                 (span, DeValue::Table(table)) => {
-                    Some(Section { document, path: path.clone(), table, span, keys: Vec::new() })
+                    Some(Section { document, path: path.clone(), table, span: Some(span), keys: Vec::new() })
                 }
                 (span, _) => {
                     document.error(Some(span), format!("`{key}` is a list of sections: write `[[{key}]]`"));

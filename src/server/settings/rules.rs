@@ -39,7 +39,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) {
             let span = section.span();
             let rule = rule(section)?;
             if names.contains(&rule.name) {
-                document.error(Some(span), format!("there is another rule named `{}`", rule.name));
+                document.error(span, format!("there is another rule named `{}`", rule.name));
                 clash = true;
             }
             names.push(rule.name.clone());
@@ -55,7 +55,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) {
     }
     match Policy::new(rules) {
         Ok(policy) => settings.policy = Arc::new(policy),
-        Err(error) => document.error(Some(span), format!("the policy: {error}")),
+        Err(error) => document.error(span, format!("the policy: {error}")),
     }
 }
 
@@ -77,7 +77,7 @@ fn rule(mut section: Section<'_, '_>) -> Option<Rule> {
     section.finish();
     for (key, there) in [("name", name.is_some()), ("action", action.is_some())] {
         if !there {
-            document.error(Some(span.clone()), format!("this [[rule]] has no usable `{key}`"));
+            document.error(span.clone(), format!("this [[rule]] has no usable `{key}`"));
         }
     }
     if rule.message.is_some() && rule.action == Verdict::Allow {

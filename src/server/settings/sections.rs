@@ -43,7 +43,7 @@ fn listen(mut section: Section<'_, '_>, sources: &dyn Sources, settings: &mut Se
         ListenTlsMode::Prefer | ListenTlsMode::Require => true,
     };
     if offered && (slot.certificate.is_none() || slot.key.is_none()) {
-        tls.document().error(Some(tls.span()), "TLS for clients needs both `certificate` and `key` in [listen.tls]");
+        tls.document().error(tls.span(), "TLS for clients needs both `certificate` and `key` in [listen.tls]");
     }
     tls.finish();
     section.finish();
@@ -59,7 +59,7 @@ fn upstream(mut section: Section<'_, '_>, sources: &dyn Sources, settings: &mut 
     path(&mut section, "key", sources, &mut slot.key);
     time(&mut section, "connect_timeout", Zero::No, &mut slot.connect_timeout);
     if slot.certificate.is_some() != slot.key.is_some() {
-        section.document().error(Some(section.span()), "`certificate` and `key` in [upstream] go together");
+        section.document().error(section.span(), "`certificate` and `key` in [upstream] go together");
     }
     section.finish();
 }

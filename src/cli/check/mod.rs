@@ -1,0 +1,196 @@
+//! `querygate check`: says what the policy would do with SQL, without running it.
+
+mod jsonl;
+mod report;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Read as _};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use crate::judge::{Analysis, Facts, Judge, Policy, Prepared, SessionAct, SessionClass, Verdict};
+use crate::server::settings::Settings;
+
+/// Exit status when something would be held.
+pub const HELD: u8 = 10;
+/// Exit status when something would be rejected.
+pub const REJECTED: u8 = 20;
+
+/// Deep trees are walked by recursion; sessions have the same.
+const STACK_BYTES: usize = 256 << 20;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit status: 0 everything is allowed, 10 something is held, 20 something is rejected, 2 wrong usage or input.\n\n\
+    Each argument and each file is one message, as a client would send it: it may hold several statements, and is held whole. \
+    Statements prepared by one message are known to the next."
+)]
+pub struct Args {
+    /// Configuration with the rules; the shipped policy without it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Database user to judge for.
+    #[arg(long, default_value = "")]
+    user: String,
+    /// Database to judge for.
+    #[arg(long, default_value = "")]
+    database: String,
+    /// `application_name` to judge for.
+    #[arg(long, default_value = "")]
+    application: String,
+    /// Client address to judge for; a Unix socket without it.
+    #[arg(long)]
+    address: Option<IpAddr>,
+    /// Judge as inside a transaction block.
+    #[arg(long)]
+    in_transaction: bool,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Read `{"id", "sql"}` lines from standard input and print a line of JSON for each.
+    #[arg(long, conflicts_with_all = ["sql", "file", "format"])]
+    jsonl: bool,
+    /// Judge the text of a file.
+    #[arg(short, long, value_name = "FILE")]
+    file: Vec<PathBuf>,
+    /// SQL to judge; `-` for standard input.
+    #[arg(value_name = "SQL", required_unless_present_any = ["file", "jsonl"])]
+    sql: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// One JSON array.
+    Json,
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> ExitCode {
+    let outcome = thread::scope(|scope| {
+        let judging = thread::Builder::new().name("judge".to_owned()).stack_size(STACK_BYTES);
+        match judging.spawn_scoped(scope, || judge(args)) {
+            Ok(thread) => thread.join().unwrap_or_else(|_| Err("judging failed: this is a bug".to_owned())),
+            Err(error) => Err(format!("cannot start a thread to judge on: {error}")),
+        }
+    });
+    match outcome {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(super::USAGE)
+        }
+    }
+}
+
+/// The exit status that tells a verdict.
+fn status(verdict: Verdict) -> ExitCode {
+    match verdict {
+        Verdict::Allow => ExitCode::SUCCESS,
+        Verdict::Hold => ExitCode::from(HELD),
+        Verdict::Reject => ExitCode::from(REJECTED),
+    }
+}
+
+fn judge(args: &Args) -> Result<ExitCode, String> {
+    let policy = match &args.config {
+        Some(path) => Settings::load(path).map_err(|error| error.to_string())?.settings.policy,
+        None => Arc::new(Policy::shipped()),
+    };
+    let judge = Judge::new(policy);
+    let class = judge.class(&Facts {
+        user: &args.user,
+        database: if args.database.is_empty() { &args.user } else { &args.database },
+        application_name: &args.application,
+        client_addr: args.address,
+    });
+    if args.jsonl {
+        let (input, output) = (io::stdin().lock(), io::stdout().lock());
+        return quiet_pipe(jsonl::run(&judge, &class, args.in_transaction, input, output));
+    }
+    let mut session = Session { judge: &judge, class, in_transaction: args.in_transaction, prepared: Names::default() };
+    let messages: Vec<report::Message> = texts(args)?.iter().map(|text| session.judge(text)).collect();
+    let strictest = messages.iter().map(|message| message.judgement.verdict).max().unwrap_or(Verdict::Allow);
+    let written = match args.format {
+        Format::Text => report::text(&messages, &mut io::stdout().lock()),
+        Format::Json => report::json(&messages, &mut io::stdout().lock()),
+    };
+    quiet_pipe(written.map(|()| status(strictest)))
+}
+
+/// A reader that went away (`| head`) is no failure to complain about.
+fn quiet_pipe(result: io::Result<ExitCode>) -> Result<ExitCode, String> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::from(super::USAGE)),
+        other => other.map_err(|error| format!("cannot write the answer: {error}")),
+    }
+}
+
+/// The messages, in the order: files, then arguments.
+fn texts(args: &Args) -> Result<Vec<Vec<u8>>, String> {
+    let mut texts = Vec::new();
+    for path in &args.file {
+        texts.push(fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?);
+    }
+    for sql in &args.sql {
+        if sql == "-" {
+            let mut text = Vec::new();
+            io::stdin().read_to_end(&mut text).map_err(|error| format!("cannot read standard input: {error}"))?;
+            texts.push(text);
+        } else {
+            texts.push(sql.clone().into_bytes());
+        }
+    }
+    Ok(texts)
+}
+
+/// The session that the messages would belong to.
+struct Session<'j> {
+    judge: &'j Judge,
+    class: SessionClass,
+    in_transaction: bool,
+    prepared: Names,
+}
+
+impl Session<'_> {
+    fn judge(&mut self, text: &[u8]) -> report::Message {
+        let analysis = self.judge.analyse(text);
+        let judgement = self.class.decide(&analysis, self.in_transaction, &self.prepared);
+        let pieces = self.class.decide_pieces(&analysis, self.in_transaction, &self.prepared);
+        for act in analysis.pieces.iter().flat_map(|piece| &piece.acts) {
+            self.prepared.follow(act);
+        }
+        report::Message::new(text, judgement, pieces)
+    }
+}
+
+/// Statements prepared by the messages so far.
+#[derive(Default)]
+struct Names(HashMap<String, Arc<Analysis>>);
+
+impl Names {
+    fn follow(&mut self, act: &SessionAct) {
+        match act {
+            SessionAct::Prepare { name, body } => {
+                self.0.insert(name.clone(), body.clone());
+            }
+            SessionAct::Deallocate { name: Some(name) } => {
+                self.0.remove(name);
+            }
+            SessionAct::Deallocate { name: None } => self.0.clear(),
+            SessionAct::Execute { .. } | SessionAct::SetReason { .. } | SessionAct::EndTransaction => {}
+        }
+    }
+}
+
+impl Prepared for Names {
+    fn prepared(&self, name: &str) -> Option<Arc<Analysis>> {
+        self.0.get(name).cloned()
+    }
+}

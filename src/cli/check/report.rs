@@ -1,0 +1,167 @@
+//! What `check` prints: statements with verdict, rule, effects, objects and why.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write};
+
+use serde::Serialize;
+
+use crate::judge::{Finding, Judgement, PieceJudgement, Verdict};
+
+/// Characters of a statement shown in a line.
+const SHOWN: usize = 100;
+
+/// A judged message.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) judgement: Judgement,
+    statements: Vec<Statement>,
+}
+
+#[derive(Debug, Serialize)]
+struct Statement {
+    sql: String,
+    verdict: Verdict,
+    rule: String,
+    effects: Vec<EffectLine>,
+    why: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct EffectLine {
+    kind: String,
+    objects: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    has_where: Option<bool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    columns: Vec<String>,
+    verdict: Verdict,
+    rule: String,
+    why: String,
+}
+
+impl Message {
+    pub(super) fn new(text: &[u8], judgement: Judgement, pieces: Vec<PieceJudgement>) -> Self {
+        let statements = pieces.into_iter().map(|piece| Statement::new(text, piece)).collect();
+        Self { judgement, statements }
+    }
+}
+
+impl Statement {
+    fn new(text: &[u8], piece: PieceJudgement) -> Self {
+        let sql = text.get(piece.range).unwrap_or(text);
+        Self {
+            sql: String::from_utf8_lossy(sql).trim().to_owned(),
+            verdict: piece.judgement.verdict,
+            rule: piece.judgement.rule.to_string(),
+            effects: piece.findings.into_iter().map(EffectLine::new).collect(),
+            why: piece.judgement.why,
+            message: piece.judgement.message.map(|message| message.to_string()),
+        }
+    }
+}
+
+impl EffectLine {
+    fn new(finding: Finding) -> Self {
+        Self {
+            kind: finding.effect.kind.to_string(),
+            objects: finding.effect.objects.iter().map(ToString::to_string).collect(),
+            has_where: finding.effect.has_where,
+            columns: finding.effect.columns,
+            verdict: finding.verdict,
+            rule: finding.rule.to_string(),
+            why: finding.effect.why,
+        }
+    }
+}
+
+/// For programs: an array with an object per statement.
+pub(super) fn json(messages: &[Message], out: &mut dyn Write) -> io::Result<()> {
+    let statements: Vec<&Statement> = messages.iter().flat_map(|message| &message.statements).collect();
+    serde_json::to_writer_pretty(&mut *out, &statements)?;
+    writeln!(out)
+}
+
+/// For people.
+pub(super) fn text(messages: &[Message], out: &mut dyn Write) -> io::Result<()> {
+    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let mut first = true;
+    for message in messages {
+        for statement in &message.statements {
+            if !first {
+                writeln!(out)?;
+            }
+            first = false;
+            statement.print(colour, out)?;
+        }
+        match message.statements.len() {
+            0 => writeln!(out, "{} (there is no statement in it)", word(message.judgement.verdict, colour))?,
+            1 => {}
+            count => {
+                let verdict = word(message.judgement.verdict, colour);
+                writeln!(out, "\n{verdict} all {count} statements of this message: it goes on, or waits, as a whole")?;
+            }
+        }
+    }
+    out.flush()
+}
+
+impl Statement {
+    fn print(&self, colour: bool, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{} {}", word(self.verdict, colour), one_line(&self.sql))?;
+        writeln!(out, "       rule    {}", one_line(&self.rule))?;
+        for (index, effect) in self.effects.iter().enumerate() {
+            let label = if index == 0 { "effects" } else { "       " };
+            let mut line = effect.kind.clone();
+            for (index, object) in effect.objects.iter().enumerate() {
+                let _ = write!(line, "{}{}", if index == 0 { " of " } else { ", " }, object);
+            }
+            if effect.has_where == Some(false) {
+                line.push_str(" without a condition on rows");
+            }
+            let _ = write!(line, " → {} by {}", plain(effect.verdict), effect.rule);
+            writeln!(out, "       {label} {}", one_line(&line))?;
+        }
+        writeln!(out, "       why     {}", one_line(&self.why))?;
+        if let Some(message) = &self.message {
+            writeln!(out, "       says    {}", one_line(message))?;
+        }
+        Ok(())
+    }
+}
+
+fn plain(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow => "allow",
+        Verdict::Hold => "hold",
+        Verdict::Reject => "reject",
+    }
+}
+
+/// Six characters wide, so that statements line up.
+fn word(verdict: Verdict, colour: bool) -> String {
+    let ansi = match verdict {
+        Verdict::Allow => 32,
+        Verdict::Hold => 33,
+        Verdict::Reject => 31,
+    };
+    let word = plain(verdict);
+    if colour { format!("\u{1b}[1;{ansi}m{word:<6}\u{1b}[0m") } else { format!("{word:<6}") }
+}
+
+/// White space joined, cut to a line's length; control characters cannot reach the terminal.
+fn one_line(text: &str) -> String {
+    let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line: String = joined.chars().take(SHOWN).flat_map(visible).collect();
+    if joined.chars().nth(SHOWN).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+fn visible(c: char) -> impl Iterator<Item = char> {
+    let escaped = c.is_control().then(|| c.escape_unicode());
+    let plain = escaped.is_none().then_some(c);
+    escaped.into_iter().flatten().chain(plain)
+}
