@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -26,7 +27,9 @@ pub const EVE: &str = "token-of-eve-for-tests-0123456789";
 #[derive(Debug, Clone, Default)]
 pub struct Builder {
     listen: String,
+    host: Option<String>,
     upstream: String,
+    limits: String,
     rest: String,
     allow_all: bool,
 }
@@ -40,6 +43,13 @@ impl Builder {
         self
     }
 
+    /// Another way to the server than the target's host: a name, or the directory of its Unix socket.
+    #[must_use]
+    pub fn upstream_host(mut self, host: &str) -> Builder {
+        self.host = Some(host.to_owned());
+        self
+    }
+
     /// Lines for `[upstream]`.
     #[must_use]
     pub fn upstream(mut self, toml: &str) -> Builder {
@@ -48,7 +58,15 @@ impl Builder {
         self
     }
 
-    /// Whole tables: `[hold]`, `[[rule]]`, `[limits]` …
+    /// Lines for `[limits]`.
+    #[must_use]
+    pub fn limits(mut self, toml: &str) -> Builder {
+        self.limits.push_str(toml);
+        self.limits.push('\n');
+        self
+    }
+
+    /// Whole tables: `[hold]`, `[[rule]]`, `[log]` …
     #[must_use]
     pub fn toml(mut self, toml: &str) -> Builder {
         self.rest.push_str(toml);
@@ -56,17 +74,17 @@ impl Builder {
         self
     }
 
-    /// Lets every statement through.
+    /// Lets everything through: every statement, replication, function calls.
     #[must_use]
     pub fn allow_all(mut self) -> Builder {
         self.allow_all = true;
-        self
+        self.limits("allow_replication = true\nallow_function_call = true")
     }
 
     /// One thread for sessions: what single-threaded proxies are compared with.
     #[must_use]
     pub fn one_worker(self) -> Builder {
-        self.toml("workers = 1")
+        self.limits("workers = 1")
     }
 
     /// Starts it before `target`'s server and waits until it listens.
@@ -79,6 +97,8 @@ impl Builder {
         let dir = TempDir::with_prefix("qg-gate-").expect("a temporary directory");
         let config = dir.path().join("querygate.toml");
         fs::write(&config, self.config(target)).expect("write the configuration");
+        // It holds tokens; the gate warns about one that everybody may read.
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).expect("mode of our own file");
         let mut command = Command::new(binary);
         command.args(["serve", "--config"]).arg(&config).stdin(Stdio::null()).stdout(Stdio::null());
         let process = Watched::spawn(command);
@@ -106,9 +126,14 @@ impl Builder {
             .concat();
         let policy = if self.allow_all { ALLOW_ALL } else { "" };
         format!(
-            "[listen]\naddress = \"127.0.0.1:0\"\n{}\n[upstream]\nhost = \"{}\"\nport = {}\n{}\n[admin]\naddress = \"127.0.0.1:0\"\n\n\
-             [approval]\napprover_groups = [\"approvers\"]\n\n{people}\n{}\n{policy}",
-            self.listen, target.host, target.port, self.upstream, self.rest
+            "[listen]\naddress = \"127.0.0.1:0\"\n{}\n[upstream]\nhost = \"{}\"\nport = {}\n{}\n[limits]\n{}\n\
+             [admin]\naddress = \"127.0.0.1:0\"\n\n[approval]\napprover_groups = [\"approvers\"]\n\n{people}\n{}\n{policy}",
+            self.listen,
+            self.host.as_deref().unwrap_or(&target.host),
+            target.port,
+            self.upstream,
+            self.limits,
+            self.rest
         )
     }
 }

@@ -72,6 +72,15 @@ pub fn give(path: &Path) {
     }
 }
 
+/// Resident memory of a process, KiB.
+pub fn resident_kib(pid: u32) -> u64 {
+    std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .expect("the process runs")
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok())
+        .expect("a size")
+}
+
 #[derive(Default)]
 struct Log {
     lines: Vec<String>,

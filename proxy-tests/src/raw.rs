@@ -194,6 +194,16 @@ impl Raw {
         let _ = self.stream.write_all(bytes.as_ref());
     }
 
+    /// A second handle that only sends, for another thread; not over TLS.
+    pub fn writer(&self) -> Raw {
+        let stream = match &self.stream {
+            Stream::Tcp(stream) => Stream::Tcp(stream.try_clone().expect("a socket can be duplicated")),
+            Stream::Unix(stream) => Stream::Unix(stream.try_clone().expect("a socket can be duplicated")),
+            Stream::Tls(_) | Stream::Gone => panic!("TLS has one state for both directions"),
+        };
+        Raw::over(stream)
+    }
+
     /// Sends bytes one per segment (`TCP_NODELAY` is set).
     pub fn send_bytewise(&mut self, bytes: impl AsRef<[u8]>) {
         for byte in bytes.as_ref() {
@@ -325,6 +335,23 @@ impl Raw {
                     return frames;
                 }
                 Read1::Timeout => panic!("the connection is still open after {DEADLINE:?}; got {frames:?}"),
+            }
+        }
+    }
+
+    /// Reads to the end of the connection without cutting messages, for answers that are not messages.
+    pub fn read_raw_to_eof(&mut self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.buffer.drain(..).skip(std::mem::take(&mut self.start)));
+        self.stream.set_read_timeout(DEADLINE);
+        let mut scratch = vec![0; 65536];
+        loop {
+            match self.stream.read(&mut scratch) {
+                Ok(0) => return,
+                Ok(read) => bytes.extend_from_slice(&scratch[..read]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    panic!("the connection is still open after {DEADLINE:?}")
+                }
+                Err(_) => return,
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use proxy_tests::process::resident_kib;
 use serde::Serialize;
 
 /// CPU time and memory of a process.
@@ -18,12 +19,7 @@ impl Usage {
     /// Reads it from `/proc/PID`.
     pub(crate) fn of(pid: u32) -> Usage {
         let cpu = scheduled(pid).unwrap_or_else(|| ticked(pid));
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-        let resident = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok())
-            .expect("a size");
-        Usage { cpu, resident }
+        Usage { cpu, resident: resident_kib(pid) as f64 }
     }
 }
 
