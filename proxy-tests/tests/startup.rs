@@ -165,14 +165,14 @@ fn gss_encryption_is_refused_and_the_connection_goes_on() {
     for requests in
         [vec![m::gss_request()], vec![m::gss_request(), m::ssl_request()], vec![m::ssl_request(), m::gss_request()]]
     {
-        same_from(database.target(), &gate.target(), |raw, target| {
-            for request in &requests {
-                raw.send(request);
-                raw.byte();
-            }
-            raw.start(&user(target));
-            raw.query("SELECT 1");
-        });
+        // Not compared with direct: a server built with GSSAPI answers G.
+        let mut raw = connect(&gate.target());
+        for request in &requests {
+            raw.send(request);
+            assert_eq!(raw.byte(), b'N');
+        }
+        raw.start(&user(database.target()));
+        assert_eq!(raw.value("SELECT 1"), "1");
     }
 }
 

@@ -3,7 +3,7 @@
 //! `bench relay UPSTREAM_PORT` prints `listening on ADDRESS` to standard error and runs until it is killed.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::ExitCode;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -17,6 +17,8 @@ struct Pair {
     sides: [TcpStream; 2],
     /// What could not be written to a side yet; while there is any, the other side is not read.
     pending: [Vec<u8>; 2],
+    /// Which sides will send no more.
+    finished: [bool; 2],
 }
 
 /// The relay's `main`.
@@ -63,7 +65,7 @@ fn accept(listener: &TcpListener, port: u16, epoll: &Epoll, pairs: &mut Vec<Opti
             let token = (index * 2 + side) as u64;
             epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, token)).expect("epoll_ctl");
         }
-        let pair = Some(Pair { sides, pending: [Vec::new(), Vec::new()] });
+        let pair = Some(Pair { sides, pending: [Vec::new(), Vec::new()], finished: [false; 2] });
         if index == pairs.len() { pairs.push(pair) } else { pairs[index] = pair }
     }
 }
@@ -80,12 +82,19 @@ fn serve(pair: &mut Pair, side: usize, flags: EpollFlags, epoll: &Epoll, token: 
         }
         if pair.pending[side].is_empty() {
             watch(epoll, &pair.sides[side], token, EpollFlags::EPOLLIN);
-            watch(epoll, &pair.sides[other], token ^ 1, EpollFlags::EPOLLIN);
+            if !pair.finished[other] {
+                watch(epoll, &pair.sides[other], token ^ 1, EpollFlags::EPOLLIN);
+            }
         }
         return true;
     }
     match (&pair.sides[side]).read(buffer) {
-        Ok(0) => false,
+        Ok(0) => {
+            pair.finished[side] = true;
+            let _ = pair.sides[other].shutdown(Shutdown::Write);
+            watch(epoll, &pair.sides[side], token, EpollFlags::empty());
+            !pair.finished[other]
+        }
         Ok(read) => {
             let written = match (&pair.sides[other]).write(&buffer[..read]) {
                 Ok(written) => written,
