@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use arc_swap::{ArcSwap, Guard};
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 
 use super::cancel::CancelRegistry;
 use super::lobby::Lobby;
@@ -157,6 +158,7 @@ pub struct Worker {
     pub(super) scratch: RefCell<Scratch>,
     sessions: RefCell<BTreeMap<SessionId, Arc<SessionSignal>>>,
     draining: Cell<bool>,
+    ended: Notify,
 }
 
 impl Worker {
@@ -174,6 +176,7 @@ impl Worker {
             lobby: Lobby::new(max_half_open),
             sessions: RefCell::default(),
             draining: Cell::new(false),
+            ended: Notify::new(),
         })
     }
 
@@ -199,6 +202,16 @@ impl Worker {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Waits until no session runs on this thread.
+    ///
+    /// # Cancellation safety
+    /// Nothing is lost; one task at a time may wait.
+    pub async fn empty(&self) {
+        while self.session_count() > 0 {
+            self.ended.notified().await;
+        }
     }
 
     fn tell(&self, ask: impl Fn(&SessionSignal)) {
@@ -237,6 +250,9 @@ pub(super) struct SessionGuard {
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.worker.sessions.borrow_mut().remove(&self.session);
+        if self.worker.is_draining() {
+            self.worker.ended.notify_one();
+        }
     }
 }
 
