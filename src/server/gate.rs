@@ -1,0 +1,224 @@
+//! The whole gate: everything `querygate serve` starts, and how it ends. The binary, the demo and tests start it here.
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::listen::Listener;
+use super::settings::Settings;
+use super::workers::{Phase, Workers};
+use crate::approval::{self, AdminSettings, ApprovalDesk};
+use crate::hold::Board;
+use crate::session::shared::Shared;
+use crate::session::tls::{ListenTls, TlsError};
+use crate::session::upstream::Upstream;
+
+/// A running gate. Its drop stops accepting; call [`Gate::drain`] to end in good order.
+#[derive(Debug)]
+pub struct Gate {
+    address: SocketAddr,
+    admin_address: Option<SocketAddr>,
+    shared: Arc<Shared>,
+    desk: Arc<ApprovalDesk>,
+    workers: Workers,
+    phase: watch::Sender<Phase>,
+    acceptor: JoinHandle<()>,
+    admin_stop: watch::Sender<bool>,
+    admin: Option<JoinHandle<()>>,
+}
+
+/// Why the gate cannot start. Says what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The clients' address.
+    #[error("cannot listen for clients on {address} ([listen] address): {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The admin API's address.
+    #[error("cannot listen for the admin API on {address} ([admin] address): {source}")]
+    Admin {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// TLS for clients.
+    #[error("TLS for clients ([listen.tls]): {0}")]
+    ListenTls(TlsError),
+    /// TLS towards the server.
+    #[error("TLS towards the server ([upstream]): {0}")]
+    UpstreamTls(TlsError),
+    /// No threads.
+    #[error("cannot start session threads: {0}")]
+    Threads(io::Error),
+}
+
+impl Gate {
+    /// Starts everything. Must be called on a tokio runtime, which then carries the acceptor and the admin API;
+    /// sessions have threads of their own.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing keeps running then.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let limits = &settings.limits;
+        raise_descriptor_limit(limits.connections);
+        let tls = ListenTls::load(&settings.listen.tls).map_err(StartError::ListenTls)?;
+        let upstream = Upstream::new(&settings.upstream, settings.session.tcp_keepalive).map_err(StartError::UpstreamTls)?;
+        let listener = Listener::bind(settings.listen.address).map_err(|source| StartError::Listen {
+            address: settings.listen.address,
+            source,
+        })?;
+        let admin_listener = bind_admin(&settings.admin).await?;
+        let board = Board::new(settings.hold.clone());
+        let desk = Arc::new(ApprovalDesk::new(board.clone(), settings.approval.clone()));
+        let shared = Arc::new(Shared::new(settings.session, tls, upstream, limits.connections));
+
+        let (phase, phases) = watch::channel(Phase::Serve);
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let workers = Workers::start(limits.workers(cores), half_open(limits.connections), &shared, &phases)
+            .map_err(StartError::Threads)?;
+        let address = listener.address();
+        let dispatcher = workers.dispatcher();
+        let acceptor = tokio::spawn(async move {
+            let error = listener.run(dispatcher).await;
+            tracing::error!("the listening socket is lost: {error}");
+        });
+        let (admin_stop, stop) = watch::channel(false);
+        let admin_address = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let admin = admin_listener.map(|listener| {
+            let serve = approval::http::serve(listener, Arc::clone(&desk), settings.admin, stop);
+            tokio::spawn(async move {
+                if let Err(error) = serve.await {
+                    tracing::error!("the admin API ended: {error}");
+                }
+            })
+        });
+        Ok(Self {
+            address,
+            admin_address,
+            shared,
+            desk,
+            workers,
+            phase,
+            acceptor,
+            admin_stop,
+            admin,
+        })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the admin API listens, if it does.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// What sessions share: counts for operators.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Takes over what can change while running: certificates, people and who approves. What cannot be used is reported and
+    /// the old stays.
+    pub fn reload(&self, settings: Settings) -> Vec<StartError> {
+        let mut errors = Vec::new();
+        if let Err(error) = self.shared.tls.reload() {
+            errors.push(StartError::ListenTls(error));
+        }
+        if let Err(error) = self.shared.upstream.reload() {
+            errors.push(StartError::UpstreamTls(error));
+        }
+        self.desk.reload(settings.approval);
+        errors
+    }
+
+    /// Stops accepting and asks sessions to end: idle ones at once, running ones when they are done.
+    pub fn drain(&self) {
+        self.acceptor.abort();
+        self.phase.send_if_modified(|phase| advance(phase, Phase::Drain));
+    }
+
+    /// Ends all sessions now.
+    pub fn quit(&self) {
+        self.acceptor.abort();
+        self.phase.send_if_modified(|phase| advance(phase, Phase::Quit));
+    }
+
+    /// Waits until the sessions have ended, which they do only after [`Gate::drain`] or [`Gate::quit`].
+    ///
+    /// # Cancellation safety
+    /// May be called again.
+    pub async fn sessions_ended(&mut self) {
+        self.workers.ended().await;
+    }
+
+    /// Ends what is not a session: the admin API answers its last requests.
+    pub async fn finish(mut self) {
+        self.admin_stop.send_replace(true);
+        if let Some(admin) = self.admin.take() {
+            // A client of the admin API that keeps its connection does not keep the gate.
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(2), admin).await;
+        }
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.quit();
+        self.admin_stop.send_replace(true);
+    }
+}
+
+async fn bind_admin(settings: &AdminSettings) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = settings.address else {
+        return Ok(None);
+    };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(source) => Err(StartError::Admin { address, source }),
+    }
+}
+
+fn advance(phase: &mut Phase, to: Phase) -> bool {
+    let later = to > *phase;
+    *phase = to.max(*phase);
+    later
+}
+
+/// Clients at the door: as many as may come in, and some more, since most go on in milliseconds.
+fn half_open(connections: usize) -> usize {
+    connections.saturating_add(64)
+}
+
+/// Every session has two sockets. Asks for as many descriptors as the system grants.
+fn raise_descriptor_limit(connections: usize) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_mul(3).saturating_add(256);
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
+    let wanted = needed.max(soft).min(hard);
+    if wanted > soft && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_err() {
+        tracing::warn!("cannot raise the limit of open files above {soft}");
+    }
+    if wanted < needed {
+        tracing::warn!(
+            "the limit of open files ({wanted}) is too low for [limits] connections = {connections}; raise it to {needed}"
+        );
+    }
+}
