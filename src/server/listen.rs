@@ -1,11 +1,13 @@
 //! The listening socket: accepts connections and hands them out. Knows nothing of what they say.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::unix::AsyncFd;
+use tokio::net::TcpListener;
+
+use super::workers::Dispatcher;
 
 /// Connections the kernel keeps for us; it cuts this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -20,7 +22,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Binds `address`; port 0 takes any free one.
+    /// Binds `address`; port 0 takes any free one. Must be called on a runtime.
     pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restarted gate must not wait for connections of the old one to be forgotten.
@@ -28,7 +30,7 @@ impl Listener {
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
-        let socket = TcpListener::from(socket);
+        let socket = TcpListener::from_std(socket.into())?;
         let address = socket.local_addr()?;
         Ok(Self { socket, address })
     }
@@ -38,38 +40,27 @@ impl Listener {
         self.address
     }
 
-    /// Accepts for ever, giving each connection (non-blocking) to `hand_out`, which may wait.
+    /// Accepts for ever, giving each connection to a session thread.
     ///
     /// # Cancellation safety
-    /// A dropped future stops listening; a connection on its way to `hand_out` is closed.
-    pub(super) async fn run(self, mut hand_out: impl AsyncFnMut(TcpStream, SocketAddr)) -> io::Error {
-        // Readiness only, so that the stream can be registered with the runtime of the thread that gets it.
-        let socket = match AsyncFd::new(self.socket) {
-            Ok(socket) => socket,
-            Err(error) => return error,
-        };
+    /// A dropped future stops listening; a connection on its way to a thread is closed.
+    pub(super) async fn run(self, dispatcher: Dispatcher) {
         let mut complained = false;
         loop {
-            let mut ready = match socket.readable().await {
-                Ok(ready) => ready,
-                Err(error) => return error,
-            };
-            match ready.try_io(|socket| socket.get_ref().accept()) {
-                Ok(Ok((stream, peer))) => {
+            // Leaves this runtime at once: the session's thread registers the socket with its own.
+            match self.socket.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
+                Ok((stream, peer)) => {
                     complained = false;
-                    if stream.set_nonblocking(true).is_ok() {
-                        hand_out(stream, peer).await;
-                    }
+                    dispatcher.dispatch(stream, peer).await;
                 }
-                Ok(Err(error)) if is_the_connections(&error) => {}
-                Ok(Err(error)) => {
+                Err(error) if is_the_connections(&error) => {}
+                Err(error) => {
                     if !complained {
                         tracing::error!("cannot accept connections: {error}");
                         complained = true;
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
-                Err(_would_block) => {}
             }
         }
     }

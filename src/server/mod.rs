@@ -1,3 +1,10 @@
 //! Settings, listeners, reload and draining. May use everything.
+//!
+//! Start at [`Server::start`].
 
 pub mod settings;
+mod process;
+mod listen;
+mod workers;
+
+pub use process::{Server, StartError};

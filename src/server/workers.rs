@@ -6,7 +6,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
@@ -37,19 +36,15 @@ pub(super) enum Phase {
 /// The session threads.
 #[derive(Debug)]
 pub(super) struct Workers {
-    threads: Vec<Thread>,
+    doors: Vec<Door>,
+    /// Closed when the last thread has dropped its sender.
+    alive: mpsc::Receiver<()>,
 }
 
 /// Hands connections to the threads; clones share the same threads.
 #[derive(Debug, Clone)]
 pub(super) struct Dispatcher {
     doors: Vec<Door>,
-}
-
-#[derive(Debug)]
-struct Thread {
-    door: Door,
-    handle: JoinHandle<()>,
 }
 
 #[derive(Debug, Clone)]
@@ -85,26 +80,24 @@ impl Workers {
         phase: &watch::Receiver<Phase>,
     ) -> io::Result<Self> {
         let each = max_half_open.div_ceil(count.max(1));
-        let threads = (0..count.max(1))
-            .map(|number| Thread::start(number, each, Arc::clone(shared), phase.clone()))
+        let (sign_of_life, alive) = mpsc::channel(1);
+        let doors = (0..count.max(1))
+            .map(|number| start_thread(number, each, Arc::clone(shared), phase.clone(), sign_of_life.clone()))
             .collect::<io::Result<_>>()?;
-        Ok(Self { threads })
+        Ok(Self { doors, alive })
     }
 
     pub(super) fn dispatcher(&self) -> Dispatcher {
-        Dispatcher {
-            doors: self.threads.iter().map(|thread| thread.door.clone()).collect(),
-        }
+        Dispatcher { doors: self.doors.clone() }
     }
 
-    /// Blocks until all threads have ended, which they do after [`Phase::Drain`] or [`Phase::Quit`].
-    pub(super) fn join(self) {
-        for thread in self.threads {
-            drop(thread.door);
-            if thread.handle.join().is_err() {
-                tracing::error!("a session thread panicked");
-            }
-        }
+    /// Waits until all threads have ended, which they do after [`Phase::Drain`] or [`Phase::Quit`].
+    ///
+    /// # Cancellation safety
+    /// May be called again.
+    pub(super) async fn ended(&mut self) {
+        // Nobody ever sends: this is `None`, once all senders are dropped.
+        while self.alive.recv().await.is_some() {}
     }
 }
 
@@ -115,41 +108,33 @@ impl Dispatcher {
             return;
         };
         door.load.fetch_add(1, Ordering::Relaxed);
-        let arrival = Arrival {
-            stream,
-            peer,
-            _load: Load(Arc::clone(&door.load)),
-        };
+        let arrival = Arrival { stream, peer, _load: Load(Arc::clone(&door.load)) };
         // Fails when the thread has ended: then the process is ending and the connection is closed.
         let _ = door.sender.send(arrival).await;
     }
 }
 
-impl Thread {
-    fn start(
-        number: usize,
-        max_half_open: usize,
-        shared: Arc<Shared>,
-        phase: watch::Receiver<Phase>,
-    ) -> io::Result<Self> {
-        let (sender, arrivals) = mpsc::channel(QUEUE);
-        let runtime = move || Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        let handle = std::thread::Builder::new()
-            .name(format!("sessions-{number}"))
-            .stack_size(STACK)
-            .spawn(move || match runtime() {
-                Ok(runtime) => {
-                    let worker = Worker::new(shared, max_half_open);
-                    runtime.block_on(carry(&worker, arrivals, phase));
-                }
-                Err(error) => tracing::error!("cannot start a session thread: {error}"),
-            })?;
-        let door = Door {
-            sender,
-            load: Arc::default(),
-        };
-        Ok(Self { door, handle })
-    }
+fn start_thread(
+    number: usize,
+    max_half_open: usize,
+    shared: Arc<Shared>,
+    phase: watch::Receiver<Phase>,
+    sign_of_life: mpsc::Sender<()>,
+) -> io::Result<Door> {
+    let (sender, arrivals) = mpsc::channel(QUEUE);
+    let life = move || {
+        // Dropped last, also by a panic.
+        let _sign_of_life = sign_of_life;
+        match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => {
+                let worker = Worker::new(shared, max_half_open);
+                runtime.block_on(carry(&worker, arrivals, phase));
+            }
+            Err(error) => tracing::error!("cannot start a session thread: {error}"),
+        }
+    };
+    std::thread::Builder::new().name(format!("sessions-{number}")).stack_size(STACK).spawn(life)?;
+    Ok(Door { sender, load: Arc::default() })
 }
 
 /// A thread's life.

@@ -27,19 +27,9 @@ impl CancelRegistry {
     /// Enters a session; the guard's drop removes it.
     #[must_use]
     pub fn register(&self, pid: i32, key: &[u8], signal: Arc<SessionSignal>) -> CancelGuard {
-        let entry = Entry {
-            key: key.into(),
-            signal: Arc::clone(&signal),
-        };
-        self.sessions
-            .entry(pid)
-            .or_insert_with(|| Vec::with_capacity(1))
-            .push(entry);
-        CancelGuard {
-            registry: self.clone(),
-            pid,
-            signal,
-        }
+        let entry = Entry { key: key.into(), signal: Arc::clone(&signal) };
+        self.sessions.entry(pid).or_insert_with(|| Vec::with_capacity(1)).push(entry);
+        CancelGuard { registry: self.clone(), pid, signal }
     }
 
     /// Withdraws the hold of the session the request names. `false`: no such session, or it holds nothing, so the request
@@ -93,9 +83,7 @@ impl Drop for CancelGuard {
         if let Some(mut entries) = self.registry.sessions.get_mut(&self.pid) {
             entries.retain(|entry| !Arc::ptr_eq(&entry.signal, &self.signal));
         }
-        self.registry
-            .sessions
-            .remove_if(&self.pid, |_, entries| entries.is_empty());
+        self.registry.sessions.remove_if(&self.pid, |_, entries| entries.is_empty());
     }
 }
 
@@ -104,10 +92,7 @@ mod tests {
     use super::*;
 
     fn request(pid: i32, key: &[u8]) -> CancelRequest {
-        CancelRequest {
-            pid,
-            key: key.into(),
-        }
+        CancelRequest { pid, key: key.into() }
     }
 
     fn held() -> Arc<SessionSignal> {
@@ -122,14 +107,7 @@ mod tests {
         let (one, two) = (held(), Arc::new(SessionSignal::default()));
         let _one = registry.register(7, b"aaaa", Arc::clone(&one));
         let _two = registry.register(8, b"bbbb", Arc::clone(&two));
-        for (pid, key) in [
-            (7, b"bbbb".as_slice()),
-            (8, b"aaaa"),
-            (9, b"aaaa"),
-            (7, b"aaa"),
-            (7, b"aaaab"),
-            (7, b""),
-        ] {
+        for (pid, key) in [(7, b"bbbb".as_slice()), (8, b"aaaa"), (9, b"aaaa"), (7, b"aaa"), (7, b"aaaab"), (7, b"")] {
             assert!(!registry.withdraw(&request(pid, key)), "{pid} {key:?}");
         }
         assert!(!one.asked().cancel);

@@ -36,12 +36,7 @@ pub async fn receive(socket: Socket, peer: Peer, worker: Rc<Worker>) {
     // Boxed: what this phase needs is given back before the session begins, which may idle for days.
     let admitted = Box::pin(admit(socket, peer, Rc::clone(&worker))).await;
     if let Some(admitted) = admitted {
-        let Admitted {
-            opened,
-            backend,
-            _seat,
-            _guard,
-        } = admitted;
+        let Admitted { opened, backend, _seat, _guard } = admitted;
         driver::run(opened, backend, &worker).await;
     }
 }
@@ -60,32 +55,14 @@ async fn admit(socket: Socket, peer: Peer, worker: Rc<Worker>) -> Option<Admitte
     // Fails only when the peer is gone already.
     socket.tune(settings.tcp_keepalive).ok()?;
     let negotiation = negotiate(socket, &worker.shared.tls, settings.max_startup_packet);
-    match worker
-        .lobby
-        .admit(timeout_at(deadline.into(), negotiation))
-        .await?
-        .ok()?
-    {
-        Negotiated::Session {
-            client,
-            startup,
-            leftover,
-        } => {
-            let knock = Knock {
-                client,
-                startup,
-                leftover,
-                peer,
-                deadline,
-            };
+    match worker.lobby.admit(timeout_at(deadline.into(), negotiation)).await?.ok()? {
+        Negotiated::Session { client, startup, leftover } => {
+            let knock = Knock { client, startup, leftover, peer, deadline };
             match knock.open(&worker).await {
                 Ok(admitted) => return Some(admitted),
                 Err((client, report)) => {
                     tracing::info!(%peer, sqlstate = report.sqlstate, "refused: {}", report.message);
-                    worker
-                        .lobby
-                        .admit(farewell(client, &report.to_bytes()))
-                        .await;
+                    worker.lobby.admit(farewell(client, &report.to_bytes())).await;
                 }
             }
         }
@@ -94,10 +71,7 @@ async fn admit(socket: Socket, peer: Peer, worker: Rc<Worker>) -> Option<Admitte
                 cancel(&request, &worker).await;
                 farewell(client, &[]).await;
             };
-            worker
-                .lobby
-                .admit(timeout_at(deadline.into(), answer))
-                .await;
+            worker.lobby.admit(timeout_at(deadline.into(), answer)).await;
         }
         Negotiated::Refused { client, reply } => {
             worker.lobby.admit(farewell(client, &reply)).await;
@@ -149,12 +123,7 @@ impl Knock {
             deadline: self.deadline,
             signal: std::sync::Arc::clone(&guard.signal),
         };
-        Ok(Admitted {
-            opened,
-            backend,
-            _seat: seat,
-            _guard: guard,
-        })
+        Ok(Admitted { opened, backend, _seat: seat, _guard: guard })
     }
 }
 
@@ -162,9 +131,7 @@ impl Knock {
 fn too_many() -> Report {
     Report::fatal("53300", "sorry, too many clients already")
         .with_detail("The gate's limit of connections is reached.")
-        .with_hint(
-            "Close idle connections, or ask the gate's operator to raise [limits] connections.",
-        )
+        .with_hint("Close idle connections, or ask the gate's operator to raise [limits] connections.")
 }
 
 /// Withdraws the hold the request names, or passes the request on.
@@ -251,11 +218,7 @@ impl Lobby {
         self.next.set(number.wrapping_add(1));
         let (sender, evicted) = oneshot::channel();
         waiting.insert(number, sender);
-        Waiting {
-            lobby: self,
-            number,
-            evicted,
-        }
+        Waiting { lobby: self, number, evicted }
     }
 }
 

@@ -50,40 +50,33 @@ pub(super) enum Refusal {
 impl ClientFacing for Refusal {
     fn report(&self) -> Report {
         match self {
-            Self::Replication => Report::fatal(
-                "0A000",
-                "replication connections are not allowed through this gate",
-            )
-            .with_detail("Replication commands cannot be judged statement by statement.")
-            .with_hint("Connect to the server directly, or ask the gate's operator to allow replication."),
-            Self::Setting { name } => Report::fatal(
-                "42501",
-                format!("setting \"{}\" is not allowed in the startup packet", shown(name)),
-            )
-            .with_detail("querygate lets only harmless settings pass at connection start.")
-            .with_hint("Remove it from the connection's options and run SET after connecting: that can be approved."),
+            Self::Replication => Report::fatal("0A000", "replication connections are not allowed through this gate")
+                .with_detail("Replication commands cannot be judged statement by statement.")
+                .with_hint("Connect to the server directly, or ask the gate's operator to allow replication."),
+            Self::Setting { name } => {
+                Report::fatal("42501", format!("setting \"{}\" is not allowed in the startup packet", shown(name)))
+                    .with_detail("querygate lets only harmless settings pass at connection start.")
+                    .with_hint(
+                        "Remove it from the connection's options and run SET after connecting: that can be approved.",
+                    )
+            }
             Self::Reading { name } => Report::fatal(
                 "42501",
                 format!("this value of setting \"{}\" is not allowed in the startup packet", shown(name)),
             )
             .with_detail("It changes how the text of later statements is read, so they could not be judged.")
             .with_hint("Remove it from the connection's options."),
-            Self::Switch { switch } => Report::fatal(
-                "42501",
-                format!("\"{}\" is not allowed in the startup packet's options", shown(switch)),
-            )
-            .with_hint("Only -c name=value and --name=value are."),
+            Self::Switch { switch } => {
+                Report::fatal("42501", format!("\"{}\" is not allowed in the startup packet's options", shown(switch)))
+                    .with_hint("Only -c name=value and --name=value are.")
+            }
         }
     }
 }
 
 /// Anything but a clear "no" makes Postgres a WAL sender, or is an error there. Fail closed: it is a "yes" here.
 fn check_replication(value: &[u8], settings: &SessionSettings) -> Result<(), Refusal> {
-    if settings.allow_replication || is_false(value) {
-        Ok(())
-    } else {
-        Err(Refusal::Replication)
-    }
+    if settings.allow_replication || is_false(value) { Ok(()) } else { Err(Refusal::Replication) }
 }
 
 fn check_options(options: &[u8], settings: &SessionSettings) -> Result<(), Refusal> {
@@ -101,9 +94,7 @@ fn check_options(options: &[u8], settings: &SessionSettings) -> Result<(), Refus
 fn check_switches(arguments: &[Vec<u8>], settings: &SessionSettings) -> Result<(), Refusal> {
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
-        let refuse = || Refusal::Switch {
-            switch: String::from_utf8_lossy(argument).into_owned(),
-        };
+        let refuse = || Refusal::Switch { switch: String::from_utf8_lossy(argument).into_owned() };
         let assignment = match argument.as_slice() {
             // getopt: the value of `-c` is the rest of the argument, or else the next one, whatever that begins with.
             b"-c" => arguments.next().ok_or_else(refuse)?.as_slice(),
@@ -112,16 +103,10 @@ fn check_switches(arguments: &[Vec<u8>], settings: &SessionSettings) -> Result<(
             [b'-', b'-' | b'c', assignment @ ..] => assignment,
             _ => return Err(refuse()),
         };
-        let at = assignment
-            .iter()
-            .position(|&byte| byte == b'=')
-            .ok_or_else(refuse)?;
+        let at = assignment.iter().position(|&byte| byte == b'=').ok_or_else(refuse)?;
         let (name, value) = assignment.split_at_checked(at).ok_or_else(refuse)?;
         // ParseLongOption (guc.c).
-        let name: Vec<u8> = name
-            .iter()
-            .map(|&byte| if byte == b'-' { b'_' } else { byte })
-            .collect();
+        let name: Vec<u8> = name.iter().map(|&byte| if byte == b'-' { b'_' } else { byte }).collect();
         check_setting(&name, value.get(1..).unwrap_or_default(), settings)?;
     }
     Ok(())
@@ -171,22 +156,15 @@ fn check_setting(name: &[u8], value: &[u8], settings: &SessionSettings) -> Resul
             };
         }
     };
-    if fine {
-        Ok(())
-    } else {
-        Err(Refusal::Reading { name })
-    }
+    if fine { Ok(()) } else { Err(Refusal::Reading { name }) }
 }
 
 /// Encodings in which every byte below 0x80 is the ASCII character: those a server may use itself (`PG_ENCODING_BE_LAST` in
 /// `pg_wchar.h`). Of the others a character's second byte may be a quote or a backslash.
 fn is_ascii_transparent(encoding: &[u8]) -> bool {
     // `clean_encoding_name` (encnames.c) ignores everything but letters and digits.
-    let name: Vec<u8> = encoding
-        .iter()
-        .filter(|byte| byte.is_ascii_alphanumeric())
-        .map(u8::to_ascii_lowercase)
-        .collect();
+    let name: Vec<u8> =
+        encoding.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect();
     const EXACT: [&[u8]; 20] = [
         b"utf8",
         b"unicode",
@@ -210,13 +188,10 @@ fn is_ascii_transparent(encoding: &[u8]) -> bool {
         b"windows866",
     ];
     EXACT.contains(&name.as_slice())
-        || [b"latin".as_slice(), b"iso8859", b"win125", b"windows125"]
-            .iter()
-            .any(|prefix| {
-                name.strip_prefix(*prefix).is_some_and(|number| {
-                    (1..=2).contains(&number.len()) && number.iter().all(u8::is_ascii_digit)
-                })
-            })
+        || [b"latin".as_slice(), b"iso8859", b"win125", b"windows125"].iter().any(|prefix| {
+            name.strip_prefix(*prefix)
+                .is_some_and(|number| (1..=2).contains(&number.len()) && number.iter().all(u8::is_ascii_digit))
+        })
 }
 
 fn is_harmless(name: &str) -> bool {
@@ -282,11 +257,7 @@ fn is_harmless(name: &str) -> bool {
 /// `parse_bool` (bool.c): unique prefixes, any case.
 fn is_true(value: &[u8]) -> bool {
     let value = value.to_ascii_lowercase();
-    !value.is_empty()
-        && (value == b"1"
-            || value == b"on"
-            || b"true".starts_with(&value)
-            || b"yes".starts_with(&value))
+    !value.is_empty() && (value == b"1" || value == b"on" || b"true".starts_with(&value) || b"yes".starts_with(&value))
 }
 
 fn is_false(value: &[u8]) -> bool {
@@ -301,10 +272,7 @@ fn is_false(value: &[u8]) -> bool {
 /// For error messages: names come from strangers.
 fn shown(text: &str) -> String {
     const SHOWN: usize = 63;
-    text.chars()
-        .take(SHOWN)
-        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
-        .collect()
+    text.chars().take(SHOWN).map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -320,14 +288,9 @@ mod tests {
             body.extend_from_slice(format!("{name}\0{value}\0").as_bytes());
         }
         body.push(0);
-        let mut packet = u32::try_from(body.len() + 4)
-            .unwrap()
-            .to_be_bytes()
-            .to_vec();
+        let mut packet = u32::try_from(body.len() + 4).unwrap().to_be_bytes().to_vec();
         packet.extend_from_slice(&body);
-        let Ok(Some((InitialPacket::Startup(startup), _))) = cut(&packet, MAX_STARTUP_BODY) else {
-            panic!()
-        };
+        let Ok(Some((InitialPacket::Startup(startup), _))) = cut(&packet, MAX_STARTUP_BODY) else { panic!() };
         check(&startup, settings)
     }
 
@@ -342,12 +305,7 @@ mod tests {
     #[test]
     fn what_common_drivers_send_passes() {
         let drivers: [&[(&str, &str)]; 5] = [
-            &[
-                ("user", "a"),
-                ("database", "b"),
-                ("application_name", "psql"),
-                ("client_encoding", "UTF8"),
-            ],
+            &[("user", "a"), ("database", "b"), ("application_name", "psql"), ("client_encoding", "UTF8")],
             &[
                 ("user", "a"),
                 ("client_encoding", "UTF8"),
@@ -355,10 +313,7 @@ mod tests {
                 ("TimeZone", "Europe/Zurich"),
                 ("extra_float_digits", "2"),
             ],
-            &[
-                ("user", "a"),
-                ("options", "-c search_path=shop -c statement_timeout=5min"),
-            ],
+            &[("user", "a"), ("options", "-c search_path=shop -c statement_timeout=5min")],
             &[("user", "a"), ("replication", "false"), ("_pq_.x", "y")],
             &[
                 ("user", "a"),
@@ -385,29 +340,17 @@ mod tests {
             "search_path\u{e9}",
         ] {
             let refused = verdict(&[("user", "ann"), (name, "x")]);
-            assert_eq!(
-                refused,
-                Err(Refusal::Setting {
-                    name: name.to_ascii_lowercase()
-                })
-            );
+            assert_eq!(refused, Err(Refusal::Setting { name: name.to_ascii_lowercase() }));
         }
         let report = verdict(&[("role", "postgres")]).unwrap_err().report();
         assert!(report.message.contains("\"role\""), "{report:?}");
-        assert_eq!(
-            options("-c =x"),
-            Err(Refusal::Setting {
-                name: String::new()
-            })
-        );
+        assert_eq!(options("-c =x"), Err(Refusal::Setting { name: String::new() }));
     }
 
     #[test]
     fn an_operator_can_add_settings() {
-        let settings = SessionSettings {
-            extra_startup_settings: vec!["myapp.tenant".to_owned()],
-            ..SessionSettings::default()
-        };
+        let settings =
+            SessionSettings { extra_startup_settings: vec!["myapp.tenant".to_owned()], ..SessionSettings::default() };
         assert_eq!(verdict_with(&[("MyApp.Tenant", "7")], &settings), Ok(()));
     }
 
@@ -445,25 +388,11 @@ mod tests {
             ("client_encoding", "SHIFT_JIS_2004", false),
             ("client_encoding", "", false),
         ] {
-            let wanted = if fine {
-                Ok(())
-            } else {
-                Err(Refusal::Reading {
-                    name: name.to_owned(),
-                })
-            };
+            let wanted = if fine { Ok(()) } else { Err(Refusal::Reading { name: name.to_owned() }) };
             assert_eq!(verdict(&[(name, value)]), wanted, "{name}={value}");
             if !value.is_empty() {
-                assert_eq!(
-                    options(&format!("-c {name}={value}")),
-                    wanted,
-                    "-c {name}={value}"
-                );
-                assert_eq!(
-                    options(&format!("--{}={value}", name.replace('_', "-"))),
-                    wanted,
-                    "--{name}={value}"
-                );
+                assert_eq!(options(&format!("-c {name}={value}")), wanted, "-c {name}={value}");
+                assert_eq!(options(&format!("--{}={value}", name.replace('_', "-"))), wanted, "--{name}={value}");
             }
         }
     }
@@ -473,42 +402,22 @@ mod tests {
         for value in ["false", "0", "off", "no", "n", "F", "of"] {
             assert_eq!(verdict(&[("replication", value)]), Ok(()), "{value}");
         }
-        let allowed = SessionSettings {
-            allow_replication: true,
-            ..SessionSettings::default()
-        };
+        let allowed = SessionSettings { allow_replication: true, ..SessionSettings::default() };
         for value in ["true", "1", "on", "database", "yes", "o", "", "nonsense"] {
-            assert_eq!(
-                verdict(&[("replication", value)]),
-                Err(Refusal::Replication),
-                "{value}"
-            );
-            assert_eq!(
-                verdict_with(&[("replication", value)], &allowed),
-                Ok(()),
-                "{value}"
-            );
+            assert_eq!(verdict(&[("replication", value)]), Err(Refusal::Replication), "{value}");
+            assert_eq!(verdict_with(&[("replication", value)], &allowed), Ok(()), "{value}");
         }
         // A later "no" does not undo `database` in Postgres.
-        assert_eq!(
-            verdict(&[("replication", "database"), ("replication", "false")]),
-            Err(Refusal::Replication)
-        );
+        assert_eq!(verdict(&[("replication", "database"), ("replication", "false")]), Err(Refusal::Replication));
     }
 
     #[test]
     fn options_are_split_as_postgres_splits_them() {
         let split = |text: &str| -> Vec<String> {
-            split_options(text.as_bytes(), is_space)
-                .into_iter()
-                .map(|a| String::from_utf8(a).unwrap())
-                .collect()
+            split_options(text.as_bytes(), is_space).into_iter().map(|a| String::from_utf8(a).unwrap()).collect()
         };
         assert_eq!(split("  -c a=b\t--x=y  "), ["-c", "a=b", "--x=y"]);
-        assert_eq!(
-            split(r"-c search_path=a\ b\\c"),
-            ["-c", r"search_path=a b\c"]
-        );
+        assert_eq!(split(r"-c search_path=a\ b\\c"), ["-c", r"search_path=a b\c"]);
         assert_eq!(split("a\u{b}b\u{c}c"), ["a", "b", "c"]);
         assert_eq!(split(r"a\"), ["a"]);
         assert_eq!(split(r"\ "), [" "]);
@@ -548,13 +457,7 @@ mod tests {
             ("-W 5", "-W"),
             ("-vfoo", "-vfoo"),
         ] {
-            assert_eq!(
-                options(bad),
-                Err(Refusal::Switch {
-                    switch: shown.to_owned()
-                }),
-                "{bad}"
-            );
+            assert_eq!(options(bad), Err(Refusal::Switch { switch: shown.to_owned() }), "{bad}");
         }
         for hidden in [
             "-c work_mem=1MB -c role=postgres",
@@ -565,10 +468,7 @@ mod tests {
             "-c Role=postgres",
             "-c -role=x --role=postgres",
         ] {
-            assert!(
-                matches!(options(hidden), Err(Refusal::Setting { .. })),
-                "{hidden}"
-            );
+            assert!(matches!(options(hidden), Err(Refusal::Setting { .. })), "{hidden}");
         }
     }
 
@@ -576,12 +476,7 @@ mod tests {
     fn bytes_that_are_spaces_only_in_some_locales_hide_nothing() {
         let packet = b"-c application_name=x\xA0-c\xA0role=postgres";
         let result = check_options(packet, &SessionSettings::default());
-        assert_eq!(
-            result,
-            Err(Refusal::Setting {
-                name: "role".to_owned()
-            })
-        );
+        assert_eq!(result, Err(Refusal::Setting { name: "role".to_owned() }));
     }
 
     proptest! {
@@ -615,19 +510,10 @@ mod tests {
                     continue;
                 }
                 let rest = &argument[at + 2..];
-                let value = if rest.is_empty() {
-                    arguments.next()?.as_slice()
-                } else {
-                    rest
-                };
+                let value = if rest.is_empty() { arguments.next()?.as_slice() } else { rest };
                 if matches!(letter, b'c' | b'-') {
                     let text = String::from_utf8(value.to_vec()).unwrap();
-                    set.push(
-                        text.split_once('=')?
-                            .0
-                            .replace('-', "_")
-                            .to_ascii_lowercase(),
-                    );
+                    set.push(text.split_once('=')?.0.replace('-', "_").to_ascii_lowercase());
                 } else {
                     set.push(format!("switch {}", char::from(*letter)));
                 }

@@ -69,13 +69,7 @@ pub struct Shared {
 impl Shared {
     /// Everything at its beginning.
     #[must_use]
-    pub fn new(
-        settings: SessionSettings,
-        tls: ListenTls,
-        upstream: Upstream,
-        max_sessions: usize,
-        gate: Gate,
-    ) -> Self {
+    pub fn new(settings: SessionSettings, tls: ListenTls, upstream: Upstream, max_sessions: usize, gate: Gate) -> Self {
         Self {
             settings,
             tls,
@@ -126,10 +120,7 @@ impl Shared {
 
     /// Names a session's refusals: unguessable for clients, 32 hexadecimal digits.
     pub(super) fn refusal_key(&self, session: SessionId) -> String {
-        let digest = Sha256::new()
-            .chain_update(self.secret)
-            .chain_update(session.0.to_be_bytes())
-            .finalize();
+        let digest = Sha256::new().chain_update(self.secret).chain_update(session.0.to_be_bytes()).finalize();
         let half = digest.first_chunk::<16>().copied().unwrap_or_default();
         format!("{:032x}", u128::from_be_bytes(half))
     }
@@ -229,14 +220,8 @@ impl Worker {
         if self.draining.get() {
             signal.drain();
         }
-        self.sessions
-            .borrow_mut()
-            .insert(session, Arc::clone(&signal));
-        SessionGuard {
-            worker: Rc::clone(self),
-            session,
-            signal,
-        }
+        self.sessions.borrow_mut().insert(session, Arc::clone(&signal));
+        SessionGuard { worker: Rc::clone(self), session, signal }
     }
 }
 
@@ -267,10 +252,7 @@ impl Seats {
     /// `limit` free seats.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self {
-            taken: Arc::default(),
-            limit,
-        }
+        Self { taken: Arc::default(), limit }
     }
 
     /// A seat, unless all are taken. The guard's drop frees it.

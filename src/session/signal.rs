@@ -49,9 +49,7 @@ impl SessionSignal {
     pub fn try_cancel(&self) -> bool {
         let accepted = self
             .state
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
-                (state & HELD != 0).then_some(state | CANCEL)
-            })
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| (state & HELD != 0).then_some(state | CANCEL))
             .is_ok();
         if accepted {
             self.wake();
@@ -75,21 +73,14 @@ impl SessionSignal {
     #[must_use]
     pub fn asked(&self) -> Asked {
         let state = self.state.load(Ordering::Acquire);
-        Asked {
-            cancel: state & CANCEL != 0,
-            drain: state & DRAIN != 0,
-            quit: state & QUIT != 0,
-        }
+        Asked { cancel: state & CANCEL != 0, drain: state & DRAIN != 0, quit: state & QUIT != 0 }
     }
 
     /// What has been asked; whenever that changes, the task of `cx` is woken. Requests stay asked: act on what is new.
     pub fn poll(&self, cx: &mut Context<'_>) -> Asked {
         {
             let mut waker = self.lock();
-            if !waker
-                .as_ref()
-                .is_some_and(|known| known.will_wake(cx.waker()))
-            {
+            if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
                 *waker = Some(cx.waker().clone());
             }
         }
@@ -152,11 +143,7 @@ mod tests {
         signal.drain();
         signal.quit();
         assert_eq!(count.0.load(Ordering::SeqCst), 3);
-        let all = Asked {
-            cancel: true,
-            drain: true,
-            quit: true,
-        };
+        let all = Asked { cancel: true, drain: true, quit: true };
         assert_eq!(signal.poll(&mut cx), all);
     }
 

@@ -52,10 +52,7 @@ pub(super) enum Negotiated {
 /// A dropped future closes the connection.
 pub(super) async fn negotiate(socket: Socket, tls: &ListenTls, max_body: usize) -> Negotiated {
     match Negotiation::begin(socket, tls).await {
-        Ok(Some(negotiation)) => negotiation
-            .run(tls, max_body)
-            .await
-            .unwrap_or(Negotiated::Gone),
+        Ok(Some(negotiation)) => negotiation.run(tls, max_body).await.unwrap_or(Negotiated::Gone),
         Ok(None) | Err(_) => Negotiated::Gone,
     }
 }
@@ -86,12 +83,7 @@ impl Negotiation {
             }
             (ListenTls::Offered { .. } | ListenTls::Disabled, Some(_)) => socket.into(),
         };
-        Ok(Some(Self {
-            client,
-            buffer: Vec::new(),
-            ssl_done: false,
-            gss_done: false,
-        }))
+        Ok(Some(Self { client, buffer: Vec::new(), ssl_done: false, gss_done: false }))
     }
 
     async fn run(mut self, tls: &ListenTls, max_body: usize) -> io::Result<Negotiated> {
@@ -170,33 +162,20 @@ impl Negotiation {
         if tls.is_required() && matches!(self.client, Stream::Tcp(_)) {
             let report = Report::fatal("28000", "this gate accepts only encrypted connections")
                 .with_hint("Connect with sslmode=require or stricter.");
-            return Negotiated::Refused {
-                client: self.client,
-                reply: report.to_bytes(),
-            };
+            return Negotiated::Refused { client: self.client, reply: report.to_bytes() };
         }
-        Negotiated::Session {
-            client: self.client,
-            startup,
-            leftover: self.buffer,
-        }
+        Negotiated::Session { client: self.client, startup, leftover: self.buffer }
     }
 
     fn refuse(self, malformed: Malformed) -> Negotiated {
-        Negotiated::Refused {
-            client: self.client,
-            reply: malformed.reply(),
-        }
+        Negotiated::Refused { client: self.client, reply: malformed.reply() }
     }
 
     fn injected(self, after: &str) -> Negotiated {
         let report = Report::fatal("08P01", format!("received unencrypted data after {after}")).with_detail(
             "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
         );
-        Negotiated::Refused {
-            client: self.client,
-            reply: report.to_bytes(),
-        }
+        Negotiated::Refused { client: self.client, reply: report.to_bytes() }
     }
 
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -60,9 +60,7 @@ impl Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => {
-                SocketAddr::new(address.ip().to_canonical(), address.port()).fmt(f)
-            }
+            Self::Tcp(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).fmt(f),
             Self::Unix => f.write_str("unix"),
         }
     }
@@ -77,9 +75,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => {
                 stream.set_nodelay(true)?;
-                let probes = TcpKeepalive::new()
-                    .with_time(keepalive)
-                    .with_interval(KEEPALIVE_INTERVAL.min(keepalive));
+                let probes = TcpKeepalive::new().with_time(keepalive).with_interval(KEEPALIVE_INTERVAL.min(keepalive));
                 SockRef::from(stream).set_tcp_keepalive(&probes)
             }
             Self::Unix(_) => Ok(()),
@@ -143,21 +139,13 @@ macro_rules! forward {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         forward!(self, Socket { Tcp, Unix }, stream => stream.poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         forward!(self, Socket { Tcp, Unix }, stream => stream.poll_write(cx, buf))
     }
 
@@ -183,21 +171,13 @@ impl AsyncWrite for Socket {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         forward!(self, Stream { Tcp, Unix, TlsServer, TlsClient }, stream => stream.poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         forward!(self, Stream { Tcp, Unix, TlsServer, TlsClient }, stream => stream.poll_write(cx, buf))
     }
 

@@ -13,10 +13,7 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
-    SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::settings::{ListenTlsMode, ListenTlsSettings, SslMode, UpstreamSettings};
@@ -98,13 +95,8 @@ impl ListenTls {
 
 impl ListenIdentity {
     /// The handshake, as the server.
-    pub(super) async fn accept(
-        &self,
-        socket: Socket,
-    ) -> io::Result<tokio_rustls::server::TlsStream<Socket>> {
-        TlsAcceptor::from(self.current.load_full())
-            .accept(socket)
-            .await
+    pub(super) async fn accept(&self, socket: Socket) -> io::Result<tokio_rustls::server::TlsStream<Socket>> {
+        TlsAcceptor::from(self.current.load_full()).accept(socket).await
     }
 }
 
@@ -130,11 +122,7 @@ impl UpstreamTls {
             // Nobody looks at the name in the other modes; an address is not sent as SNI.
             Err(_) => ServerName::from(std::net::Ipv4Addr::UNSPECIFIED),
         };
-        Ok(Self {
-            name,
-            current: ArcSwap::from_pointee(client_config(settings)?),
-            settings: settings.clone(),
-        })
+        Ok(Self { name, current: ArcSwap::from_pointee(client_config(settings)?), settings: settings.clone() })
     }
 
     /// Reads the files again; connections from now on use them.
@@ -147,13 +135,8 @@ impl UpstreamTls {
     }
 
     /// The handshake, as the client.
-    pub(super) async fn connect(
-        &self,
-        socket: Socket,
-    ) -> io::Result<tokio_rustls::client::TlsStream<Socket>> {
-        TlsConnector::from(self.current.load_full())
-            .connect(self.name.clone(), socket)
-            .await
+    pub(super) async fn connect(&self, socket: Socket) -> io::Result<tokio_rustls::client::TlsStream<Socket>> {
+        TlsConnector::from(self.current.load_full()).connect(self.name.clone(), socket).await
     }
 }
 
@@ -197,10 +180,7 @@ fn provider() -> Arc<CryptoProvider> {
 fn server_config(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     let chain = read_certificates(certificate)?;
     let key = read_key(key)?;
-    let unusable = |source| TlsError::Unusable {
-        path: certificate.to_owned(),
-        source,
-    };
+    let unusable = |source| TlsError::Unusable { path: certificate.to_owned(), source };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
@@ -221,10 +201,7 @@ fn client_config(settings: &UpstreamSettings) -> Result<ClientConfig, TlsError> 
         check_name: settings.sslmode == SslMode::VerifyFull,
         algorithms: provider.signature_verification_algorithms,
     };
-    let unusable = |source| TlsError::Unusable {
-        path: settings.certificate.clone().unwrap_or_default(),
-        source,
-    };
+    let unusable = |source| TlsError::Unusable { path: settings.certificate.clone().unwrap_or_default(), source };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
@@ -232,9 +209,9 @@ fn client_config(settings: &UpstreamSettings) -> Result<ClientConfig, TlsError> 
         .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match (&settings.certificate, &settings.key) {
         (None, None) => builder.with_no_client_auth(),
-        (Some(certificate), Some(key)) => builder
-            .with_client_auth_cert(read_certificates(certificate)?, read_key(key)?)
-            .map_err(unusable)?,
+        (Some(certificate), Some(key)) => {
+            builder.with_client_auth_cert(read_certificates(certificate)?, read_key(key)?).map_err(unusable)?
+        }
         (Some(_), None) | (None, Some(_)) => return Err(TlsError::NotConfigured),
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
@@ -247,21 +224,14 @@ fn trust(settings: &UpstreamSettings) -> Result<Option<Trust>, TlsError> {
         (SslMode::Disable | SslMode::Prefer, _) | (SslMode::Require, None) => Ok(None),
         (SslMode::VerifyCa, None) => Err(TlsError::CaMissing),
         (SslMode::VerifyFull, None) => Ok(Some(Trust {
-            roots: RootCertStore {
-                roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-            },
+            roots: RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
             pinned: Vec::new(),
         })),
         (SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull, Some(path)) => {
             let pinned = read_certificates(path)?;
             let mut roots = RootCertStore::empty();
             for certificate in &pinned {
-                roots
-                    .add(certificate.clone())
-                    .map_err(|source| TlsError::Unusable {
-                        path: path.clone(),
-                        source,
-                    })?;
+                roots.add(certificate.clone()).map_err(|source| TlsError::Unusable { path: path.clone(), source })?;
             }
             Ok(Some(Trust { roots, pinned }))
         }
@@ -271,10 +241,7 @@ fn trust(settings: &UpstreamSettings) -> Result<Option<Trust>, TlsError> {
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|source| TlsError::File {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(|source| TlsError::File { path: path.to_owned(), source })?;
     if certificates.is_empty() {
         return Err(TlsError::NoCertificate(path.to_owned()));
     }
@@ -282,10 +249,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
 }
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::File {
-        path: path.to_owned(),
-        source,
-    })
+    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::File { path: path.to_owned(), source })
 }
 
 /// Checks a backend's certificate as libpq's sslmode of the same name does.
@@ -359,9 +323,5 @@ impl ServerCertVerifier for BackendVerifier {
 /// Whether a failed handshake failed because of the certificate: trying again without TLS would be a downgrade.
 pub(super) fn is_certificate_error(error: &io::Error) -> Option<&CertificateError> {
     let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-    if let rustls::Error::InvalidCertificate(reason) = inner {
-        Some(reason)
-    } else {
-        None
-    }
+    if let rustls::Error::InvalidCertificate(reason) = inner { Some(reason) } else { None }
 }

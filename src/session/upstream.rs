@@ -41,24 +41,16 @@ impl Upstream {
     /// [`TlsError`], if the certificates cannot be used.
     pub fn new(settings: &UpstreamSettings, keepalive: Duration) -> Result<Self, TlsError> {
         let endpoint = if settings.host.starts_with('/') {
-            Endpoint::Unix {
-                path: PathBuf::from(&settings.host).join(format!(".s.PGSQL.{}", settings.port)),
-            }
+            Endpoint::Unix { path: PathBuf::from(&settings.host).join(format!(".s.PGSQL.{}", settings.port)) }
         } else {
-            Endpoint::Tcp {
-                host: settings.host.clone(),
-                port: settings.port,
-            }
+            Endpoint::Tcp { host: settings.host.clone(), port: settings.port }
         };
         // As libpq: sslmode means nothing on a Unix socket.
         let sslmode = match endpoint {
             Endpoint::Tcp { .. } => settings.sslmode,
             Endpoint::Unix { .. } => SslMode::Disable,
         };
-        let effective = UpstreamSettings {
-            sslmode,
-            ..settings.clone()
-        };
+        let effective = UpstreamSettings { sslmode, ..settings.clone() };
         Ok(Self {
             endpoint,
             sslmode,
@@ -84,9 +76,8 @@ impl Upstream {
     /// # Cancellation safety
     /// A dropped future closes what it had opened.
     pub async fn connect(&self) -> Result<Stream, ConnectError> {
-        let deadline = Instant::from_std(crate::clock::now())
-            .checked_add(self.connect_timeout)
-            .ok_or(ConnectError::Timeout)?;
+        let deadline =
+            Instant::from_std(crate::clock::now()).checked_add(self.connect_timeout).ok_or(ConnectError::Timeout)?;
         let attempt = async {
             match self.negotiate(self.open(deadline).await?).await {
                 // libpq's `prefer` tries again without TLS when the handshake fails.
@@ -96,23 +87,15 @@ impl Upstream {
                 result => result,
             }
         };
-        timeout_at(deadline, attempt)
-            .await
-            .unwrap_or(Err(ConnectError::Timeout))
+        timeout_at(deadline, attempt).await.unwrap_or(Err(ConnectError::Timeout))
     }
 
     async fn open(&self, deadline: Instant) -> Result<Socket, ConnectError> {
         let socket = match &self.endpoint {
-            Endpoint::Unix { path } => Socket::Unix(
-                UnixStream::connect(path)
-                    .await
-                    .map_err(ConnectError::Connect)?,
-            ),
+            Endpoint::Unix { path } => Socket::Unix(UnixStream::connect(path).await.map_err(ConnectError::Connect)?),
             Endpoint::Tcp { host, port } => {
-                let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), *port))
-                    .await
-                    .map_err(ConnectError::Resolve)?
-                    .collect();
+                let addresses: Vec<SocketAddr> =
+                    tokio::net::lookup_host((host.as_str(), *port)).await.map_err(ConnectError::Resolve)?.collect();
                 Socket::Tcp(connect_any(&addresses, deadline).await?)
             }
         };
@@ -127,10 +110,7 @@ impl Upstream {
             SslMode::Prefer => false,
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => true,
         };
-        socket
-            .write_all(&SSL_REQUEST)
-            .await
-            .map_err(ConnectError::Lost)?;
+        socket.write_all(&SSL_REQUEST).await.map_err(ConnectError::Lost)?;
         // One byte more than the answer: whatever is in it came before the handshake and was not encrypted
         // (CVE-2021-23222).
         let mut answer = [0_u8; 2];
@@ -138,11 +118,7 @@ impl Upstream {
         match (count, answer) {
             (0, _) => Err(ConnectError::Lost(io::ErrorKind::UnexpectedEof.into())),
             (1, [b'S', _]) => {
-                let stream = self
-                    .tls
-                    .connect(socket)
-                    .await
-                    .map_err(ConnectError::Handshake)?;
+                let stream = self.tls.connect(socket).await.map_err(ConnectError::Handshake)?;
                 Ok(Stream::TlsClient(Box::new(stream)))
             }
             (1, [b'N', _]) if required => Err(ConnectError::NoTls),
@@ -157,18 +133,12 @@ impl Upstream {
 }
 
 /// Tries the addresses in turn, each with its share of the time that is left.
-async fn connect_any(
-    addresses: &[SocketAddr],
-    deadline: Instant,
-) -> Result<TcpStream, ConnectError> {
+async fn connect_any(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, ConnectError> {
     let mut last = ConnectError::Resolve(io::ErrorKind::NotFound.into());
     let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     for address in addresses {
         let now = Instant::from_std(crate::clock::now());
-        let share = deadline
-            .saturating_duration_since(now)
-            .checked_div(left)
-            .unwrap_or_default();
+        let share = deadline.saturating_duration_since(now).checked_div(left).unwrap_or_default();
         left = left.saturating_sub(1);
         match tokio::time::timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
@@ -204,9 +174,7 @@ pub enum ConnectError {
     #[error("upstream answered SSLRequest as no Postgres does")]
     NotPostgres,
     /// Bytes came before the handshake.
-    #[error(
-        "upstream sent unencrypted data before the TLS handshake: someone may be tampering with the connection"
-    )]
+    #[error("upstream sent unencrypted data before the TLS handshake: someone may be tampering with the connection")]
     Injected,
 }
 
@@ -256,8 +224,6 @@ impl ClientFacing for ConnectError {
             Self::Lost(_) | Self::Handshake(_) => "08006",
             Self::NotPostgres | Self::Injected => "08P01",
         };
-        Report::fatal(sqlstate, "querygate cannot reach the database")
-            .with_detail(detail)
-            .with_hint(hint)
+        Report::fatal(sqlstate, "querygate cannot reach the database").with_detail(detail).with_hint(hint)
     }
 }

@@ -101,10 +101,7 @@ impl StartupPacket {
     /// The value Postgres would use: of several, the last.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&[u8]> {
-        self.parameters()
-            .filter(|(candidate, _)| *candidate == name.as_bytes())
-            .last()
-            .map(|(_, value)| value)
+        self.parameters().filter(|(candidate, _)| *candidate == name.as_bytes()).last().map(|(_, value)| value)
     }
 
     /// The database user, cut to the length Postgres cuts it to; empty if missing (the server will refuse it).
@@ -184,14 +181,9 @@ impl ClientFacing for Malformed {
             Self::Cancel => Report::fatal("08P01", "invalid length of cancel request packet"),
             Self::Version { major, minor } => Report::fatal(
                 "0A000",
-                format!(
-                    "unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.{NEWEST_MINOR}"
-                ),
+                format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.{NEWEST_MINOR}"),
             ),
-            Self::Layout => Report::fatal(
-                "08P01",
-                "invalid startup packet layout: expected terminator as last byte",
-            ),
+            Self::Layout => Report::fatal("08P01", "invalid startup packet layout: expected terminator as last byte"),
         }
     }
 }
@@ -229,32 +221,21 @@ pub fn cut(buffer: &[u8], max_body: usize) -> Result<Option<(InitialPacket, usiz
 pub fn repeated(packet: &InitialPacket) -> Malformed {
     let code = match packet {
         InitialPacket::GssEncRequest => GSSENC_REQUEST,
-        InitialPacket::SslRequest | InitialPacket::Cancel(_) | InitialPacket::Startup(_) => {
-            SSL_REQUEST
-        }
+        InitialPacket::SslRequest | InitialPacket::Cancel(_) | InitialPacket::Startup(_) => SSL_REQUEST,
     };
     unsupported(code)
 }
 
 fn unsupported(code: u32) -> Malformed {
-    Malformed::Version {
-        major: code >> 16,
-        minor: code & 0xFFFF,
-    }
+    Malformed::Version { major: code >> 16, minor: code & 0xFFFF }
 }
 
 fn parse_cancel(body: &[u8]) -> Result<CancelRequest, Malformed> {
-    let (pid, key) = body
-        .get(4..)
-        .and_then(<[u8]>::split_first_chunk::<4>)
-        .ok_or(Malformed::Cancel)?;
+    let (pid, key) = body.get(4..).and_then(<[u8]>::split_first_chunk::<4>).ok_or(Malformed::Cancel)?;
     if key.is_empty() || key.len() > MAX_CANCEL_KEY {
         return Err(Malformed::Cancel);
     }
-    Ok(CancelRequest {
-        pid: i32::from_be_bytes(*pid),
-        key: key.into(),
-    })
+    Ok(CancelRequest { pid: i32::from_be_bytes(*pid), key: key.into() })
 }
 
 fn parse_startup(packet: &[u8], code: u32) -> Result<StartupPacket, Malformed> {
@@ -267,9 +248,7 @@ fn parse_startup(packet: &[u8], code: u32) -> Result<StartupPacket, Malformed> {
         let (name, after_name) = split_string(rest).ok_or(Malformed::Layout)?;
         if name.is_empty() {
             return if after_name.is_empty() {
-                Ok(StartupPacket {
-                    bytes: packet.into(),
-                })
+                Ok(StartupPacket { bytes: packet.into() })
             } else {
                 Err(Malformed::Layout)
             };
@@ -301,10 +280,7 @@ mod tests {
     use super::*;
 
     fn packet(code: u32, body: &[u8]) -> Vec<u8> {
-        let mut out = u32::try_from(body.len() + 8)
-            .unwrap()
-            .to_be_bytes()
-            .to_vec();
+        let mut out = u32::try_from(body.len() + 8).unwrap().to_be_bytes().to_vec();
         out.extend_from_slice(&code.to_be_bytes());
         out.extend_from_slice(body);
         out
@@ -320,14 +296,9 @@ mod tests {
 
     #[test]
     fn a_startup_packet_keeps_its_bytes_and_order() {
-        let bytes = packet(
-            0x0003_0002,
-            b"user\0ann\0options\0-c a=1\0options\0-c b=2\0\0",
-        );
+        let bytes = packet(0x0003_0002, b"user\0ann\0options\0-c a=1\0options\0-c b=2\0\0");
         let (parsed, length) = cut(&bytes, MAX_STARTUP_BODY).unwrap().unwrap();
-        let InitialPacket::Startup(startup) = parsed else {
-            panic!()
-        };
+        let InitialPacket::Startup(startup) = parsed else { panic!() };
         assert_eq!(length, bytes.len());
         assert_eq!(startup.bytes(), bytes);
         assert_eq!(startup.minor_version(), 2);
@@ -339,16 +310,8 @@ mod tests {
     #[test]
     fn the_database_defaults_to_the_user_and_names_are_cut_as_postgres_cuts_them() {
         assert_eq!(startup(b"user\0ann\0\0").unwrap().database(), "ann");
-        assert_eq!(
-            startup(b"user\0ann\0database\0\0\0").unwrap().database(),
-            "ann"
-        );
-        assert_eq!(
-            startup(b"user\0ann\0database\0shop\0\0")
-                .unwrap()
-                .database(),
-            "shop"
-        );
+        assert_eq!(startup(b"user\0ann\0database\0\0\0").unwrap().database(), "ann");
+        assert_eq!(startup(b"user\0ann\0database\0shop\0\0").unwrap().database(), "shop");
         let long = [b"user\0".as_slice(), &[b'a'; 80], b"\0\0"].concat();
         assert_eq!(startup(&long).unwrap().user(), "a".repeat(63));
     }
@@ -382,11 +345,7 @@ mod tests {
             assert_eq!(result, Err(Malformed::Length), "{length}");
         }
         for length in [8_u32, 10_004] {
-            assert_eq!(
-                cut(&length.to_be_bytes(), MAX_STARTUP_BODY),
-                Ok(None),
-                "{length}"
-            );
+            assert_eq!(cut(&length.to_be_bytes(), MAX_STARTUP_BODY), Ok(None), "{length}");
         }
     }
 
@@ -394,10 +353,7 @@ mod tests {
     fn other_major_versions_are_refused_in_the_words_of_the_server() {
         let bytes = packet(2 << 16, b"whatever");
         let error = cut(&bytes, MAX_STARTUP_BODY).unwrap_err();
-        assert_eq!(
-            error.reply(),
-            b"EFATAL:  unsupported frontend protocol 2.0: server supports 3.0 to 3.2\n\0"
-        );
+        assert_eq!(error.reply(), b"EFATAL:  unsupported frontend protocol 2.0: server supports 3.0 to 3.2\n\0");
         let error = cut(&packet(4 << 16 | 7, b""), MAX_STARTUP_BODY).unwrap_err();
         assert_eq!(error.report().sqlstate, "0A000");
         assert!(error.report().message.contains("protocol 4.7:"));
@@ -409,14 +365,7 @@ mod tests {
 
     #[test]
     fn cancel_keys_are_1_to_256_bytes() {
-        for (length, fine) in [
-            (0, false),
-            (1, true),
-            (4, true),
-            (32, true),
-            (256, true),
-            (257, false),
-        ] {
+        for (length, fine) in [(0, false), (1, true), (4, true), (32, true), (256, true), (257, false)] {
             let body = [&7_i32.to_be_bytes()[..], &vec![9; length]].concat();
             let bytes = packet(CANCEL_REQUEST, &body);
             match cut(&bytes, MAX_STARTUP_BODY) {
@@ -437,10 +386,7 @@ mod tests {
     fn debug_shows_no_secret() {
         let packet = startup(b"user\0ann\0options\0-c a.secret=hunter2\0\0").unwrap();
         assert!(!format!("{packet:?}").contains("hunter2"));
-        let cancel = CancelRequest {
-            pid: 1,
-            key: b"hunter2".as_slice().into(),
-        };
+        let cancel = CancelRequest { pid: 1, key: b"hunter2".as_slice().into() };
         assert!(!format!("{cancel:?}").contains("hunter2"));
     }
 

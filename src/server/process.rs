@@ -1,4 +1,4 @@
-//! The whole gate: everything `querygate serve` starts, and how it ends. The binary, the demo and tests start it here.
+//! The whole process: everything `querygate serve` starts, and how it ends. The demo starts it here too.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,13 +14,17 @@ use super::settings::Settings;
 use super::workers::{Phase, Workers};
 use crate::approval::{self, AdminSettings, ApprovalDesk};
 use crate::hold::Board;
-use crate::session::shared::Shared;
+use crate::judge::Judge;
+use crate::session::offload::Offload;
+use crate::session::shared::{Gate, Shared};
 use crate::session::tls::{ListenTls, TlsError};
 use crate::session::upstream::Upstream;
 
-/// A running gate. Its drop stops accepting; call [`Gate::drain`] to end in good order.
-#[derive(Debug)]
-pub struct Gate {
+/// Threads for texts too large to be read between other sessions' messages. One hostile text must not stop the others.
+const ANALYSIS_THREADS: usize = 2;
+
+/// A running gate. Its drop ends everything at once; call [`Server::drain`] first to end in good order.
+pub struct Server {
     address: SocketAddr,
     admin_address: Option<SocketAddr>,
     shared: Arc<Shared>,
@@ -58,11 +62,14 @@ pub enum StartError {
     #[error("TLS towards the server ([upstream]): {0}")]
     UpstreamTls(TlsError),
     /// No threads.
-    #[error("cannot start session threads: {0}")]
+    #[error("cannot start threads: {0}")]
     Threads(io::Error),
+    /// The system's random numbers.
+    #[error("no random numbers: {0}")]
+    Random(getrandom::Error),
 }
 
-impl Gate {
+impl Server {
     /// Starts everything. Must be called on a tokio runtime, which then carries the acceptor and the admin API;
     /// sessions have threads of their own.
     ///
@@ -72,15 +79,15 @@ impl Gate {
         let limits = &settings.limits;
         raise_descriptor_limit(limits.connections);
         let tls = ListenTls::load(&settings.listen.tls).map_err(StartError::ListenTls)?;
-        let upstream = Upstream::new(&settings.upstream, settings.session.tcp_keepalive).map_err(StartError::UpstreamTls)?;
-        let listener = Listener::bind(settings.listen.address).map_err(|source| StartError::Listen {
-            address: settings.listen.address,
-            source,
-        })?;
+        let upstream =
+            Upstream::new(&settings.upstream, settings.session.tcp_keepalive).map_err(StartError::UpstreamTls)?;
+        let listener = Listener::bind(settings.listen.address)
+            .map_err(|source| StartError::Listen { address: settings.listen.address, source })?;
         let admin_listener = bind_admin(&settings.admin).await?;
         let board = Board::new(settings.hold.clone());
         let desk = Arc::new(ApprovalDesk::new(board.clone(), settings.approval.clone()));
-        let shared = Arc::new(Shared::new(settings.session, tls, upstream, limits.connections));
+        let gate = gate(&settings, board)?;
+        let shared = Arc::new(Shared::new(settings.session, tls, upstream, limits.connections, gate));
 
         let (phase, phases) = watch::channel(Phase::Serve);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -88,10 +95,7 @@ impl Gate {
             .map_err(StartError::Threads)?;
         let address = listener.address();
         let dispatcher = workers.dispatcher();
-        let acceptor = tokio::spawn(async move {
-            let error = listener.run(dispatcher).await;
-            tracing::error!("the listening socket is lost: {error}");
-        });
+        let acceptor = tokio::spawn(listener.run(dispatcher));
         let (admin_stop, stop) = watch::channel(false);
         let admin_address = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let admin = admin_listener.map(|listener| {
@@ -102,17 +106,7 @@ impl Gate {
                 }
             })
         });
-        Ok(Self {
-            address,
-            admin_address,
-            shared,
-            desk,
-            workers,
-            phase,
-            acceptor,
-            admin_stop,
-            admin,
-        })
+        Ok(Self { address, admin_address, shared, desk, workers, phase, acceptor, admin_stop, admin })
     }
 
     /// Where clients connect.
@@ -133,7 +127,8 @@ impl Gate {
         &self.shared
     }
 
-    /// Takes over what can change while running: certificates, people and who approves. What cannot be used is reported and
+    /// Takes over what can change while running: certificates, the policy, people and who
+    /// approves. What cannot be used is reported and
     /// the old stays.
     pub fn reload(&self, settings: Settings) -> Vec<StartError> {
         let mut errors = Vec::new();
@@ -143,7 +138,9 @@ impl Gate {
         if let Err(error) = self.shared.upstream.reload() {
             errors.push(StartError::UpstreamTls(error));
         }
+        let asked = settings.approval.asked();
         self.desk.reload(settings.approval);
+        self.shared.replace_policy(Judge::new(settings.policy), asked);
         errors
     }
 
@@ -159,7 +156,7 @@ impl Gate {
         self.phase.send_if_modified(|phase| advance(phase, Phase::Quit));
     }
 
-    /// Waits until the sessions have ended, which they do only after [`Gate::drain`] or [`Gate::quit`].
+    /// Waits until the sessions have ended, which they do only after [`Server::drain`] or [`Server::quit`].
     ///
     /// # Cancellation safety
     /// May be called again.
@@ -177,11 +174,25 @@ impl Gate {
     }
 }
 
-impl Drop for Gate {
+impl Drop for Server {
     fn drop(&mut self) {
         self.quit();
         self.admin_stop.send_replace(true);
     }
+}
+
+/// What sessions need of the other rooms.
+fn gate(settings: &Settings, board: Board) -> Result<Gate, StartError> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(StartError::Random)?;
+    Ok(Gate {
+        judge: Judge::new(Arc::clone(&settings.policy)),
+        board,
+        offload: Offload::start(ANALYSIS_THREADS).map_err(StartError::Threads)?,
+        asked: settings.approval.asked(),
+        cache_bytes: u64::try_from(settings.limits.verdict_cache_bytes).unwrap_or(u64::MAX),
+        secret,
+    })
 }
 
 async fn bind_admin(settings: &AdminSettings) -> Result<Option<TcpListener>, StartError> {
