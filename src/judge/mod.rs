@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 pub use analysis::{Analysis, Effect, EffectKind, ObjectName, Piece, SessionAct};
 pub use cache::JudgeCache;
+pub use decide::{Finding, PieceJudgement};
 pub use lexer::{LexError, MAX_TOKENS, PieceTokens, Token, TokenKind, Tokens, Trouble, lex, lex_bounded};
 pub use limits::Limits;
-pub use decide::{Finding, PieceJudgement};
 pub use policy::{
     DEFAULT_RULE, EMPTY_RULE, Facts, Judgement, NothingPrepared, Policy, PolicyError, Prepared, SessionClass, Verdict,
 };

@@ -66,11 +66,7 @@ pub async fn run(opened: Opened, backend: Stream, worker: &Rc<Worker>) {
         End::Quit => Cause::Shutdown,
     });
     // Whatever is queued for the client is still sent: the server's last words, or ours.
-    let Session {
-        mut client,
-        to_client,
-        ..
-    } = *session;
+    let Session { mut client, to_client, .. } = *session;
     if end != End::ClientGone {
         let farewell = async {
             client.write_all(to_client.rest()).await?;
@@ -192,9 +188,7 @@ impl<'a> Session<'a> {
         let generation = worker.shared.generation();
         let class = worker.shared.class(&origin, opened.peer.ip());
         let mut to_backend = Queue::default();
-        to_backend
-            .bytes
-            .extend_from_slice(Cleared::startup(opened.startup.bytes()).bytes());
+        to_backend.bytes.extend_from_slice(Cleared::startup(opened.startup.bytes()).bytes());
         Self {
             worker,
             client: opened.client,
@@ -381,8 +375,7 @@ impl<'a> Session<'a> {
             if self.write_client(cx, outbox, fresh).is_err() {
                 return Poll::Ready(Err(End::ClientGone));
             }
-            self.outbox_partial
-                .extend_from_slice(fresh.get(used..).unwrap_or_default());
+            self.outbox_partial.extend_from_slice(fresh.get(used..).unwrap_or_default());
         } else {
             let mut partial = std::mem::take(&mut self.outbox_partial);
             partial.extend_from_slice(read.filled());
@@ -503,9 +496,7 @@ impl<'a> Session<'a> {
     }
 
     fn deadline_passed(&mut self, cx: &mut Context<'_>) -> bool {
-        self.deadline
-            .as_mut()
-            .is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+        self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
     }
 
     /// Carries out what the machine asks for.

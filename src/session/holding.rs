@@ -155,10 +155,9 @@ impl Holding {
 
     fn withdrawn(&self, cause: Cause) -> Report {
         let (message, why) = match cause {
-            Cause::CancelRequest => (
-                "querygate: canceling statement due to user request",
-                "withdrawn by a cancel request",
-            ),
+            Cause::CancelRequest => {
+                ("querygate: canceling statement due to user request", "withdrawn by a cancel request")
+            }
             Cause::ReadAheadFull => (
                 "querygate: too much was sent behind a statement that waits for approval",
                 "withdrawn because the read-ahead limit was reached",
@@ -170,11 +169,9 @@ impl Holding {
         };
         let sqlstate = match cause {
             Cause::Internal => "58000",
-            Cause::CancelRequest
-            | Cause::ReadAheadFull
-            | Cause::Shutdown
-            | Cause::ClientGone
-            | Cause::BackendGone => "57014",
+            Cause::CancelRequest | Cause::ReadAheadFull | Cause::Shutdown | Cause::ClientGone | Cause::BackendGone => {
+                "57014"
+            }
         };
         Report::error(sqlstate, message)
             .with_detail(format!("Request {} was {why}.", self.id))
@@ -184,11 +181,7 @@ impl Holding {
     /// Tells the client that it still waits.
     pub(super) fn reminder(&self) -> Report {
         let left = self.deadline.saturating_duration_since(clock::now());
-        Report::notice(format!(
-            "querygate: still waiting for approval of request {}, {} left",
-            self.id,
-            spell(left)
-        ))
+        Report::notice(format!("querygate: still waiting for approval of request {}, {} left", self.id, spell(left)))
     }
 }
 
@@ -240,20 +233,21 @@ fn notice(shared: &Shared, request: &HoldRequest) -> Report {
     if request.in_transaction {
         detail.push_str("\nA transaction is open: its locks stay while you wait.");
     }
-    Report::notice(format!("querygate: waiting for approval, request {}", request.id))
-        .with_detail(detail)
-        .with_hint("Cancel the statement (Ctrl-C in psql) to withdraw it. SET querygate.reason = '…' tells approvers why.")
+    Report::notice(format!("querygate: waiting for approval, request {}", request.id)).with_detail(detail).with_hint(
+        "Cancel the statement (Ctrl-C in psql) to withdraw it. SET querygate.reason = '…' tells approvers why.",
+    )
 }
 
 fn over_limit(limit: &OverLimit) -> Report {
     let report = match limit {
-        OverLimit::Session | OverLimit::User { .. } | OverLimit::Total { .. } => Report::error(
-            "53400",
-            format!("querygate: this statement needs approval, but {limit}"),
-        ),
+        OverLimit::Session | OverLimit::User { .. } | OverLimit::Total { .. } => {
+            Report::error("53400", format!("querygate: this statement needs approval, but {limit}"))
+        }
         OverLimit::Id => trouble("two requests were given the same id"),
     };
-    report.with_hint("Nothing was run. Wait until others are decided, or raise the limits in [hold] of the gate's configuration.")
+    report.with_hint(
+        "Nothing was run. Wait until others are decided, or raise the limits in [hold] of the gate's configuration.",
+    )
 }
 
 fn trouble(what: &str) -> Report {

@@ -6,13 +6,7 @@ use super::super::{Board, Cause, Event, HoldId, HoldSettings, Outcome, OverLimit
 use super::{approve, at, reject, request};
 
 fn board() -> Board {
-    Board::new(HoldSettings {
-        per_user: 2,
-        total: 3,
-        history: 2,
-        history_bytes: 1 << 20,
-        event_backlog: 4,
-    })
+    Board::new(HoldSettings { per_user: 2, total: 3, history: 2, history_bytes: 1 << 20, event_backlog: 4 })
 }
 
 #[test]
@@ -21,13 +15,8 @@ fn an_approval_reaches_the_session_and_finishing_it_releases() {
     let mut ticket = board.open(request("qg-a", 1, "app")).unwrap();
     let mut context = Context::from_waker(Waker::noop());
     assert!(ticket.poll_decision(&mut context).is_pending());
-    board
-        .decide(&HoldId("qg-a".into()), approve("ann", 5))
-        .unwrap();
-    assert_eq!(
-        ticket.poll_decision(&mut context),
-        Poll::Ready(approve("ann", 5))
-    );
+    board.decide(&HoldId("qg-a".into()), approve("ann", 5)).unwrap();
+    assert_eq!(ticket.poll_decision(&mut context), Poll::Ready(approve("ann", 5)));
     assert_eq!(ticket.finish(at(6)), Outcome::Released);
     assert!(board.is_clean());
 }
@@ -73,19 +62,11 @@ fn a_client_gone_after_the_approval_is_withdrawn_and_the_record_says_both() {
     let ticket = board.open(request("qg-a", 1, "app")).unwrap();
     let id = ticket.id().clone();
     board.decide(&id, approve("ann", 5)).unwrap();
-    assert_eq!(
-        ticket.withdraw(Cause::ClientGone, at(6)),
-        Some(approve("ann", 5))
-    );
+    assert_eq!(ticket.withdraw(Cause::ClientGone, at(6)), Some(approve("ann", 5)));
     let Phase::Ended(ended) = board.find(&id).unwrap().phase else {
         panic!("still live");
     };
-    assert_eq!(
-        ended.outcome,
-        Outcome::Withdrawn {
-            cause: Cause::ClientGone
-        }
-    );
+    assert_eq!(ended.outcome, Outcome::Withdrawn { cause: Cause::ClientGone });
     assert_eq!(ended.decision, Some(approve("ann", 5)));
     assert!(board.is_clean());
 }
@@ -97,10 +78,7 @@ fn a_dropped_ticket_is_withdrawn() {
     let id = ticket.id().clone();
     drop(ticket);
     let refused = board.decide(&id, approve("ann", 1)).unwrap_err();
-    assert!(
-        refused.to_string().contains("trouble inside the gate"),
-        "{refused}"
-    );
+    assert!(refused.to_string().contains("trouble inside the gate"), "{refused}");
     assert!(board.is_clean());
 }
 
@@ -108,33 +86,19 @@ fn a_dropped_ticket_is_withdrawn() {
 fn finishing_without_a_decision_never_reads_as_released() {
     let board = board();
     let ticket = board.open(request("qg-a", 1, "app")).unwrap();
-    assert_eq!(
-        ticket.finish(at(1)),
-        Outcome::Withdrawn {
-            cause: Cause::Internal
-        }
-    );
+    assert_eq!(ticket.finish(at(1)), Outcome::Withdrawn { cause: Cause::Internal });
 }
 
 #[test]
 fn limits_hold_per_session_user_and_in_total_and_ending_makes_room() {
     let board = board();
     let first = board.open(request("qg-1", 1, "app")).unwrap();
-    assert_eq!(
-        board.open(request("qg-2", 1, "app")).err(),
-        Some(OverLimit::Session)
-    );
+    assert_eq!(board.open(request("qg-2", 1, "app")).err(), Some(OverLimit::Session));
     let _second = board.open(request("qg-2", 2, "app")).unwrap();
-    let of_user = OverLimit::User {
-        user: "app".into(),
-        limit: 2,
-    };
+    let of_user = OverLimit::User { user: "app".into(), limit: 2 };
     assert_eq!(board.open(request("qg-3", 3, "app")).err(), Some(of_user));
     let _third = board.open(request("qg-3", 3, "bob")).unwrap();
-    assert_eq!(
-        board.open(request("qg-4", 4, "eve")).err(),
-        Some(OverLimit::Total { limit: 3 })
-    );
+    assert_eq!(board.open(request("qg-4", 4, "eve")).err(), Some(OverLimit::Total { limit: 3 }));
     first.withdraw(Cause::ClientGone, at(1));
     assert!(board.open(request("qg-4", 1, "app")).is_ok());
 }
@@ -143,10 +107,7 @@ fn limits_hold_per_session_user_and_in_total_and_ending_makes_room() {
 fn a_name_in_use_is_refused_and_costs_no_place() {
     let board = board();
     let first = board.open(request("qg-1", 1, "app")).unwrap();
-    assert_eq!(
-        board.open(request("qg-1", 2, "app")).err(),
-        Some(OverLimit::Id)
-    );
+    assert_eq!(board.open(request("qg-1", 2, "app")).err(), Some(OverLimit::Id));
     drop(first);
     assert!(board.is_clean());
 }
@@ -157,21 +118,11 @@ fn history_keeps_the_newest_within_its_bounds() {
     for n in 1..=3 {
         drop(board.open(request(&format!("qg-{n}"), n, "app")).unwrap());
     }
-    let names: Vec<_> = board
-        .recent(10)
-        .iter()
-        .map(|hold| hold.request.id.0.clone())
-        .collect();
+    let names: Vec<_> = board.recent(10).iter().map(|hold| hold.request.id.0.clone()).collect();
     assert_eq!(names, ["qg-3", "qg-2"]);
-    assert_eq!(
-        board.decide(&HoldId("qg-1".into()), approve("ann", 1)),
-        Err(Refused::Unknown)
-    );
+    assert_eq!(board.decide(&HoldId("qg-1".into()), approve("ann", 1)), Err(Refused::Unknown));
 
-    let small = Board::new(HoldSettings {
-        history_bytes: 10,
-        ..HoldSettings::default()
-    });
+    let small = Board::new(HoldSettings { history_bytes: 10, ..HoldSettings::default() });
     drop(small.open(request("qg-1", 1, "app")).unwrap());
     assert!(small.recent(10).is_empty());
 }
@@ -188,10 +139,7 @@ async fn events_come_in_order_and_a_slow_listener_is_told_to_list_again() {
         events.next().await.unwrap().unwrap(),
         events.next().await.unwrap().unwrap(),
     ];
-    assert!(matches!(
-        kinds,
-        [Event::Opened(_), Event::Decided(..), Event::Ended(..)]
-    ));
+    assert!(matches!(kinds, [Event::Opened(_), Event::Decided(..), Event::Ended(..)]));
 
     let waiting = board.open(request("qg-b", 1, "app")).unwrap();
     for n in 0..8 {

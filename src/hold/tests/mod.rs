@@ -30,11 +30,7 @@ pub(super) fn request(id: &str, session: u64, user: &str) -> HoldRequest {
             client: "127.0.0.1:5000".to_owned(),
             backend_pid: Some(42),
         },
-        statement: StatementText {
-            text: Arc::from("DELETE FROM customers"),
-            lossy: false,
-            sha256: "00".repeat(32),
-        },
+        statement: StatementText { text: Arc::from("DELETE FROM customers"), lossy: false, sha256: "00".repeat(32) },
         parameters: Vec::new(),
         effects: Vec::new(),
         rule: Arc::from("deletes"),
@@ -49,17 +45,9 @@ pub(super) fn request(id: &str, session: u64, user: &str) -> HoldRequest {
 }
 
 pub(super) fn approve(by: &str, second: i64) -> Decision {
-    Decision::Approve {
-        by: by.to_owned(),
-        reason: None,
-        at: at(second),
-    }
+    Decision::Approve { by: by.to_owned(), reason: None, at: at(second) }
 }
 
 pub(super) fn reject(by: &str, second: i64) -> Decision {
-    Decision::Reject {
-        by: by.to_owned(),
-        reason: Some("no".to_owned()),
-        at: at(second),
-    }
+    Decision::Reject { by: by.to_owned(), reason: Some("no".to_owned()), at: at(second) }
 }

@@ -4,9 +4,7 @@ use std::task::{Context, Poll, Waker};
 
 use proptest::prelude::*;
 
-use super::super::{
-    Board, Cause, Decision, Ended, HoldId, HoldSettings, Outcome, Phase, Refused, Ticket,
-};
+use super::super::{Board, Cause, Decision, Ended, HoldId, HoldSettings, Outcome, Phase, Refused, Ticket};
 use super::{approve, at, reject, request};
 
 #[derive(Debug, Clone)]
@@ -61,11 +59,7 @@ fn run(steps: Vec<(usize, Step)>) {
             Step::Open => open(&board, slot, which),
             Step::Decide { yes, by } => {
                 let by = format!("p{by}");
-                let decision = if yes {
-                    approve(&by, now)
-                } else {
-                    reject(&by, now)
-                };
+                let decision = if yes { approve(&by, now) } else { reject(&by, now) };
                 decide(&board, slot, decision, now);
             }
             Step::Poll | Step::Expire | Step::Withdraw | Step::Finish | Step::Drop => {
@@ -83,19 +77,12 @@ fn run(steps: Vec<(usize, Step)>) {
 fn open(board: &Board, slot: &mut Slot, which: usize) {
     let id = format!("qg-{which}x{}", slot.opened);
     let opened = board.open(request(&id, which as u64, "app"));
-    let live = slot
-        .model
-        .as_ref()
-        .is_some_and(|model| model.outcome.is_none());
+    let live = slot.model.as_ref().is_some_and(|model| model.outcome.is_none());
     assert_eq!(opened.is_err(), live, "one hold per session");
     if let Ok(ticket) = opened {
         slot.opened += 1;
         slot.ticket = Some(ticket);
-        slot.model = Some(Model {
-            id: HoldId(id),
-            decision: None,
-            outcome: None,
-        });
+        slot.model = Some(Model { id: HoldId(id), decision: None, outcome: None });
     }
 }
 
@@ -150,18 +137,14 @@ fn session_acts(slot: &mut Slot, step: &Step, now: i64) {
             let known = model.outcome.is_some();
             let seen = ticket.withdraw(Cause::ClientGone, at(now));
             assert_eq!(seen, model.decision.clone().filter(|_| !known));
-            model
-                .outcome
-                .get_or_insert_with(|| withdrawn(Cause::ClientGone));
+            model.outcome.get_or_insert_with(|| withdrawn(Cause::ClientGone));
         }
         Step::Finish => {
             let outcome = model.outcome.get_or_insert(demanded);
             assert_eq!(ticket.finish(at(now)), *outcome);
         }
         Step::Drop => {
-            model
-                .outcome
-                .get_or_insert_with(|| withdrawn(Cause::Internal));
+            model.outcome.get_or_insert_with(|| withdrawn(Cause::Internal));
         }
         Step::Open | Step::Decide { .. } | Step::Wait(_) => {}
     }
@@ -176,12 +159,7 @@ fn agrees(board: &Board, slot: &Slot) {
         (None, None) => assert_eq!(phase, Phase::Pending),
         (None, Some(decision)) => assert_eq!(phase, Phase::Decided(decision.clone())),
         (Some(outcome), decision) => {
-            let Phase::Ended(Ended {
-                outcome: told,
-                decision: by,
-                at: _,
-            }) = phase
-            else {
+            let Phase::Ended(Ended { outcome: told, decision: by, at: _ }) = phase else {
                 panic!("not ended: {phase:?}");
             };
             assert_eq!((&told, &by), (outcome, decision));

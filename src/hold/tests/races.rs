@@ -84,10 +84,7 @@ fn of_two_decisions_one_wins_and_the_waiting_session_always_wakes() {
             // A lost wake would leave this waiting for ever, which shuttle reports as a deadlock.
             let decision = block_on(ticket.decision());
             let outcome = ticket.finish(at(2));
-            let won = deciders
-                .into_iter()
-                .map(|decider| usize::from(decider.join().unwrap()))
-                .sum();
+            let won = deciders.into_iter().map(|decider| usize::from(decider.join().unwrap())).sum();
             assert_eq!(won, 1);
             assert_eq!(outcome == Outcome::Released, decision.by() == "ann");
             assert_eq!(run.check(won), outcome);
@@ -107,9 +104,7 @@ fn a_decision_against_a_vanishing_client_never_reads_as_released() {
             let seen = ticket.withdraw(Cause::ClientGone, at(2));
             let won = decider.join().unwrap();
             assert_eq!(seen.is_some(), won);
-            let outcome = Outcome::Withdrawn {
-                cause: Cause::ClientGone,
-            };
+            let outcome = Outcome::Withdrawn { cause: Cause::ClientGone };
             assert_eq!(run.check(usize::from(won)), outcome);
         },
         None,
@@ -132,11 +127,7 @@ fn a_decision_against_the_timer_has_one_winner_and_both_agree_on_it() {
             }
             let won = decider.join().unwrap();
             assert_eq!(won, !expired);
-            let expected = if won {
-                Outcome::Released
-            } else {
-                Outcome::Expired
-            };
+            let expected = if won { Outcome::Released } else { Outcome::Expired };
             assert_eq!(run.check(usize::from(won)), expected);
         },
         None,
@@ -233,10 +224,7 @@ fn many_sessions_and_approvers_leave_one_outcome_each_and_an_empty_board() {
             for session in sessions {
                 session.join().unwrap();
             }
-            let won: Vec<_> = approvers
-                .into_iter()
-                .flat_map(|approver| approver.join().unwrap())
-                .collect();
+            let won: Vec<_> = approvers.into_iter().flat_map(|approver| approver.join().unwrap()).collect();
             assert!(board.is_clean());
             let records = board.recent(10);
             assert_eq!(records.len(), 3);

@@ -1,6 +1,9 @@
 //! The scanner itself: one token per call, no allocation. The rules' names in comments are those of `scan.l`.
 
-#![expect(clippy::arithmetic_side_effects, reason = "positions are bounded by the text's length, checked to fit in 32 bits")]
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "positions are bounded by the text's length, checked to fit in 32 bits"
+)]
 
 use super::{LexError, Token, TokenKind, Trouble};
 
@@ -416,8 +419,7 @@ impl<'t> Lexer<'t> {
         }
         let run = rest.get(..length).unwrap_or_default();
         let free = |run: &[u8]| {
-            run.iter()
-                .any(|byte| matches!(byte, b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'%'))
+            run.iter().any(|byte| matches!(byte, b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'%'))
         };
         if length > 1 && matches!(run.last(), Some(b'+' | b'-')) && !free(run) {
             while length > 1 && matches!(run.get(length - 1), Some(b'+' | b'-')) {

@@ -68,8 +68,7 @@ impl Machine {
         let asked = match backend::authentication(body) {
             Some(Authentication::Ok | Authentication::Final) => Asked::Nothing,
             Some(Authentication::Sasl(mechanisms))
-                if self.settings.client_tls
-                    && backend::offers(mechanisms, b"SCRAM-SHA-256-PLUS") =>
+                if self.settings.client_tls && backend::offers(mechanisms, b"SCRAM-SHA-256-PLUS") =>
             {
                 Asked::Binding
             }

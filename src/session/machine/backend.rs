@@ -28,12 +28,14 @@ impl Machine {
                 Rest::Pass(left) => {
                     let count = left.min(rest.len());
                     out.relay(at..at.saturating_add(count));
-                    self.backend_rest = if count == left { Rest::Nothing } else { Rest::Pass(left.saturating_sub(count)) };
+                    self.backend_rest =
+                        if count == left { Rest::Nothing } else { Rest::Pass(left.saturating_sub(count)) };
                     count
                 }
                 Rest::Discard(left) => {
                     let count = left.min(rest.len());
-                    self.backend_rest = if count == left { Rest::Nothing } else { Rest::Discard(left.saturating_sub(count)) };
+                    self.backend_rest =
+                        if count == left { Rest::Nothing } else { Rest::Discard(left.saturating_sub(count)) };
                     count
                 }
                 Rest::Nothing => 0,
@@ -71,10 +73,7 @@ impl Machine {
             Peek::Frame { tag, total } => Some((tag, total)),
             Peek::Incomplete => None,
             Peek::BadLength { .. } | Peek::UnknownTag { .. } => {
-                self.close(Report::fatal(
-                    "08P01",
-                    "querygate: the server sent a message with an impossible length",
-                ));
+                self.close(Report::fatal("08P01", "querygate: the server sent a message with an impossible length"));
                 None
             }
         }

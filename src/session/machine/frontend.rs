@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
+use super::held::Held;
 use super::held::HeldKind;
 use super::names::{Change, Definition, PortalNote, Resolved, acts};
-use super::replies::{Expect, Settling, SqlChange, SqlChanges};
-use super::{
-    Action, Draft, Judging, Machine, Outbox, Phase, Reading, Rest, Ruling, Waiting,
-};
-use super::held::Held;
 use super::params;
+use super::replies::{Expect, Settling, SqlChange, SqlChanges};
+use super::{Action, Draft, Judging, Machine, Outbox, Phase, Reading, Rest, Ruling, Waiting};
 use crate::judge::{Analysis, Judgement, SessionAct};
 use crate::wire::frame::{self, Peek};
 use crate::wire::frontend::{self, Malformed, Target};
@@ -48,12 +46,7 @@ impl<'a> Front<'a> {
 impl Machine {
     /// Handles the client's bytes, from the first one not yet consumed. Returns how many are consumed now; the rest must
     /// be handed over again, followed by what comes behind it.
-    pub fn handle_frontend(
-        &mut self,
-        input: &[u8],
-        judging: &mut dyn Judging,
-        out: &mut Outbox,
-    ) -> usize {
+    pub fn handle_frontend(&mut self, input: &[u8], judging: &mut dyn Judging, out: &mut Outbox) -> usize {
         let mut at = 0;
         loop {
             let rest = input.get(at..).unwrap_or_default();
@@ -101,11 +94,7 @@ impl Machine {
     fn front<'a>(&mut self, rest: &'a [u8], out: &mut Outbox) -> Option<Front<'a>> {
         match frame::peek_frontend(rest) {
             Peek::Incomplete => None,
-            Peek::Frame { tag, total } => Some(Front {
-                tag,
-                total,
-                bytes: rest.get(..total).unwrap_or(rest),
-            }),
+            Peek::Frame { tag, total } => Some(Front { tag, total, bytes: rest.get(..total).unwrap_or(rest) }),
             Peek::BadLength { .. } => {
                 // The server refuses the length before it reads a body ("invalid message length") and ends the session.
                 out.send_backend(rest.get(..frame::HEADER).unwrap_or_default().to_vec());
@@ -322,9 +311,7 @@ impl Machine {
             };
             let name: Box<[u8]> = name.as_bytes().into();
             self.names.send(&name, None, change.clone());
-            changes
-                .changes
-                .push(SqlChange::Name(Settling { name, change }));
+            changes.changes.push(SqlChange::Name(Settling { name, change }));
         }
         (!changes.changes.is_empty()).then(|| Box::new(changes))
     }
@@ -352,12 +339,8 @@ impl Machine {
         }
         let definition = Definition::new(parse.text, analysis, parse.types().collect());
         let change = Change::Define(definition);
-        self.names
-            .send(parse.name, Some(self.batch.number), change.clone());
-        self.replies.push(Expect::Parse(Box::new(Settling {
-            name: parse.name.into(),
-            change,
-        })));
+        self.names.send(parse.name, Some(self.batch.number), change.clone());
+        self.replies.push(Expect::Parse(Box::new(Settling { name: parse.name.into(), change })));
         self.batch.open = true;
         Step::Forward
     }
@@ -391,12 +374,10 @@ impl Machine {
                     Step::Stay
                 }
             }
-            Resolved::Several { candidates, pending: false } => {
-                match strictest(&candidates, self, judging) {
-                    Some(definition) => self.bind_known(front, &definition, judging, out),
-                    None => self.bind_unknown(front, statement, judging, out),
-                }
-            }
+            Resolved::Several { candidates, pending: false } => match strictest(&candidates, self, judging) {
+                Some(definition) => self.bind_known(front, &definition, judging, out),
+                None => self.bind_unknown(front, statement, judging, out),
+            },
             Resolved::Unknown => self.bind_unknown(front, statement, judging, out),
         }
     }
@@ -456,8 +437,7 @@ impl Machine {
             Err(how) => return self.malformed(front, how, out),
         };
         let wanted = !bind.values.is_empty() || definition.is_unseen();
-        let describe = (wanted && definition.described.get().is_none())
-            .then_some((bind.statement, definition));
+        let describe = (wanted && definition.described.get().is_none()).then_some((bind.statement, definition));
         if !self.caught_up(describe, out) {
             return Step::Stay;
         }
@@ -482,18 +462,12 @@ impl Machine {
     }
 
     fn portal_note(&self, definition: &Arc<Definition>) -> Option<PortalNote> {
-        definition.has_acts().then(|| PortalNote {
-            definition: Arc::clone(definition),
-            judged: self.names.executed(definition),
-        })
+        definition
+            .has_acts()
+            .then(|| PortalNote { definition: Arc::clone(definition), judged: self.names.executed(definition) })
     }
 
-    fn forward_bind(
-        &mut self,
-        front: Front<'_>,
-        definition: &Arc<Definition>,
-        note: Option<PortalNote>,
-    ) -> Step {
+    fn forward_bind(&mut self, front: Front<'_>, definition: &Arc<Definition>, note: Option<PortalNote>) -> Step {
         self.push_bind(front, note, definition.analysis.opaque);
         Step::Forward
     }
@@ -501,8 +475,8 @@ impl Machine {
     fn push_bind(&mut self, front: Front<'_>, note: Option<PortalNote>, opaque: bool) {
         self.opaque |= opaque;
         let portal = frontend::bind_names(front.body()).map_or(&b""[..], |(portal, _)| portal);
-        let watched = (note.is_some() || self.names.watches_portals())
-            .then(|| (Box::<[u8]>::from(portal), note.is_some()));
+        let watched =
+            (note.is_some() || self.names.watches_portals()).then(|| (Box::<[u8]>::from(portal), note.is_some()));
         self.names.bind(portal, note);
         self.replies.push(Expect::Bind(watched));
         self.batch.open = true;
@@ -542,15 +516,11 @@ impl Machine {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        !now.iter()
-            .zip(&note.judged)
-            .all(|((_, now), (_, then))| same(now, then))
+        !now.iter().zip(&note.judged).all(|((_, now), (_, then))| same(now, then))
     }
 
     fn on_describe(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
-        self.checked(front, out, |body| {
-            frontend::target(body).map(|_| Some(Expect::Describe))
-        })
+        self.checked(front, out, |body| frontend::target(body).map(|_| Some(Expect::Describe)))
     }
 
     fn on_close(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
@@ -559,12 +529,8 @@ impl Machine {
         }
         let settling = match frontend::target(front.body()) {
             Ok(Target::Statement(name)) => {
-                self.names
-                    .send(name, Some(self.batch.number), Change::Drop);
-                Some(Box::new(Settling {
-                    name: name.into(),
-                    change: Change::Drop,
-                }))
+                self.names.send(name, Some(self.batch.number), Change::Drop);
+                Some(Box::new(Settling { name: name.into(), change: Change::Drop }))
             }
             Ok(Target::Portal(_)) => None,
             Err(how) => return self.malformed(front, how, out),
@@ -599,10 +565,7 @@ impl Machine {
             if definition.is_unseen() {
                 self.names.send(name, Some(self.batch.number), change.clone());
             }
-            self.replies.push(Expect::OwnDescribe(Box::new(Settling {
-                name: name.into(),
-                change,
-            })));
+            self.replies.push(Expect::OwnDescribe(Box::new(Settling { name: name.into(), change })));
             self.batch.open = true;
         }
         if self.replies.is_empty() {
@@ -651,10 +614,7 @@ impl Machine {
             analysis: Arc::clone(analysis),
             judgement,
             in_transaction: self.in_transaction(),
-            reason: analysis
-                .reason
-                .clone()
-                .or_else(|| self.reason.as_deref().map(str::to_owned)),
+            reason: analysis.reason.clone().or_else(|| self.reason.as_deref().map(str::to_owned)),
             frame_bytes: 0,
         }
     }
@@ -667,10 +627,8 @@ impl Machine {
 
     /// The released statement is not of the kind at the front. Cannot happen; fail closed.
     fn mismatch(&mut self, out: &mut Outbox, refuse: fn(&mut Self, Report, &mut Outbox)) -> Step {
-        let report = Report::error(
-            "58000",
-            "querygate: the approved statement is not the one waiting; nothing was run",
-        );
+        let report =
+            Report::error("58000", "querygate: the approved statement is not the one waiting; nothing was run");
         refuse(self, report, out);
         Step::Drop
     }
@@ -684,14 +642,10 @@ impl Machine {
     }
 
     fn too_long(&self) -> Report {
-        Report::error(
-            "54000",
-            format!(
-                "querygate: statement longer than {} bytes",
-                self.settings.max_statement_bytes
-            ),
-        )
-        .with_hint("Send it in parts, use COPY for data, or raise limits.max_statement_bytes in the gate's configuration.")
+        Report::error("54000", format!("querygate: statement longer than {} bytes", self.settings.max_statement_bytes))
+            .with_hint(
+                "Send it in parts, use COPY for data, or raise limits.max_statement_bytes in the gate's configuration.",
+            )
     }
 }
 
@@ -706,19 +660,13 @@ fn remaining(left: usize, count: usize, rest: impl Fn(usize) -> Rest) -> Rest {
 }
 
 /// The candidate with the strictest ruling.
-fn strictest(
-    candidates: &[Arc<Definition>],
-    machine: &Machine,
-    judging: &mut dyn Judging,
-) -> Option<Arc<Definition>> {
+fn strictest(candidates: &[Arc<Definition>], machine: &Machine, judging: &mut dyn Judging) -> Option<Arc<Definition>> {
     candidates
         .iter()
-        .max_by_key(|one| {
-            match judging.decide(&one.analysis, machine.in_transaction(), &machine.names) {
-                Ruling::Allow => 0,
-                Ruling::Hold(_) => 1,
-                Ruling::Reject(_) => 2,
-            }
+        .max_by_key(|one| match judging.decide(&one.analysis, machine.in_transaction(), &machine.names) {
+            Ruling::Allow => 0,
+            Ruling::Hold(_) => 1,
+            Ruling::Reject(_) => 2,
         })
         .cloned()
 }
@@ -737,14 +685,9 @@ fn is_replication_command(text: &[u8]) -> bool {
         "TIMELINE_HISTORY",
         "UPLOAD_MANIFEST",
     ];
-    let word_end = text
-        .iter()
-        .position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'))
-        .unwrap_or(text.len());
+    let word_end = text.iter().position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_')).unwrap_or(text.len());
     let word = text.get(..word_end).unwrap_or_default();
-    COMMANDS
-        .iter()
-        .any(|command| command.as_bytes().eq_ignore_ascii_case(word))
+    COMMANDS.iter().any(|command| command.as_bytes().eq_ignore_ascii_case(word))
 }
 
 fn rejected_by_rule(judgement: &Judgement) -> Report {
@@ -758,18 +701,12 @@ fn rejected_by_rule(judgement: &Judgement) -> Report {
 }
 
 fn in_transaction_report(judgement: &Judgement) -> Report {
-    Report::error(
-        "42501",
-        "querygate: this statement needs approval, and approvals are not asked inside a transaction",
-    )
-    .with_detail(format!("Rule \"{}\": {}.", judgement.rule, judgement.why))
-    .with_hint("Run it outside a transaction block (hold.in_transaction = \"reject\" in the gate's configuration).")
+    Report::error("42501", "querygate: this statement needs approval, and approvals are not asked inside a transaction")
+        .with_detail(format!("Rule \"{}\": {}.", judgement.rule, judgement.why))
+        .with_hint("Run it outside a transaction block (hold.in_transaction = \"reject\" in the gate's configuration).")
 }
 
 fn redefined() -> Report {
-    Report::error(
-        "42501",
-        "querygate: a prepared statement this portal executes was redefined after it was bound",
-    )
-    .with_hint("Bind again.")
+    Report::error("42501", "querygate: a prepared statement this portal executes was redefined after it was bound")
+        .with_hint("Bind again.")
 }

@@ -58,11 +58,7 @@ pub enum Ending {
 
 impl Held {
     pub(super) fn new(frame: &[u8], kind: HeldKind) -> Box<Self> {
-        Box::new(Self {
-            total: frame.len(),
-            digest: Sha256::digest(frame).into(),
-            kind,
-        })
+        Box::new(Self { total: frame.len(), digest: Sha256::digest(frame).into(), kind })
     }
 
     pub(super) fn is(&self, frame: &[u8]) -> bool {
@@ -110,8 +106,7 @@ impl Machine {
     pub(super) fn refuse_query(&mut self, report: Report, out: &mut Outbox) {
         let token = self.refusal_token();
         out.send_backend(frame::build(b'Q', &[b"\"", token.as_bytes(), b"\"\0"]));
-        self.replies
-            .push(Expect::RefusedQuery(Box::new(Refusal { token, report })));
+        self.replies.push(Expect::RefusedQuery(Box::new(Refusal { token, report })));
     }
 
     /// Makes the backend raise an error in the extended protocol: Execute of a portal that cannot exist
@@ -119,8 +114,7 @@ impl Machine {
     pub(super) fn refuse_extended(&mut self, report: Report, out: &mut Outbox) {
         let token = self.refusal_token();
         out.send_backend(frame::build(b'E', &[token.as_bytes(), b"\0", &[0; 4]]));
-        self.replies
-            .push(Expect::Refused(Box::new(Refusal { token, report })));
+        self.replies.push(Expect::Refused(Box::new(Refusal { token, report })));
         self.batch.open = true;
         self.skip = true;
     }

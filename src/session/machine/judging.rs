@@ -7,12 +7,7 @@ use crate::judge::{Analysis, Judgement, Prepared};
 /// The judge as one session sees it: policy, cache and the session's own facts behind it.
 pub trait Judging {
     /// What the policy says to it.
-    fn decide(
-        &mut self,
-        analysis: &Analysis,
-        in_transaction: bool,
-        prepared: &dyn Prepared,
-    ) -> Ruling;
+    fn decide(&mut self, analysis: &Analysis, in_transaction: bool, prepared: &dyn Prepared) -> Ruling;
 
     /// Reads and decides.
     fn judge(&mut self, text: &[u8], in_transaction: bool, prepared: &dyn Prepared) -> Reading;

@@ -136,10 +136,7 @@ pub(super) enum Resolved {
     /// Exactly this.
     One(Arc<Definition>),
     /// One of these; `pending`: it will be known once the backend has answered.
-    Several {
-        candidates: Vec<Arc<Definition>>,
-        pending: bool,
-    },
+    Several { candidates: Vec<Arc<Definition>>, pending: bool },
     /// Nothing the gate has seen.
     Unknown,
 }
@@ -185,10 +182,7 @@ impl Names {
         match (candidates.as_slice(), slot.pending.is_empty()) {
             ([], true) => Resolved::Unknown,
             ([one], true) => Resolved::One(Arc::clone(one)),
-            (_, settled) => Resolved::Several {
-                candidates,
-                pending: !settled,
-            },
+            (_, settled) => Resolved::Several { candidates, pending: !settled },
         }
     }
 
@@ -201,10 +195,7 @@ impl Names {
         if let Change::Define(_) = change
             && self.statements.len() < MAX_NAMES
         {
-            let slot = Slot {
-                confirmed: Vec::new(),
-                pending: vec![Pending { batch, change }],
-            };
+            let slot = Slot { confirmed: Vec::new(), pending: vec![Pending { batch, change }] };
             self.statements.insert(name.into(), slot);
         }
     }
@@ -266,11 +257,7 @@ impl Names {
     }
 
     fn tidy(&mut self, name: &[u8]) {
-        if self
-            .statements
-            .get(name)
-            .is_some_and(|slot| slot.confirmed.is_empty() && slot.pending.is_empty())
-        {
+        if self.statements.get(name).is_some_and(|slot| slot.confirmed.is_empty() && slot.pending.is_empty()) {
             self.statements.remove(name);
         }
     }

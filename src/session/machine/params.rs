@@ -21,12 +21,7 @@ pub(super) fn decode(values: &[(Format, Option<&[u8]>)], types: &[u32]) -> Vec<P
                 None => (None, false),
                 Some(bytes) => show(*format, bytes, oid),
             };
-            Parameter {
-                position: index.saturating_add(1),
-                type_name: type_name(oid),
-                value: text,
-                raw,
-            }
+            Parameter { position: index.saturating_add(1), type_name: type_name(oid), value: text, raw }
         })
         .collect()
 }
@@ -57,10 +52,7 @@ fn type_name(oid: u32) -> Option<String> {
     if oid == 0 {
         return None;
     }
-    Some(postgres_types::Type::from_oid(oid).map_or_else(
-        || format!("type {oid}"),
-        |known| known.name().to_owned(),
-    ))
+    Some(postgres_types::Type::from_oid(oid).map_or_else(|| format!("type {oid}"), |known| known.name().to_owned()))
 }
 
 fn binary(bytes: &[u8], oid: u32) -> Option<String> {
@@ -211,11 +203,7 @@ fn quote(value: &str) -> String {
     let plain = !value.is_empty()
         && !value.eq_ignore_ascii_case("null")
         && !value.contains(|c: char| matches!(c, '{' | '}' | ',' | '"' | '\\') || c.is_whitespace());
-    if plain {
-        value.to_owned()
-    } else {
-        format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
-    }
+    if plain { value.to_owned() } else { format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")) }
 }
 
 /// Stands for a statement the gate has not seen made.
@@ -230,9 +218,10 @@ pub(super) fn unseen_statement(name: &[u8]) -> Arc<Definition> {
 
 /// The same statement with its encoding in doubt.
 pub(super) fn doubtful_encoding(analysis: &Analysis) -> Analysis {
-    let why = "a function the gate cannot see through was called earlier in this pipeline, so the encoding of this text is \
+    let why =
+        "a function the gate cannot see through was called earlier in this pipeline, so the encoding of this text is \
                not certain"
-        .to_owned();
+            .to_owned();
     unknown(why, analysis.pieces.clone())
 }
 
@@ -254,12 +243,7 @@ fn unknown(why: String, mut pieces: Vec<Piece>) -> Analysis {
         }],
         acts: Vec::new(),
     });
-    Analysis {
-        pieces,
-        literal_independent: false,
-        opaque: true,
-        reason: None,
-    }
+    Analysis { pieces, literal_independent: false, opaque: true, reason: None }
 }
 
 #[cfg(test)]
@@ -311,11 +295,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_decoded_is_shown_in_hex_and_marked() {
-        for (format, bytes, oid) in [
-            (Format::Binary, &[1u8, 2][..], 23),
-            (Format::Binary, &[1, 2], 0),
-            (Format::Text, &[0xff], 25),
-        ] {
+        for (format, bytes, oid) in
+            [(Format::Binary, &[1u8, 2][..], 23), (Format::Binary, &[1, 2], 0), (Format::Text, &[0xff], 25)]
+        {
             let shown = decode(&[(format, Some(bytes))], &[oid]);
             assert!(shown[0].raw);
             assert!(shown[0].value.as_deref().unwrap().starts_with("\\x"));

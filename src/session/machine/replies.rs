@@ -148,11 +148,7 @@ impl Replies {
             ended = matches!(expect, Expect::CopyEnd);
             !expect.is_sync()
         });
-        if ended {
-            CopyStart::EndSent
-        } else {
-            CopyStart::Open
-        }
+        if ended { CopyStart::EndSent } else { CopyStart::Open }
     }
 }
 

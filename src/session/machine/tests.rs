@@ -1,1 +1,623 @@
-#![allow(missing_docs)]
+//! The machine against scripted peers: what each side is sent, byte for byte.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::judge::{Effect, EffectKind, Judgement, Piece, Prepared, SessionAct, Verdict};
+use crate::wire::frame::build;
+
+/// Judges by the first word: `HOLD…`, `REJECT…`, `PREPARE name text`, `EXECUTE name`, `DEALLOCATE name`, anything else is
+/// allowed; `OPAQUE…` is opaque.
+struct Fake;
+
+fn effect(kind: EffectKind) -> Effect {
+    Effect { kind, objects: Vec::new(), has_where: None, columns: Vec::new(), why: "test".to_owned() }
+}
+
+fn analyse(text: &str) -> Analysis {
+    let words: Vec<&str> = text.splitn(3, ' ').collect();
+    let (kind, acts) = match words.as_slice() {
+        ["PREPARE", name, body] => {
+            let body = Arc::new(analyse(body));
+            let kind = body.pieces[0].effects[0].kind;
+            (kind, vec![SessionAct::Prepare { name: (*name).to_owned(), body }])
+        }
+        ["EXECUTE", name, ..] => (EffectKind::Execute, vec![SessionAct::Execute { name: (*name).to_owned() }]),
+        ["DEALLOCATE", name] => (EffectKind::Session, vec![SessionAct::Deallocate { name: Some((*name).to_owned()) }]),
+        [first, ..] if first.starts_with("HOLD") => (EffectKind::Delete, Vec::new()),
+        [first, ..] if first.starts_with("REJECT") => (EffectKind::Drop, Vec::new()),
+        _ => (EffectKind::Read, Vec::new()),
+    };
+    Analysis {
+        pieces: vec![Piece { range: 0..text.len(), effects: vec![effect(kind)], acts }],
+        literal_independent: false,
+        opaque: text.starts_with("OPAQUE"),
+        reason: None,
+    }
+}
+
+fn verdict(analysis: &Analysis, prepared: &dyn Prepared) -> Verdict {
+    let kinds = analysis.pieces.iter().flat_map(|piece| {
+        let of_effects = piece.effects.iter().map(|effect| match effect.kind {
+            EffectKind::Delete | EffectKind::Unknown => Verdict::Hold,
+            EffectKind::Drop => Verdict::Reject,
+            _ => Verdict::Allow,
+        });
+        let of_acts = piece.acts.iter().map(|act| match act {
+            SessionAct::Execute { name } => {
+                prepared.prepared(name).map_or(Verdict::Hold, |body| verdict(&body, prepared))
+            }
+            _ => Verdict::Allow,
+        });
+        of_effects.chain(of_acts).collect::<Vec<_>>()
+    });
+    kinds.max().unwrap_or(Verdict::Allow)
+}
+
+impl Judging for Fake {
+    fn decide(&mut self, analysis: &Analysis, _: bool, prepared: &dyn Prepared) -> Ruling {
+        let verdict = verdict(analysis, prepared);
+        let judgement = Box::new(Judgement { verdict, rule: "r".into(), why: "w".to_owned(), message: None });
+        match verdict {
+            Verdict::Allow => Ruling::Allow,
+            Verdict::Hold => Ruling::Hold(judgement),
+            Verdict::Reject => Ruling::Reject(judgement),
+        }
+    }
+
+    fn judge(&mut self, text: &[u8], in_transaction: bool, prepared: &dyn Prepared) -> Reading {
+        if text.starts_with(b"LARGE") {
+            return Reading::Elsewhere;
+        }
+        let analysis = Arc::new(analyse(&String::from_utf8_lossy(text)));
+        let ruling = self.decide(&analysis, in_transaction, prepared);
+        Reading::Judged(analysis, ruling)
+    }
+}
+
+/// A machine with both its peers' views.
+struct Bench {
+    machine: Machine,
+    inbox: Vec<u8>,
+    backend: Vec<u8>,
+    client: Vec<u8>,
+}
+
+impl Bench {
+    fn authenticating(settings: impl FnOnce(&mut MachineSettings)) -> Self {
+        let mut all = MachineSettings {
+            max_statement_bytes: 1 << 20,
+            reject_holds_in_transaction: false,
+            allow_function_call: false,
+            replication: false,
+            client_tls: false,
+            refusal_key: "k".to_owned(),
+        };
+        settings(&mut all);
+        Self { machine: Machine::new(Arc::new(all)), inbox: Vec::new(), backend: Vec::new(), client: Vec::new() }
+    }
+
+    fn with(settings: impl FnOnce(&mut MachineSettings)) -> Self {
+        let mut bench = Self::authenticating(settings);
+        bench.server(&[ok(), ready(b'I')]);
+        bench.client.clear();
+        while bench.machine.poll_action().is_some() {}
+        bench
+    }
+
+    fn ready() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn pump(&mut self) {
+        let mut out = Outbox::default();
+        let input = std::mem::take(&mut self.inbox);
+        let used = self.machine.handle_frontend(&input, &mut Fake, &mut out);
+        self.collect(&out, &input, &[]);
+        self.inbox = input[used..].to_vec();
+    }
+
+    fn collect(&mut self, out: &Outbox, from_client: &[u8], from_backend: &[u8]) {
+        for cleared in out.to_backend(from_client) {
+            self.backend.extend_from_slice(cleared.bytes());
+        }
+        for bytes in out.to_client(from_backend) {
+            self.client.extend_from_slice(bytes);
+        }
+    }
+
+    fn say(&mut self, frames: &[Vec<u8>]) -> &mut Self {
+        self.inbox.extend(frames.concat());
+        if !self.machine.is_waiting() {
+            self.pump();
+        }
+        self
+    }
+
+    fn server(&mut self, frames: &[Vec<u8>]) -> &mut Self {
+        let bytes = frames.concat();
+        let mut out = Outbox::default();
+        let used = self.machine.handle_backend(&bytes, &mut out);
+        assert_eq!(used, bytes.len(), "whole frames are consumed");
+        self.collect(&out, &[], &bytes);
+        if !self.machine.is_waiting() {
+            self.pump();
+        }
+        self
+    }
+
+    /// What the backend was sent since the last look.
+    fn sent(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.backend)
+    }
+
+    fn told(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.client)
+    }
+
+    fn draft(&mut self) -> Box<Draft> {
+        match self.machine.poll_action() {
+            Some(Action::OpenHold(draft)) => draft,
+            other => panic!("no hold was asked for, but {other:?}"),
+        }
+    }
+
+    /// Opens the hold that is asked for.
+    fn opened(&mut self) -> Box<Draft> {
+        let draft = self.draft();
+        let mut out = Outbox::default();
+        self.machine.handle_opened(&Report::notice("held"), &mut out);
+        self.collect(&out, &[], &[]);
+        let notice = Report::notice("held").to_bytes();
+        assert!(self.told().ends_with(&notice), "the client is told at once");
+        draft
+    }
+
+    fn end(&mut self, ending: Ending) {
+        let mut out = Outbox::default();
+        self.machine.end_hold(ending, &mut out);
+        self.collect(&out, &[], &[]);
+        self.pump();
+    }
+}
+
+fn ok() -> Vec<u8> {
+    build(b'R', &[&[0; 4]])
+}
+fn ready(status: u8) -> Vec<u8> {
+    build(b'Z', &[&[status]])
+}
+fn query(text: &str) -> Vec<u8> {
+    build(b'Q', &[text.as_bytes(), b"\0"])
+}
+fn parse(name: &str, text: &str) -> Vec<u8> {
+    build(b'P', &[name.as_bytes(), b"\0", text.as_bytes(), b"\0\0\0"])
+}
+fn bind(portal: &str, statement: &str) -> Vec<u8> {
+    build(b'B', &[portal.as_bytes(), b"\0", statement.as_bytes(), b"\0\0\0\0\0\0\0"])
+}
+fn bind_value(statement: &str, value: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(value.len()).unwrap().to_be_bytes();
+    build(b'B', &[b"\0", statement.as_bytes(), b"\0\0\x01\0\x01\0\x01", &length, value, b"\0\0"])
+}
+fn execute(portal: &str) -> Vec<u8> {
+    build(b'E', &[portal.as_bytes(), b"\0\0\0\0\0"])
+}
+fn describe(name: &str) -> Vec<u8> {
+    build(b'D', &[b"S", name.as_bytes(), b"\0"])
+}
+fn close(name: &str) -> Vec<u8> {
+    build(b'C', &[b"S", name.as_bytes(), b"\0"])
+}
+fn sync() -> Vec<u8> {
+    build(b'S', &[])
+}
+fn flush() -> Vec<u8> {
+    build(b'H', &[])
+}
+fn tag(tag: u8) -> Vec<u8> {
+    build(tag, &[])
+}
+fn complete() -> Vec<u8> {
+    build(b'C', &[b"OK\0"])
+}
+fn error(message: &str) -> Vec<u8> {
+    build(b'E', &[b"SERROR\0C22012\0M", message.as_bytes(), b"\0\0"])
+}
+fn refusal() -> Report {
+    Report::error("42501", "no")
+}
+/// The gate's failing Execute, number `n`, and the server's error for it.
+fn bogus(n: u32) -> (Vec<u8>, Vec<u8>) {
+    let token = format!("querygate refused k {n}");
+    let said = error(&format!("portal \"{token}\" does not exist"));
+    (build(b'E', &[token.as_bytes(), b"\0\0\0\0\0"]), said)
+}
+fn bogus_query(n: u32) -> (Vec<u8>, Vec<u8>) {
+    let token = format!("querygate refused k {n}");
+    let said = error(&format!("syntax error at or near \"\"{token}\"\""));
+    (build(b'Q', &[b"\"", token.as_bytes(), b"\"\0"]), said)
+}
+
+#[test]
+fn harmless_queries_pass_untouched_however_they_are_cut() {
+    let frames = [query("SELECT 1"), parse("", "SELECT 2"), bind("", ""), execute(""), sync()].concat();
+    for size in [1, 2, 3, 7, frames.len()] {
+        let mut bench = Bench::ready();
+        for piece in frames.chunks(size) {
+            bench.say(&[piece.to_vec()]);
+        }
+        assert_eq!(bench.sent(), frames, "pieces of {size}");
+    }
+}
+
+#[test]
+fn backend_bytes_pass_untouched_however_they_are_cut() {
+    let row = build(b'D', &[&[7; 300]]);
+    let bytes = [build(b'T', &[b"\0\0"]), row.clone(), row, complete(), ready(b'I')].concat();
+    for size in [1, 4, 5, 6, 299, bytes.len()] {
+        let mut bench = Bench::ready();
+        bench.say(&[query("SELECT 1")]);
+        let mut kept = Vec::new();
+        for piece in bytes.chunks(size) {
+            kept.extend_from_slice(piece);
+            let mut out = Outbox::default();
+            let used = bench.machine.handle_backend(&kept, &mut out);
+            bench.collect(&out, &[], &kept);
+            kept.drain(..used);
+        }
+        assert_eq!(bench.told(), bytes, "pieces of {size}");
+        assert!(bench.machine.is_idle());
+    }
+}
+
+#[test]
+fn a_held_query_is_not_sent_until_released_and_then_is_the_same_bytes_once() {
+    let mut bench = Bench::ready();
+    bench.say(&[query("HOLD me"), query("SELECT 2")]);
+    assert_eq!(bench.sent(), b"");
+    let draft = bench.opened();
+    assert_eq!(&*draft.text, b"HOLD me");
+    assert!(!draft.in_transaction);
+    bench.end(Ending::Release);
+    assert_eq!(bench.sent(), [query("HOLD me"), query("SELECT 2")].concat());
+    bench.end(Ending::Release);
+    assert_eq!(bench.sent(), b"");
+}
+
+#[test]
+fn a_refused_query_makes_the_backend_raise_the_error_which_is_reworded() {
+    let mut bench = Bench::ready();
+    bench.say(&[query("HOLD me")]);
+    bench.opened();
+    bench.end(Ending::Refuse(refusal()));
+    let (sent, said) = bogus_query(1);
+    assert_eq!(bench.sent(), sent);
+    bench.server(&[said, ready(b'E')]);
+    assert_eq!(bench.told(), [refusal().to_bytes(), ready(b'E')].concat());
+    assert!(bench.machine.in_transaction());
+}
+
+#[test]
+fn an_error_of_the_servers_own_in_place_of_the_refusal_is_passed_on() {
+    let mut bench = Bench::ready();
+    bench.say(&[query("REJECT me")]);
+    bench.sent();
+    let own = error("terminating connection due to administrator command");
+    bench.server(std::slice::from_ref(&own));
+    assert_eq!(bench.told(), own);
+}
+
+#[test]
+fn a_hold_waits_for_the_answers_before_it() {
+    let mut bench = Bench::ready();
+    bench.say(&[query("SELECT 1"), query("HOLD me")]);
+    assert_eq!(bench.sent(), query("SELECT 1"));
+    assert!(bench.machine.poll_action().is_none());
+    bench.server(&[complete(), ready(b'T')]);
+    assert!(bench.opened().in_transaction);
+}
+
+#[test]
+fn a_batch_is_held_at_bind_with_the_parse_already_answered_and_no_transaction_left_open() {
+    let mut bench = Bench::ready();
+    bench.say(&[parse("", "HOLD $1"), bind_value("", b"\0\0\0\x2a"), execute(""), sync()]);
+    assert_eq!(bench.sent(), [parse("", "HOLD $1"), describe(""), sync()].concat());
+    bench.server(&[tag(b'1'), build(b't', &[b"\0\x01\0\0\0\x17"]), tag(b'n'), ready(b'I')]);
+    assert_eq!(bench.told(), tag(b'1'), "only the client's own answer is seen");
+    let draft = bench.opened();
+    assert!(!draft.in_transaction);
+    assert_eq!(draft.parameters[0].value.as_deref(), Some("42"));
+    assert_eq!(draft.parameters[0].type_name.as_deref(), Some("int4"));
+    bench.end(Ending::Release);
+    assert_eq!(bench.sent(), [bind_value("", b"\0\0\0\x2a"), execute(""), sync()].concat());
+    bench.server(&[tag(b'2'), complete(), ready(b'I')]);
+    assert!(bench.machine.is_idle());
+}
+
+#[test]
+fn a_refused_bind_skips_to_sync_as_the_server_does() {
+    let mut bench = Bench::ready();
+    bench.say(&[parse("", "HOLD"), bind("", ""), execute(""), parse("x", "SELECT 1"), sync(), query("SELECT 3")]);
+    bench.sent();
+    bench.server(&[tag(b'1'), ready(b'I')]);
+    bench.told();
+    bench.opened();
+    bench.end(Ending::Refuse(refusal()));
+    let (sent, said) = bogus(1);
+    assert_eq!(bench.sent(), [sent, sync(), query("SELECT 3")].concat());
+    bench.server(&[said, ready(b'I'), complete(), ready(b'I')]);
+    assert_eq!(bench.told(), [refusal().to_bytes(), ready(b'I'), complete(), ready(b'I')].concat());
+    // The skipped Parse defined nothing.
+    bench.say(&[bind("", "x"), sync()]);
+    assert_eq!(bench.sent(), [describe("x"), sync()].concat());
+}
+
+#[test]
+fn a_hold_in_the_middle_of_a_pipeline_keeps_what_ran_before_in_its_transaction() {
+    let mut bench = Bench::ready();
+    bench.say(&[parse("", "INSERT"), bind("", ""), execute(""), parse("", "HOLD"), bind("", ""), execute(""), sync()]);
+    let before = [parse("", "INSERT"), bind("", ""), execute(""), parse("", "HOLD"), flush()].concat();
+    assert_eq!(bench.sent(), before, "a Flush, not a Sync: something ran");
+    bench.server(&[tag(b'1'), tag(b'2'), complete(), tag(b'1')]);
+    assert!(bench.opened().in_transaction);
+}
+
+#[test]
+fn an_error_before_the_held_message_ends_the_matter_without_asking_anyone() {
+    let mut bench = Bench::ready();
+    bench.say(&[parse("", "INSERT"), bind("", ""), execute(""), parse("", "HOLD"), bind("", ""), execute(""), sync()]);
+    bench.sent();
+    bench.server(&[tag(b'1'), tag(b'2'), error("unique violation")]);
+    assert!(bench.machine.poll_action().is_none());
+    assert_eq!(bench.sent(), sync(), "the held Bind is dropped like everything up to Sync");
+    bench.server(&[ready(b'I')]);
+    assert!(bench.machine.is_idle());
+}
+
+#[test]
+fn a_failed_parse_leaves_the_name_with_its_dangerous_meaning() {
+    let mut bench = Bench::ready();
+    bench.say(&[parse("s", "HOLD"), sync()]).server(&[tag(b'1'), ready(b'I')]);
+    // The server refuses to define the name again; a gate that believed the second Parse would let the Bind pass.
+    bench.say(&[parse("s", "SELECT 1"), sync(), bind("", "s"), execute(""), sync()]);
+    bench.sent();
+    bench.server(&[error("prepared statement \"s\" already exists"), ready(b'I')]);
+    assert_eq!(&*bench.opened().text, b"HOLD");
+}
+
+#[test]
+fn a_skipped_parse_of_the_unnamed_statement_is_not_believed() {
+    let mut bench = Bench::ready();
+    bench.say(&[parse("", "HOLD"), sync()]).server(&[tag(b'1'), ready(b'I')]);
+    bench.say(&[parse("bad", "syntax error"), parse("", "SELECT 1"), sync(), bind("", ""), execute(""), sync()]);
+    bench.server(&[error("syntax error"), ready(b'I')]);
+    assert_eq!(&*bench.opened().text, b"HOLD");
+}
+
+#[test]
+fn redefinition_in_one_pipeline_is_followed_without_waiting() {
+    let mut bench = Bench::ready();
+    bench.say(&[parse("s", "HOLD"), sync()]).server(&[tag(b'1'), ready(b'I')]);
+    bench.sent();
+    let frames = [close("s"), parse("s", "SELECT 1"), bind("", "s"), execute(""), sync()];
+    bench.say(&frames);
+    assert_eq!(bench.sent(), frames.concat());
+    assert!(bench.machine.poll_action().is_none());
+}
+
+#[test]
+fn sql_prepare_and_protocol_names_are_one_namespace() {
+    let mut bench = Bench::ready();
+    // Protocol-defined, executed by SQL.
+    bench.say(&[parse("s", "HOLD"), sync()]).server(&[tag(b'1'), ready(b'I')]);
+    bench.say(&[query("EXECUTE s")]);
+    bench.opened();
+    bench.end(Ending::Refuse(refusal()));
+    bench.server(&[bogus_query(1).1, ready(b'I')]);
+    // SQL-defined, bound by the protocol.
+    bench.say(&[query("PREPARE q SELECT 1")]).server(&[complete(), ready(b'I')]);
+    bench.sent();
+    bench.say(&[bind("", "q"), execute(""), sync()]);
+    assert_eq!(bench.sent(), [bind("", "q"), execute(""), sync()].concat());
+}
+
+#[test]
+fn a_prepare_that_failed_half_way_leaves_both_meanings_and_the_stricter_counts() {
+    let mut bench = Bench::ready();
+    bench.say(&[parse("q", "HOLD"), sync()]).server(&[tag(b'1'), ready(b'I')]);
+    bench.say(&[query("PREPARE q SELECT 1")]).server(&[error("exists"), ready(b'I')]);
+    bench.say(&[query("EXECUTE q")]);
+    bench.opened();
+}
+
+#[test]
+fn a_portal_that_executes_a_name_is_refused_when_the_name_was_redefined_meanwhile() {
+    let mut bench = Bench::ready();
+    bench.say(&[parse("s", "SELECT 1"), sync()]).server(&[tag(b'1'), ready(b'I')]);
+    bench.say(&[parse("", "EXECUTE s"), bind("p", ""), flush()]).server(&[tag(b'1'), tag(b'2')]);
+    bench.say(&[close("s"), parse("s", "HOLD"), flush()]).server(&[tag(b'3'), tag(b'1')]);
+    bench.sent();
+    bench.say(&[execute("p"), sync()]);
+    assert_eq!(bench.sent(), [bogus(1).0, sync()].concat());
+}
+
+#[test]
+fn an_unseen_statement_is_described_first_so_that_a_missing_one_is_the_servers_error() {
+    let mut bench = Bench::ready();
+    bench.say(&[bind("", "ghost"), execute(""), sync()]);
+    assert_eq!(bench.sent(), [describe("ghost"), sync()].concat());
+    bench.server(&[error("prepared statement \"ghost\" does not exist"), ready(b'I')]);
+    assert_eq!(bench.sent(), sync());
+    bench.server(&[ready(b'I')]);
+    assert_eq!(bench.told(), [error("prepared statement \"ghost\" does not exist"), ready(b'I')].concat());
+    // One that exists, made behind the gate's back, is held.
+    bench.say(&[bind("", "made"), execute(""), sync()]);
+    bench.server(&[build(b't', &[b"\0\0"]), tag(b'n'), ready(b'I')]);
+    assert_eq!(bench.opened().analysis.pieces[0].effects[0].kind, EffectKind::Unknown);
+}
+
+#[test]
+fn text_in_an_uncertain_encoding_is_held() {
+    let mut bench = Bench::ready();
+    bench.say(&[parse("", "OPAQUE"), bind("", ""), execute(""), parse("", "SELECT 'ä'"), bind("", ""), sync()]);
+    bench.server(&[tag(b'1'), tag(b'2'), complete(), tag(b'1')]);
+    bench.opened();
+    let mut sure = Bench::ready();
+    sure.say(&[query("OPAQUE")]).server(&[complete(), ready(b'I')]);
+    sure.say(&[query("SELECT 'ä'")]);
+    assert!(sure.machine.poll_action().is_none());
+}
+
+#[test]
+fn copy_data_passes_and_statements_inside_copy_end_the_session() {
+    let mut bench = Bench::ready();
+    bench.say(&[query("COPY t FROM STDIN")]).server(&[build(b'G', &[b"\0\0\0"])]);
+    bench.sent();
+    let data = build(b'd', &[b"1\n"]);
+    bench.say(&[data.clone(), sync(), query("HOLD me"), query("SELECT 1")]);
+    let sent = bench.sent();
+    assert_eq!(sent[..sent.len() - 5], [data, sync()].concat());
+    assert_eq!(sent[sent.len() - 5], b'Q', "only a header, on which the server ends the session");
+    assert!(bench.machine.poll_action().is_none());
+}
+
+#[test]
+fn a_sync_swallowed_by_copy_is_not_waited_for() {
+    let mut bench = Bench::ready();
+    bench.say(&[parse("", "COPY t FROM STDIN"), bind("", ""), execute(""), sync()]);
+    bench.server(&[tag(b'1'), tag(b'2'), build(b'G', &[b"\0\0\0"])]);
+    bench.say(&[build(b'd', &[b"1\n"]), tag(b'c'), sync()]).server(&[complete(), ready(b'I')]);
+    assert!(bench.machine.is_idle());
+}
+
+#[test]
+fn malformed_bodies_reach_the_server_only_as_equally_malformed_ones() {
+    for (frame, twin) in [
+        (build(b'Q', &[b"SELECT 1\0DROP\0"]), build(b'Q', &[b"\0x"])),
+        (build(b'Q', &[b"DROP"]), build(b'Q', &[b"x"])),
+        (build(b'P', &[b"s\0HOLD\0\0\0zz"]), build(b'P', &[b"\0\0\0\0x"])),
+        (build(b'E', &[b""]), build(b'E', &[b"x"])),
+        (build(b'S', &[b"x"]), build(b'S', &[b"x"])),
+    ] {
+        let mut bench = Bench::ready();
+        bench.say(std::slice::from_ref(&frame));
+        assert_eq!(bench.sent(), twin, "{frame:?}");
+    }
+}
+
+#[test]
+fn impossible_lengths_and_types_end_the_session_with_nothing_more_sent() {
+    for (bytes, sent) in
+        [(b"Q\0\0\0\x02".to_vec(), b"Q\0\0\0\x02".to_vec()), (b"!\0\0\0\x04".to_vec(), b"!\0\0\0\x04".to_vec())]
+    {
+        let mut bench = Bench::ready();
+        bench.say(&[bytes, query("DROP")]);
+        assert_eq!(bench.sent(), sent);
+        bench.say(&[query("SELECT 1")]);
+        assert_eq!(bench.sent(), b"");
+    }
+}
+
+#[test]
+fn function_calls_are_refused_unless_allowed() {
+    let call = build(b'F', &[b"\0\0\0\x01\0\0\0\0\0\0"]);
+    let mut bench = Bench::ready();
+    bench.say(std::slice::from_ref(&call));
+    assert_eq!(bench.sent(), bogus_query(1).0);
+    bench.server(&[bogus_query(1).1, ready(b'I')]);
+    let told = String::from_utf8_lossy(&bench.told()).into_owned();
+    assert!(told.contains("0A000"), "{told}");
+    let mut open = Bench::with(|settings| settings.allow_function_call = true);
+    open.say(std::slice::from_ref(&call));
+    assert_eq!(open.sent(), call);
+}
+
+#[test]
+fn holds_in_transactions_are_refused_when_so_configured() {
+    let mut bench = Bench::with(|settings| settings.reject_holds_in_transaction = true);
+    bench.say(&[query("BEGIN")]).server(&[complete(), ready(b'T')]);
+    bench.sent();
+    bench.say(&[query("HOLD me")]);
+    assert_eq!(bench.sent(), bogus_query(1).0);
+    bench.server(&[bogus_query(1).1, ready(b'E')]);
+    bench.say(&[query("ROLLBACK")]).server(&[complete(), ready(b'I')]);
+    bench.say(&[query("HOLD me")]);
+    bench.opened();
+}
+
+#[test]
+fn overlong_statements_fail_without_being_kept() {
+    let mut bench = Bench::with(|settings| settings.max_statement_bytes = 64);
+    let long = query(&"x".repeat(100));
+    bench.say(&[long[..20].to_vec()]);
+    assert_eq!(bench.sent(), bogus_query(1).0);
+    assert!(bench.inbox.is_empty(), "its bytes are dropped as they come");
+    bench.say(&[long[20..].to_vec(), query("SELECT 1")]);
+    assert_eq!(bench.sent(), query("SELECT 1"));
+}
+
+#[test]
+fn a_large_text_is_analysed_elsewhere_and_judged_when_it_comes_back() {
+    let mut bench = Bench::ready();
+    bench.say(&[query("LARGE"), query("SELECT 1")]);
+    let Some(Action::Analyse(text)) = bench.machine.poll_action() else { panic!("not sent away") };
+    assert_eq!(text, b"LARGE");
+    assert_eq!(bench.sent(), b"");
+    bench.machine.handle_analysis(Arc::new(analyse("HOLD")));
+    bench.pump();
+    bench.opened();
+}
+
+#[test]
+fn authentication_waits_its_turn_and_early_queries_wait_for_the_end() {
+    let mut bench = Bench::authenticating(|_| {});
+    let password = build(b'p', &[b"secret\0"]);
+    bench.say(&[password.clone(), query("SELECT 1")]);
+    assert_eq!(bench.sent(), b"");
+    bench.server(&[build(b'R', &[&[0, 0, 0, 3]])]);
+    assert_eq!(bench.sent(), password);
+    bench.server(&[ok()]);
+    assert_eq!(bench.sent(), b"");
+    bench.server(&[ready(b'I')]);
+    assert_eq!(bench.sent(), query("SELECT 1"));
+}
+
+#[test]
+fn a_query_in_place_of_a_password_is_left_to_the_server_to_refuse() {
+    let mut bench = Bench::authenticating(|_| {});
+    bench.server(&[build(b'R', &[&[0, 0, 0, 3]])]);
+    bench.say(&[query("DROP TABLE t")]);
+    assert_eq!(bench.sent(), query("DROP TABLE t")[..5]);
+}
+
+#[test]
+fn channel_binding_over_two_tls_legs_is_named() {
+    let offer = build(b'R', &[&[0, 0, 0, 10], b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"]);
+    let answer = |mechanism: &[u8], first: &[u8]| {
+        let length = u32::try_from(first.len()).unwrap().to_be_bytes();
+        build(b'p', &[mechanism, b"\0", &length, first])
+    };
+    for (tls, frame, closes) in [
+        (true, answer(b"SCRAM-SHA-256-PLUS", b"p=tls-server-end-point,,n=,r=x"), true),
+        (true, answer(b"SCRAM-SHA-256", b"y,,n=,r=x"), true),
+        (true, answer(b"SCRAM-SHA-256", b"n,,n=,r=x"), false),
+        (false, answer(b"SCRAM-SHA-256", b"n,,n=,r=x"), false),
+    ] {
+        let mut bench = Bench::authenticating(|settings| settings.client_tls = tls);
+        bench.server(std::slice::from_ref(&offer));
+        bench.say(std::slice::from_ref(&frame));
+        let closed = matches!(bench.machine.poll_action(), Some(Action::Close(_)));
+        assert_eq!(closed, closes);
+        assert_eq!(bench.sent() == frame, !closes);
+    }
+}
+
+#[test]
+fn an_unsafe_client_encoding_closes_the_session() {
+    let mut bench = Bench::ready();
+    bench.server(&[build(b'S', &[b"client_encoding\0SJIS\0"])]);
+    assert!(matches!(bench.machine.poll_action(), Some(Action::Close(_))));
+    bench.say(&[query("SELECT 1")]);
+    assert_eq!(bench.sent(), b"");
+}
