@@ -3,9 +3,16 @@
 //! Start at [`Judge`]: [`Judge::analyse`] says what a text can do, [`SessionClass::decide`] says what to do about it, and
 //! [`Judge::judge`] does both, remembering the answer.
 
+mod analyse;
 mod analysis;
+mod first;
+mod functions;
 mod lexer;
 mod limits;
+mod second;
+mod settings;
+mod tree;
+mod tripwire;
 mod cache;
 mod decide;
 mod policy;
@@ -14,6 +21,7 @@ mod shape;
 
 use std::sync::Arc;
 
+pub use analyse::analyse;
 pub use analysis::{Analysis, Effect, EffectKind, ObjectName, Piece, SessionAct};
 pub use cache::JudgeCache;
 pub use decide::{Finding, PieceJudgement};
@@ -30,6 +38,7 @@ use cache::Found;
 #[derive(Debug)]
 pub struct Judge {
     policy: Arc<Policy>,
+    limits: Limits,
 }
 
 /// A text's analysis and the answer to it. Cheap to clone.
@@ -45,7 +54,7 @@ pub struct Judged {
 impl Judge {
     /// A judge for this policy.
     pub fn new(policy: Arc<Policy>) -> Self {
-        Self { policy }
+        Self { policy, limits: Limits::default() }
     }
 
     /// Its policy.
@@ -111,25 +120,8 @@ impl Judge {
         judged
     }
 
-    /// What a text can do. Independent of policy and session. Needs a large stack (deep trees): at least 64 MiB.
-    #[expect(clippy::unused_self, reason = "limits will live here")]
+    /// What a text can do. Independent of policy and session; safe on any stack.
     pub fn analyse(&self, text: &[u8]) -> Analysis {
-        // Fail closed: until the readers are in place nothing can be read.
-        Analysis {
-            pieces: vec![Piece {
-                range: 0..text.len(),
-                effects: vec![Effect {
-                    kind: EffectKind::Unknown,
-                    objects: Vec::new(),
-                    has_where: None,
-                    columns: Vec::new(),
-                    why: "it was not read".to_owned(),
-                }],
-                acts: Vec::new(),
-            }],
-            literal_independent: false,
-            opaque: true,
-            reason: None,
-        }
+        analyse(text, &self.limits)
     }
 }

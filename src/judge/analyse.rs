@@ -1,0 +1,207 @@
+//! The pipeline from bytes to [`Analysis`]: limits → our lexer, in both string modes → the first parser, piece by piece →
+//! tokens of both agree → Postgres's grammar → tripwire. The more dangerous opinion wins, and whatever is strange on the way
+//! is the effect `unknown`. Knows no policy. Start at [`analyse`].
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::lexer::{LexError, Token, TokenKind, Tokens, Trouble, lex_bounded};
+use super::limits::Limits;
+use super::second::{self, Opinion, Statement};
+use super::{Analysis, Effect, EffectKind, Piece, first, tripwire};
+
+/// Stack the parsers may use. The grammar's trees are as deep as a text is long in the worst case (`1+1+1+…`).
+const STACK: usize = 256 << 20;
+/// Below this many tokens no tree gets deep enough to need a stack of its own.
+const SHALLOW_TOKENS: usize = 1_000;
+/// Stack a shallow text needs.
+const SHALLOW_STACK: usize = 1 << 20;
+/// Longest reason taken from a comment, in bytes.
+const REASON_BYTES: usize = 1_000;
+
+/// What a text can do. Never panics, never fails: what cannot be read is `unknown`.
+pub fn analyse(text: &[u8], limits: &Limits) -> Analysis {
+    match checked(text, limits) {
+        Ok((text, tokens)) => {
+            let stack = if tokens.tokens.len() <= SHALLOW_TOKENS { SHALLOW_STACK } else { STACK };
+            let read = || stacker::maybe_grow(stack, STACK, || opinions(text, &tokens, limits));
+            // Fail closed: a panic in a parser is a text that cannot be read.
+            catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| unreadable(text.len(), "a parser failed on it"))
+        }
+        Err(why) => unreadable(text.len(), &why),
+    }
+}
+
+/// Limits that need no parser, and the tokens.
+fn checked<'t>(text: &'t [u8], limits: &Limits) -> Result<(&'t str, Tokens), String> {
+    if text.len() > limits.bytes {
+        return Err(format!("it is longer than {} bytes", limits.bytes));
+    }
+    if text.contains(&0) {
+        return Err("it holds a NUL byte".to_owned());
+    }
+    let decoded = std::str::from_utf8(text).map_err(|_| "it is not valid UTF-8".to_owned())?;
+    let tokens = lex_bounded(text, true, limits.tokens).map_err(|error| match error.what {
+        Trouble::TooManyTokens => format!("it has more than {} tokens", limits.tokens),
+        _ => error.to_string(),
+    })?;
+    if tokens.comment_depth > limits.comment_depth {
+        return Err(format!("its comments nest deeper than {}", limits.comment_depth));
+    }
+    if tokens.paren_depth > limits.paren_depth {
+        return Err(format!("its parentheses nest deeper than {}", limits.paren_depth));
+    }
+    if tokens.pieces.len() > limits.statements {
+        return Err(format!("it has more than {} statements", limits.statements));
+    }
+    Ok((decoded, tokens))
+}
+
+fn unreadable(length: usize, why: &str) -> Analysis {
+    Analysis {
+        pieces: vec![Piece { range: 0..length, effects: vec![unknown(why)], acts: Vec::new() }],
+        literal_independent: false,
+        opaque: true,
+        reason: None,
+    }
+}
+
+fn unknown(why: impl Into<String>) -> Effect {
+    Effect { kind: EffectKind::Unknown, objects: Vec::new(), has_where: None, columns: Vec::new(), why: why.into() }
+}
+
+fn opinions(text: &str, tokens: &Tokens, limits: &Limits) -> Analysis {
+    let reason = reason(text, tokens);
+    if tokens.pieces.is_empty() {
+        return Analysis { pieces: Vec::new(), literal_independent: plain(tokens), opaque: false, reason };
+    }
+    // Fail closed: neither the server nor we know what this is.
+    let Some(parsed) = second::parse(text, true) else {
+        return Analysis { reason, ..unreadable(text.len(), "Postgres's grammar does not accept it") };
+    };
+    let statements = parsed.statements(text.len());
+    let agree = statements.len() == tokens.pieces.len()
+        && statements.iter().zip(&tokens.pieces).all(|(statement, piece)| statement.covers(&piece.range));
+    if !agree {
+        // Fail closed: two ways to cut the text into statements.
+        return Analysis { reason, ..unreadable(text.len(), "its statements cannot be told apart with certainty") };
+    }
+    let other_mode = other_string_mode(text, tokens, limits);
+    let ask_first = tokens.tokens.len() <= limits.first_parser_tokens;
+    let mut analysis =
+        Analysis { pieces: Vec::new(), literal_independent: plain(tokens), opaque: false, reason };
+    for (statement, piece) in statements.into_iter().zip(&tokens.pieces) {
+        let mine = tokens.of(piece);
+        let mut opinion = judge_piece(text, statement, &piece.range, mine, ask_first);
+        if let Some(why) = &other_mode {
+            opinion.effects.push(unknown(why));
+        }
+        analysis.literal_independent &= opinion.literal_independent;
+        analysis.opaque |= opinion.opaque;
+        analysis.pieces.push(Piece { range: piece.range.clone(), effects: opinion.effects, acts: opinion.acts });
+    }
+    analysis
+}
+
+/// Both opinions on one piece, merged.
+fn judge_piece(text: &str, statement: Statement<'_>, range: &Range<usize>, tokens: &[Token], ask_first: bool) -> Opinion {
+    let mut opinion = second::read(statement, range);
+    if ask_first {
+        if let Some(piece) = text.get(range.clone()) {
+            first::compare(piece, range.start, text, tokens, &mut opinion);
+        }
+    }
+    let danger = opinion.effects.iter().any(is_danger);
+    if !danger {
+        if let Some(why) = tripwire::alarm(text.as_bytes(), tokens, &opinion.excused, opinion.quiet) {
+            opinion.effects.push(unknown(why));
+        }
+    }
+    opinion
+}
+
+/// Effects that a default policy does not simply let through.
+pub(super) fn is_danger(effect: &Effect) -> bool {
+    match effect.kind {
+        EffectKind::Read
+        | EffectKind::Insert
+        | EffectKind::Merge
+        | EffectKind::Create
+        | EffectKind::Session
+        | EffectKind::Transaction
+        | EffectKind::Execute => false,
+        EffectKind::Update => effect.has_where != Some(true),
+        EffectKind::Delete
+        | EffectKind::Truncate
+        | EffectKind::Drop
+        | EffectKind::Alter
+        | EffectKind::Privilege
+        | EffectKind::Code
+        | EffectKind::CopyServerFile
+        | EffectKind::LargeObject
+        | EffectKind::Admin
+        | EffectKind::ReadingSetting
+        | EffectKind::SensitiveSetting
+        | EffectKind::Unknown => true,
+    }
+}
+
+/// Should `standard_conforming_strings` be off after all, the text may mean something else. If it then ends its literals
+/// elsewhere and is still a statement, nobody can say what it does; if the server would refuse it, no harm is done.
+fn other_string_mode(text: &str, tokens: &Tokens, limits: &Limits) -> Option<String> {
+    if !tokens.plain_backslash {
+        return None;
+    }
+    let other = match lex_bounded(text.as_bytes(), false, limits.tokens) {
+        Ok(other) => other,
+        Err(LexError { what: Trouble::TooManyTokens, .. }) => return Some("it has too many tokens".to_owned()),
+        Err(_) => return None,
+    };
+    if same_boundaries(tokens, &other) {
+        return None;
+    }
+    let runs = second::parse(text, false).is_some()
+        || tripwire::alarm(text.as_bytes(), &other.tokens, &[], false).is_some();
+    runs.then(|| "it means something else when standard_conforming_strings is off".to_owned())
+}
+
+fn same_boundaries(one: &Tokens, other: &Tokens) -> bool {
+    one.tokens == other.tokens
+}
+
+/// No token of the text hides how it is read, so another text of the same shape is read alike.
+fn plain(tokens: &Tokens) -> bool {
+    use TokenKind as Kind;
+    let subtle = [
+        Kind::UnicodeName,
+        Kind::EscapeString,
+        Kind::UnicodeString,
+        Kind::National,
+        Kind::BitString,
+        Kind::HexString,
+        Kind::DollarString,
+        Kind::LineComment,
+        Kind::BlockComment,
+        Kind::Other,
+    ];
+    !tokens.plain_backslash && !tokens.continued && !subtle.into_iter().any(|kind| tokens.saw(kind))
+}
+
+/// The requester's reason: a block comment before anything else that says `reason: …`.
+fn reason(text: &str, tokens: &Tokens) -> Option<String> {
+    let first = tokens.tokens.first().filter(|token| token.kind == TokenKind::BlockComment)?;
+    let inside = text.get(first.range())?.strip_prefix("/*")?.strip_suffix("*/")?.trim();
+    let (label, words) = inside.split_once(':')?;
+    if !label.trim().eq_ignore_ascii_case("reason") {
+        return None;
+    }
+    let words = words.trim();
+    let mut end = words.len().min(REASON_BYTES);
+    while !words.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    words.get(..end).filter(|words| !words.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests;

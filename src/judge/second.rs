@@ -1,0 +1,109 @@
+//! The second opinion, and the better authority: the tree of Postgres's own grammar (libpg_query), read node by node.
+//! Knows no policy; where it meets a node it does not know, it says `unknown`.
+//!
+//! Start at [`parse`], then [`read`] each statement. The walk is a loop over the flat [`Tree`], so nothing can hide in a
+//! field nobody thought of: a statement node counts as run wherever it stands, except under an EXPLAIN that does not run it.
+
+use std::ops::Range;
+
+use pg_query::ParserOptions;
+
+use super::tree::{At, Tree};
+use super::{Effect, EffectKind, ObjectName, SessionAct};
+
+mod data;
+mod definitions;
+mod names;
+mod nodes;
+mod reader;
+mod rows;
+mod session;
+
+use reader::Reader;
+
+/// What one parser thinks of one statement.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Opinion {
+    /// Everything it can do.
+    pub(super) effects: Vec<Effect>,
+    /// What it does to the session.
+    pub(super) acts: Vec<SessionAct>,
+    /// It calls functions that are not known to be harmless.
+    pub(super) opaque: bool,
+    /// No literal can change the effects.
+    pub(super) literal_independent: bool,
+    /// It is an EXPLAIN that does not run what it explains.
+    pub(super) quiet: bool,
+    /// Words that look like danger but are names or not run; for the tripwire.
+    pub(super) excused: Vec<String>,
+}
+
+impl Opinion {
+    /// Whether it has an effect of this kind.
+    pub(super) fn has(&self, kind: EffectKind) -> bool {
+        self.effects.iter().any(|effect| effect.kind == kind)
+    }
+}
+
+/// A text as Postgres's grammar reads it.
+pub(super) struct Parsed {
+    tree: Tree,
+}
+
+/// A statement of [`Parsed`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Statement<'t> {
+    node: At<'t>,
+    start: usize,
+    end: usize,
+}
+
+/// Parses a whole text with `standard_conforming_strings` as given. `None`: the grammar refuses it.
+pub(super) fn parse(text: &str, standard_conforming_strings: bool) -> Option<Parsed> {
+    let options = if standard_conforming_strings {
+        ParserOptions::DEFAULT
+    } else {
+        ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS
+    };
+    let parsed = pg_query::parse(text, options).ok()?;
+    Tree::of(&parsed.protobuf).map(|tree| Parsed { tree })
+}
+
+impl Parsed {
+    /// Its statements in order.
+    pub(super) fn statements(&self, length: usize) -> Vec<Statement<'_>> {
+        let offset = |number: i64| usize::try_from(number).unwrap_or(usize::MAX);
+        self.tree
+            .root()
+            .into_iter()
+            .flat_map(|root| root.items("stmts"))
+            .filter_map(|raw| {
+                let start = offset(raw.int("stmt_location"));
+                let end = match raw.int("stmt_len") {
+                    0 => length,
+                    stated => start.saturating_add(offset(stated)),
+                };
+                raw.get("stmt").map(|node| Statement { node, start, end })
+            })
+            .collect()
+    }
+}
+
+impl Statement<'_> {
+    /// Whether it starts and ends with the piece our lexer cut: the grammar counts leading spaces and comments of a
+    /// statement differently in different versions, but never bytes of another statement.
+    pub(super) fn covers(&self, piece: &Range<usize>) -> bool {
+        self.start <= piece.start && piece.end <= self.end
+    }
+
+    /// The name of its kind, as the grammar calls it (`SelectStmt`).
+    #[cfg(test)]
+    pub(super) fn kind(&self) -> &'static str {
+        self.node.kind()
+    }
+}
+
+/// What a statement does.
+pub(super) fn read(statement: Statement<'_>, piece: &Range<usize>) -> Opinion {
+    Reader::new(statement.node, piece.clone()).finish()
+}

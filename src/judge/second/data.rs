@@ -1,0 +1,199 @@
+//! Statements that read and write rows, and those that wrap them.
+
+use pg_query::protobuf::{CmdType, MergeMatchKind, ObjectType};
+
+use super::super::tree::At;
+use super::names::{self, relation};
+use super::reader::{Reader, effect};
+use super::rows::{limits, target_name};
+use super::{EffectKind, ObjectName, SessionAct};
+
+const DELETE: i64 = CmdType::CmdDelete as i64;
+const UPDATE: i64 = CmdType::CmdUpdate as i64;
+const INSERT: i64 = CmdType::CmdInsert as i64;
+const NOT_MATCHED_BY_SOURCE: i64 = MergeMatchKind::MergeWhenNotMatchedBySource as i64;
+
+/// Reads the statement if it is one of these.
+pub(super) fn statement<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
+    if reader.is_quiet(at) {
+        return matches!(
+            at.kind(),
+            "SelectStmt" | "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" | "CreateTableAsStmt" | "ExecuteStmt"
+                | "DeclareCursorStmt"
+        );
+    }
+    match at.kind() {
+        "SelectStmt" => select(reader, at),
+        "InsertStmt" => insert(reader, at),
+        "UpdateStmt" => update(reader, at),
+        "DeleteStmt" => delete(reader, at),
+        "MergeStmt" => merge(reader, at),
+        "CopyStmt" => copy(reader, at),
+        "TruncateStmt" => {
+            let tables = reader.claim_all(at, "relations");
+            reader.add(EffectKind::Truncate, tables, "TRUNCATE empties tables");
+        }
+        "CreateTableAsStmt" => create_as(reader, at),
+        "ExplainStmt" => explain(reader, at),
+        // What the body does counts for the PREPARE itself as well.
+        "PrepareStmt" => reader.add(EffectKind::Session, vec![names::plain(at.text("name"))], "it prepares a statement"),
+        "ExecuteStmt" => {
+            let name = at.text("name").to_owned();
+            reader.opinion.opaque = true;
+            reader.add(EffectKind::Execute, vec![names::plain(&name)], format!("it executes the prepared statement {name}"));
+            reader.opinion.acts.push(SessionAct::Execute { name });
+        }
+        "DeclareCursorStmt" => {
+            reader.add(EffectKind::Session, vec![names::plain(at.text("portalname"))], "it declares a cursor");
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn select<'t>(reader: &mut Reader<'t>, at: At<'t>) {
+    reader.reads();
+    if let Some(into) = at.get("into_clause") {
+        let table = reader.claim(into, "rel");
+        reader.add(EffectKind::Create, table, "SELECT INTO creates a table");
+    }
+    for locking in at.items("locking_clause") {
+        // FOR UPDATE OF names aliases, not relations.
+        reader.claim_all(locking, "locked_rels");
+    }
+}
+
+fn columns(at: At<'_>, field: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for target in at.items(field).filter(|item| item.kind() == "ResTarget") {
+        let name = target.text("name");
+        if !name.is_empty() && !found.iter().any(|known| known == name) {
+            found.push(name.to_owned());
+        }
+    }
+    found
+}
+
+fn insert<'t>(reader: &mut Reader<'t>, at: At<'t>) {
+    let table = reader.claim(at, "relation");
+    let why = match at.get("on_conflict_clause") {
+        Some(clause) if clause.items("target_list").next().is_some() => "it inserts rows, or updates those in conflict",
+        _ => "it inserts rows",
+    };
+    let mut insert = effect(EffectKind::Insert, table, why);
+    insert.columns = columns(at, "cols");
+    reader.push(insert);
+}
+
+/// Whether a WHERE clause is there and limits the rows of the target.
+fn limited(at: At<'_>, condition: &str) -> bool {
+    let target = at.get("relation").map_or("", target_name);
+    at.get(condition).is_some_and(|condition| limits(condition, target))
+}
+
+fn update<'t>(reader: &mut Reader<'t>, at: At<'t>) {
+    let limited = limited(at, "where_clause");
+    let why = match (limited, at.get("where_clause").is_some()) {
+        (true, _) => "it updates the rows its WHERE finds",
+        (false, true) => "it updates all rows: its WHERE reads no column of the table",
+        (false, false) => "it updates all rows: it has no WHERE",
+    };
+    let table = reader.claim(at, "relation");
+    let mut update = effect(EffectKind::Update, table, why);
+    update.has_where = Some(limited);
+    update.columns = columns(at, "target_list");
+    reader.push(update);
+}
+
+fn delete<'t>(reader: &mut Reader<'t>, at: At<'t>) {
+    let limited = limited(at, "where_clause");
+    let why = if limited { "it deletes the rows its WHERE finds" } else { "it deletes all rows" };
+    let table = reader.claim(at, "relation");
+    let mut delete = effect(EffectKind::Delete, table, why);
+    delete.has_where = Some(limited);
+    reader.push(delete);
+}
+
+fn merge<'t>(reader: &mut Reader<'t>, at: At<'t>) {
+    let target = at.get("relation").map_or("", target_name);
+    let joined = limited(at, "join_condition");
+    let table = reader.claim(at, "relation");
+    let mut merge = effect(EffectKind::Merge, table.clone(), "it merges rows");
+    for when in at.items("merge_when_clauses") {
+        let action = when.int("command_type");
+        let conditioned = when.get("condition").is_some_and(|condition| limits(condition, target));
+        let limited = conditioned || joined && when.int("match_kind") != NOT_MATCHED_BY_SOURCE;
+        if action == DELETE {
+            let mut delete = effect(EffectKind::Delete, table.clone(), "its MERGE deletes rows");
+            delete.has_where = Some(limited);
+            reader.push(delete);
+        } else if action == UPDATE {
+            merge.columns.extend(columns(when, "target_list"));
+            if !limited {
+                let mut update = effect(EffectKind::Update, table.clone(), "its MERGE updates all rows");
+                update.has_where = Some(false);
+                reader.push(update);
+            }
+        } else if action == INSERT {
+            merge.columns.extend(columns(when, "target_list"));
+        }
+    }
+    merge.columns.sort();
+    merge.columns.dedup();
+    reader.push(merge);
+}
+
+fn copy<'t>(reader: &mut Reader<'t>, at: At<'t>) {
+    let from = at.flag("is_from");
+    let table: Vec<ObjectName> = if from {
+        reader.claim(at, "relation")
+    } else {
+        at.get("relation").map(relation).into_iter().collect()
+    };
+    if at.flag("is_program") {
+        reader.add(EffectKind::CopyServerFile, table.clone(), "COPY PROGRAM runs a program on the server");
+    } else if !at.text("filename").is_empty() {
+        let verb = if from { "reads" } else { "writes" };
+        reader.add(EffectKind::CopyServerFile, table.clone(), format!("COPY {verb} a file of the server"));
+    }
+    if from {
+        let mut insert = effect(EffectKind::Insert, table, "COPY FROM adds rows");
+        insert.columns = at.names("attlist").into_iter().map(str::to_owned).collect();
+        reader.push(insert);
+    } else {
+        reader.reads();
+    }
+}
+
+fn create_as<'t>(reader: &mut Reader<'t>, at: At<'t>) {
+    let object = at.get("into").map(|into| reader.claim(into, "rel")).unwrap_or_default();
+    let what = if at.int("objtype") == ObjectType::ObjectMatview as i64 { "a materialized view" } else { "a table" };
+    reader.add(EffectKind::Create, object, format!("it creates {what} from a query"));
+}
+
+/// EXPLAIN runs the statement only with ANALYZE. The last of several ANALYZE options counts for Postgres; here any that is
+/// on does.
+fn explain<'t>(reader: &mut Reader<'t>, at: At<'t>) {
+    let analyze = at.items("options").any(|option| option.text("defname") == "analyze" && is_on(option));
+    if analyze {
+        reader.reads();
+    } else {
+        reader.quiet(at);
+    }
+}
+
+/// `defGetBoolean` (src/backend/commands/define.c): absent means on. What is neither on nor off is an error there, on here.
+pub(super) fn is_on(option: At<'_>) -> bool {
+    match option.get("arg") {
+        None => true,
+        Some(arg) => match arg.kind() {
+            "Integer" => arg.int("ival") != 0,
+            "Boolean" => arg.flag("boolval"),
+            "String" => {
+                let value = arg.text("sval");
+                !value.eq_ignore_ascii_case("false") && !value.eq_ignore_ascii_case("off")
+            }
+            _ => true,
+        },
+    }
+}

@@ -1,0 +1,289 @@
+//! The walk over one statement: every node in order, each looked at once.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::super::tree::At;
+use super::super::{Analysis, Piece, functions, settings};
+use super::names::{self, is_catalog, relation};
+use super::{Effect, EffectKind, ObjectName, Opinion, SessionAct, data, definitions, nodes, session};
+
+/// Collects what a statement does.
+pub(super) struct Reader<'t> {
+    root: At<'t>,
+    piece: Range<usize>,
+    pub(super) opinion: Opinion,
+    /// Relations a statement writes or defines; the others are read.
+    claimed: Vec<usize>,
+    /// Behind the end of an EXPLAIN that runs nothing: up to here nothing is run.
+    quiet_until: usize,
+    ctes: Vec<Cte<'t>>,
+    reads: Vec<ObjectName>,
+    reads_something: bool,
+    /// Behind the end of a literal: its words excuse nothing.
+    literal_until: usize,
+}
+
+/// Where the name of a `WITH` query hides a table's name.
+struct Cte<'t> {
+    name: &'t str,
+    scope: Range<usize>,
+    /// Its own and earlier queries of a WITH that is not RECURSIVE do not see it.
+    blind: Range<usize>,
+}
+
+/// An effect without details.
+pub(super) fn effect(kind: EffectKind, objects: Vec<ObjectName>, why: impl Into<String>) -> Effect {
+    Effect { kind, objects, has_where: None, columns: Vec::new(), why: why.into() }
+}
+
+impl<'t> Reader<'t> {
+    pub(super) fn new(root: At<'t>, piece: Range<usize>) -> Self {
+        Self {
+            root,
+            piece,
+            opinion: Opinion { literal_independent: literal_independent(root), ..Opinion::default() },
+            claimed: Vec::new(),
+            quiet_until: 0,
+            ctes: ctes(root),
+            reads: Vec::new(),
+            reads_something: false,
+            literal_until: 0,
+        }
+    }
+
+    /// Walks and concludes.
+    pub(super) fn finish(mut self) -> Opinion {
+        for at in self.root.descendants() {
+            self.node(at);
+        }
+        if self.reads_something || !self.reads.is_empty() || self.opinion.effects.is_empty() {
+            let objects = std::mem::take(&mut self.reads);
+            self.opinion.effects.push(effect(EffectKind::Read, objects, "it reads"));
+        }
+        self.catalog_writes();
+        self.opinion.acts.extend(self.prepare_act());
+        self.opinion
+    }
+
+    fn node(&mut self, at: At<'t>) {
+        let kind = at.kind();
+        match kind {
+            // Lists and values; names are collected for the tripwire.
+            "" => self.excuse(at),
+            "AConst" => self.literal_until = at.end(),
+            "RangeVar" => self.range_var(at),
+            "FuncCall" => self.call(at),
+            "ColumnRef" => {
+                if let [_, .., name] = at.names("fields").as_slice() {
+                    self.attribute(name);
+                }
+            }
+            "AIndirection" => {
+                for name in at.names("indirection") {
+                    self.attribute(name);
+                }
+            }
+            "RangeTableSample" => {
+                let method = at.names("method");
+                if !matches!(method.last(), Some(&("bernoulli" | "system"))) {
+                    self.opinion.opaque = true;
+                }
+            }
+            _ if nodes::is_part(kind) => {}
+            _ if data::statement(self, at) || session::statement(self, at) || definitions::statement(self, at) => {}
+            // Fail closed: a node nobody wrote a rule for.
+            _ => self.push(effect(EffectKind::Unknown, Vec::new(), format!("`{kind}` is not known to the judge"))),
+        }
+    }
+
+    /// The statement itself.
+    pub(super) fn root(&self) -> At<'t> {
+        self.root
+    }
+
+    /// Whether nodes here are only planned, never run.
+    pub(super) fn is_quiet(&self, at: At<'t>) -> bool {
+        at.index() < self.quiet_until
+    }
+
+    /// Nothing below `at` runs.
+    pub(super) fn quiet(&mut self, at: At<'t>) {
+        self.quiet_until = self.quiet_until.max(at.end());
+        self.opinion.quiet |= at.index() == self.root.index();
+        self.reads_something = true;
+    }
+
+    /// It reads, even if it names no relation.
+    pub(super) fn reads(&mut self) {
+        self.reads_something = true;
+    }
+
+    /// Adds an effect.
+    pub(super) fn push(&mut self, effect: Effect) {
+        if !self.opinion.effects.contains(&effect) {
+            self.opinion.effects.push(effect);
+        }
+    }
+
+    /// Adds an effect on these objects.
+    pub(super) fn add(&mut self, kind: EffectKind, objects: Vec<ObjectName>, why: impl Into<String>) {
+        self.push(effect(kind, objects, why));
+    }
+
+    /// The relation in this field as an object that is written or defined, not read.
+    pub(super) fn claim(&mut self, at: At<'t>, field: &str) -> Vec<ObjectName> {
+        at.get(field).into_iter().filter(|at| at.kind() == "RangeVar").map(|at| self.take(at)).collect()
+    }
+
+    /// The relations listed in this field, likewise.
+    pub(super) fn claim_all(&mut self, at: At<'t>, field: &str) -> Vec<ObjectName> {
+        at.items(field).filter(|at| at.kind() == "RangeVar").map(|at| self.take(at)).collect()
+    }
+
+    fn take(&mut self, at: At<'t>) -> ObjectName {
+        self.claimed.push(at.index());
+        relation(at)
+    }
+
+    fn range_var(&mut self, at: At<'t>) {
+        if self.claimed.contains(&at.index()) {
+            return;
+        }
+        let name = relation(at);
+        let hidden = name.schema.is_none()
+            && self.ctes.iter().any(|cte| {
+                cte.name == name.name && cte.scope.contains(&at.index()) && !cte.blind.contains(&at.index())
+            });
+        if !hidden && !self.reads.contains(&name) {
+            self.reads.push(name);
+        }
+    }
+
+    fn call(&mut self, at: At<'t>) {
+        let parts = at.names("funcname");
+        let name = names::qualified(&parts);
+        let schema = name.schema.as_deref();
+        if name.name == "set_config" {
+            session::set_config(self, at);
+        } else if let Some(kind) = functions::danger(schema, &name.name) {
+            // ts_rewrite(query, text) runs the text; with three arguments it only rewrites.
+            if !(name.name == "ts_rewrite" && at.items("args").count() == 3) {
+                self.function_effect(at, kind, &name);
+            }
+        } else if !functions::is_builtin(schema, &name.name) {
+            self.opinion.opaque = true;
+        }
+    }
+
+    fn function_effect(&mut self, at: At<'t>, kind: EffectKind, name: &ObjectName) {
+        self.opinion.opaque = true;
+        if !self.is_quiet(at) {
+            self.add(kind, vec![name.clone()], format!("it calls {name}()"));
+        }
+    }
+
+    /// `x.name` calls the function `name` when `x` has no such column (`ParseFuncOrColumn` in parse_func.c).
+    fn attribute(&mut self, name: &str) {
+        if let Some(kind) = functions::attribute_danger(name) {
+            self.opinion.opaque = true;
+            self.add(kind, vec![names::plain(name)], format!("`.{name}` can call {name}()"));
+        }
+    }
+
+    /// Remembers names that are spelled like dangerous words, so that the tripwire lets them be.
+    fn excuse(&mut self, at: At<'t>) {
+        if at.index() < self.literal_until {
+            return;
+        }
+        if let Some(text) = at.as_text().filter(|text| super::super::tripwire::is_danger_word(text)) {
+            self.opinion.excused.push(text.to_owned());
+        }
+    }
+
+    /// Writing the system catalogues is administration, whatever statement does it.
+    fn catalog_writes(&mut self) {
+        let objects: Vec<_> = self
+            .opinion
+            .effects
+            .iter()
+            .filter(|effect| writes_rows_or_makes(effect.kind))
+            .flat_map(|effect| effect.objects.iter().filter(|name| is_catalog(name)).cloned())
+            .collect();
+        if !objects.is_empty() {
+            self.add(EffectKind::Admin, objects, "it writes system catalogues");
+        }
+    }
+
+    /// `PREPARE name AS body`: running it does what the body does.
+    fn prepare_act(&self) -> Option<SessionAct> {
+        let name = (self.root.kind() == "PrepareStmt").then(|| self.root.text("name").to_owned())?;
+        let body = Analysis {
+            pieces: vec![Piece { range: self.piece.clone(), effects: self.opinion.effects.clone(), acts: Vec::new() }],
+            literal_independent: false,
+            opaque: self.opinion.opaque,
+            reason: None,
+        };
+        Some(SessionAct::Prepare { name, body: Arc::new(body) })
+    }
+
+    /// Judges a change of a setting.
+    pub(super) fn setting(&mut self, at: At<'t>, name: &str, change: settings::Change<'_>) {
+        if self.is_quiet(at) {
+            return;
+        }
+        let kind = settings::judge(name, change);
+        let verb = match change {
+            settings::Change::To(_) => "sets",
+            settings::Change::Reset => "resets",
+            settings::Change::Current => "keeps",
+        };
+        let why = match kind {
+            EffectKind::ReadingSetting => format!("it {verb} {name}, which changes how later text is read"),
+            EffectKind::SensitiveSetting => format!("it {verb} {name}, which is not on the harmless list"),
+            EffectKind::Privilege => format!("it {verb} {name}, which changes whose rights apply"),
+            _ => format!("it {verb} {name}"),
+        };
+        self.add(kind, vec![names::plain(&name.to_ascii_lowercase())], why);
+    }
+}
+
+fn writes_rows_or_makes(kind: EffectKind) -> bool {
+    matches!(
+        kind,
+        EffectKind::Insert
+            | EffectKind::Update
+            | EffectKind::Delete
+            | EffectKind::Merge
+            | EffectKind::Truncate
+            | EffectKind::Create
+    )
+}
+
+/// Statements whose effects follow from names and structure alone. A SET, an option list or a COPY's file name is a literal
+/// that decides; what is not listed is not worth the thought.
+fn literal_independent(root: At<'_>) -> bool {
+    let plain = match root.kind() {
+        "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" | "SelectStmt" | "VariableShowStmt" | "FetchStmt"
+        | "ClosePortalStmt" => true,
+        "TransactionStmt" => root.text("gid").is_empty(),
+        _ => false,
+    };
+    plain && root.descendants().all(|at| at.kind() != "FuncCall" || !at.names("funcname").contains(&"set_config"))
+}
+
+fn ctes(root: At<'_>) -> Vec<Cte<'_>> {
+    let mut found = Vec::new();
+    for statement in root.descendants().filter(|at| at.kind().ends_with("Stmt")) {
+        let Some(with) = statement.get("with_clause") else { continue };
+        let Some(list) = with.get("ctes") else { continue };
+        for cte in list.children() {
+            found.push(Cte {
+                name: cte.text("ctename"),
+                scope: statement.index()..statement.end(),
+                blind: if with.flag("recursive") { 0..0 } else { list.index()..cte.end() },
+            });
+        }
+    }
+    found
+}

@@ -1,0 +1,88 @@
+//! Does a condition limit the rows a statement touches? `WHERE true`, `WHERE 1 = 1` and conditions on other tables alone
+//! do not. (`WHERE id > 0` cannot be told from the text: an honest limit of every gate.)
+
+use super::super::tree::At;
+
+/// Codes of the grammar's enums.
+const OR_EXPR: i64 = pg_query::protobuf::BoolExprType::OrExpr as i64;
+const OPERATOR: i64 = pg_query::protobuf::AExprKind::AexprOp as i64;
+const NOT_DISTINCT: i64 = pg_query::protobuf::AExprKind::AexprNotDistinct as i64;
+
+/// How a statement's condition can name its target: by alias if it has one, else by name.
+pub(super) fn target_name(relation: At<'_>) -> &str {
+    match relation.get("alias").map(|alias| alias.text("aliasname")) {
+        Some(alias) if !alias.is_empty() => alias,
+        _ => relation.text("relname"),
+    }
+}
+
+/// Whether `condition` reads a column of the table known as `target` in a way that can leave rows out. Literals never
+/// decide: two texts that differ in them alone get the same answer.
+pub(super) fn limits(condition: At<'_>, target: &str) -> bool {
+    match condition.kind() {
+        "BoolExpr" => {
+            let mut parts = condition.items("args");
+            match condition.int("boolop") {
+                OR_EXPR => parts.all(|part| limits(part, target)),
+                // AND, NOT.
+                _ => parts.any(|part| limits(part, target)),
+            }
+        }
+        "CurrentOfExpr" => true,
+        "AExpr" if is_tautology(condition) => false,
+        _ => reads(condition, target),
+    }
+}
+
+/// `a = a`, `a <= a`, `a IS NOT DISTINCT FROM a`.
+fn is_tautology(condition: At<'_>) -> bool {
+    let always = match condition.int("kind") {
+        OPERATOR => matches!(condition.names("name").last(), Some(&("=" | "<=" | ">="))),
+        NOT_DISTINCT => true,
+        _ => false,
+    };
+    always
+        && match (condition.get("lexpr"), condition.get("rexpr")) {
+            (Some(left), Some(right)) => {
+                left.kind() == "ColumnRef"
+                    && right.kind() == "ColumnRef"
+                    && left.names("fields") == right.names("fields")
+            }
+            _ => false,
+        }
+}
+
+/// Whether a column of the target is read: outside subqueries any column that may be the target's, inside them only one
+/// that names the target.
+fn reads(expression: At<'_>, target: &str) -> bool {
+    let mut inside: Option<At<'_>> = None;
+    expression.descendants().any(|at| {
+        if inside.is_some_and(|subquery| at.index() >= subquery.end()) {
+            inside = None;
+        }
+        if inside.is_none() && at.kind() == "SelectStmt" {
+            inside = Some(at);
+        }
+        if at.kind() != "ColumnRef" {
+            return false;
+        }
+        let fields = at.names("fields");
+        let starred = at.items("fields").any(|field| field.kind() == "AStar");
+        let qualifier = if starred { fields.last() } else { fields.len().checked_sub(2).and_then(|at| fields.get(at)) };
+        match (qualifier, inside) {
+            (Some(qualifier), None) => *qualifier == target,
+            (Some(qualifier), Some(subquery)) => *qualifier == target && !shadows(subquery, target),
+            (None, None) => true,
+            (None, Some(_)) => false,
+        }
+    })
+}
+
+/// Whether something inside a subquery goes by the target's name.
+fn shadows(subquery: At<'_>, target: &str) -> bool {
+    subquery.descendants().any(|at| match at.kind() {
+        "Alias" => at.text("aliasname") == target,
+        "RangeVar" => at.get("alias").is_none() && at.text("relname") == target,
+        _ => false,
+    })
+}

@@ -1,0 +1,144 @@
+//! Which settings are harmless, which change how later text is read, which change what a session may do. Knows names and
+//! values only; SET, RESET and `set_config` come here alike.
+
+use super::EffectKind;
+
+/// Settings any session may change without anyone asking: where names are looked up, how long things may take, how plans
+/// are made, how values are shown, what transactions are like. Everything else is `sensitive-setting`.
+///
+/// Left out on purpose: `transform_null_equals` (changes what conditions mean), `synchronous_commit` (loses commits in a
+/// crash), `check_function_bodies`, `row_security`, `session_replication_role`, `local_preload_libraries`,
+/// `password_encryption`, `debug_*`, `log_*`, everything only superusers may set.
+const HARMLESS: &str = "
+    search_path application_name client_min_messages
+    statement_timeout lock_timeout idle_in_transaction_session_timeout idle_session_timeout transaction_timeout
+    datestyle intervalstyle timezone timezone_abbreviations extra_float_digits bytea_output
+    lc_messages lc_monetary lc_numeric lc_time xmlbinary xmloption array_nulls escape_string_warning quote_all_identifiers
+    default_text_search_config
+    transaction_isolation transaction_read_only transaction_deferrable
+    default_transaction_isolation default_transaction_read_only default_transaction_deferrable
+    work_mem maintenance_work_mem logical_decoding_work_mem hash_mem_multiplier temp_buffers
+    effective_cache_size effective_io_concurrency maintenance_io_concurrency backend_flush_after io_combine_limit
+    enable_async_append enable_bitmapscan enable_distinct_reordering enable_gathermerge enable_group_by_reordering
+    enable_hashagg enable_hashjoin enable_incremental_sort enable_indexonlyscan enable_indexscan enable_material
+    enable_memoize enable_mergejoin enable_nestloop enable_parallel_append enable_parallel_hash enable_partition_pruning
+    enable_partitionwise_aggregate enable_partitionwise_join enable_presorted_aggregate enable_self_join_elimination
+    enable_seqscan enable_sort enable_tidscan
+    seq_page_cost random_page_cost cpu_tuple_cost cpu_index_tuple_cost cpu_operator_cost
+    parallel_setup_cost parallel_tuple_cost min_parallel_table_scan_size min_parallel_index_scan_size
+    max_parallel_workers max_parallel_workers_per_gather max_parallel_maintenance_workers parallel_leader_participation
+    force_parallel_mode debug_parallel_query
+    from_collapse_limit join_collapse_limit constraint_exclusion cursor_tuple_fraction default_statistics_target
+    plan_cache_mode recursive_worktable_factor
+    geqo geqo_effort geqo_generations geqo_pool_size geqo_seed geqo_selection_bias geqo_threshold
+    gin_fuzzy_search_limit gin_pending_list_limit
+    jit jit_above_cost jit_expressions jit_inline_above_cost jit_optimize_above_cost jit_tuple_deforming
+    stats_fetch_consistency synchronize_seqscans restrict_nonsystem_relation_kind
+    default_tablespace temp_tablespaces default_table_access_method default_toast_compression
+    vacuum_cost_delay vacuum_cost_limit vacuum_cost_page_dirty vacuum_cost_page_hit vacuum_cost_page_miss
+    tcp_keepalives_count tcp_keepalives_idle tcp_keepalives_interval tcp_user_timeout client_connection_check_interval
+    seed
+";
+
+/// Prefixes of extensions whose settings run code, switch off auditing or change what a session may do. Other dotted names
+/// are an application's own (`app.tenant`), or only tune (`hnsw.ef_search`).
+const ACTING_PREFIXES: &str = "
+    plpgsql plperl plperlu plpython plpython3u plpythonu pltcl pltclu plv8 plrust pljava plr
+    auto_explain pg_stat_statements pg_stat_monitor pgaudit pgauditlogtofile anon cron pg_cron timescaledb citus
+    pg_hint_plan postgres_fdw dblink pglogical bdr rds azure cloudsql alloydb supautils pgtle set_user pgsodium vault
+    pg_net pg_prewarm pg_partman_bgw passwordcheck credcheck auth_delay sepgsql session_preload powa pg_qualstats
+    pg_tle orafce ddl_historization shared_ispell file_fdw basic_archive pg_failover_slots neon
+";
+
+/// What is done to a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change<'a> {
+    /// Set to this value; `None` when the text does not say (not a literal, several values).
+    To(Option<&'a str>),
+    /// Back to what it was (RESET, SET … TO DEFAULT).
+    Reset,
+    /// `SET … FROM CURRENT`.
+    Current,
+}
+
+/// The kind of effect a change of the setting `name` (in any case) has.
+pub(super) fn judge(name: &str, change: Change<'_>) -> EffectKind {
+    // Postgres compares setting names without case (`guc_name_compare`), so `set "ROLE"` is SET ROLE.
+    let name = name.to_ascii_lowercase();
+    let value = match change {
+        Change::To(value) => value,
+        Change::Reset | Change::Current => None,
+    };
+    match name.as_str() {
+        "role" | "session_authorization" => EffectKind::Privilege,
+        "standard_conforming_strings" => reading(value.is_some_and(is_on)),
+        "client_encoding" | "names" => reading(value.is_some_and(is_utf8)),
+        "backslash_quote" => reading(value.is_some_and(|value| value.eq_ignore_ascii_case("safe_encoding"))),
+        "row_security" if value.is_some_and(is_on) => EffectKind::Session,
+        name => match name.split_once('.') {
+            Some((prefix, _)) => session(!lists(ACTING_PREFIXES, prefix)),
+            None => session(lists(HARMLESS, name)),
+        },
+    }
+}
+
+fn lists(list: &str, name: &str) -> bool {
+    list.split_whitespace().any(|entry| entry == name)
+}
+
+fn reading(harmless: bool) -> EffectKind {
+    if harmless { EffectKind::Session } else { EffectKind::ReadingSetting }
+}
+
+fn session(harmless: bool) -> EffectKind {
+    if harmless { EffectKind::Session } else { EffectKind::SensitiveSetting }
+}
+
+/// `parse_bool` (src/backend/utils/adt/bool.c): any unambiguous beginning of a word for true.
+fn is_on(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    matches!(value.as_str(), "on" | "1") || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)))
+}
+
+/// `pg_char_to_encoding` (src/common/encnames.c): only letters and digits count.
+fn is_utf8(value: &str) -> bool {
+    let value: String = value.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    matches!(value.as_str(), "utf8" | "unicode")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_sorted_into_kinds() {
+        use EffectKind::{Privilege, ReadingSetting, SensitiveSetting, Session};
+        for (name, value, kind) in [
+            ("search_path", Some("app"), Session),
+            ("Search_Path", None, Session),
+            ("app.tenant", Some("1"), Session),
+            ("hnsw.ef_search", Some("1"), Session),
+            ("plperl.on_init", Some("1"), SensitiveSetting),
+            ("session_replication_role", Some("replica"), SensitiveSetting),
+            ("row_security", Some("on"), Session),
+            ("row_security", Some("off"), SensitiveSetting),
+            ("ROLE", Some("dba"), Privilege),
+            ("session_authorization", None, Privilege),
+            ("standard_conforming_strings", Some("on"), Session),
+            ("standard_conforming_strings", Some("TR"), Session),
+            ("standard_conforming_strings", Some("off"), ReadingSetting),
+            ("standard_conforming_strings", Some(""), ReadingSetting),
+            ("standard_conforming_strings", None, ReadingSetting),
+            ("client_encoding", Some("utf-8"), Session),
+            ("client_encoding", Some("UNICODE"), Session),
+            ("client_encoding", Some("SJIS"), ReadingSetting),
+            ("backslash_quote", Some("on"), ReadingSetting),
+            ("no_such_setting", Some("on"), SensitiveSetting),
+        ] {
+            assert_eq!(judge(name, Change::To(value)), kind, "{name} {value:?}");
+        }
+        assert_eq!(judge("statement_timeout", Change::Reset), Session);
+        assert_eq!(judge("client_encoding", Change::Reset), ReadingSetting);
+        assert_eq!(judge("role", Change::Reset), Privilege);
+    }
+}

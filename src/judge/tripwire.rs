@@ -1,0 +1,79 @@
+//! A last look at the bare tokens, for the day both parsers are fooled: a word that removes or changes things, standing
+//! where no parser saw anything dangerous, is an alarm. Knows tokens only.
+
+use super::lexer::{Token, TokenKind};
+use super::{EffectKind, functions};
+
+/// Words that start, or stand in, a statement that removes or changes things.
+const WORDS: &[&str] = &["drop", "delete", "truncate", "alter", "grant", "revoke"];
+
+/// Whether a name is spelled like one of the words.
+pub(super) fn is_danger_word(name: &str) -> bool {
+    WORDS.contains(&name)
+}
+
+/// What the tokens of a piece say that its effects do not. `excused`: the words the parse tree holds as mere names; `quiet`:
+/// it is an EXPLAIN that runs nothing, so only names in disguise are alarming.
+pub(super) fn alarm(text: &[u8], tokens: &[Token], excused: &[String], quiet: bool) -> Option<String> {
+    let mut left: Vec<&str> = excused.iter().map(String::as_str).collect();
+    let significant: Vec<&Token> = tokens.iter().filter(|token| !token.kind.is_comment()).collect();
+    let mut before: Option<&Token> = None;
+    for (position, token) in significant.iter().enumerate() {
+        match token.kind {
+            TokenKind::UnicodeName => return Some("it holds a name in Unicode escapes".to_owned()),
+            _ if quiet => {}
+            TokenKind::Word => {
+                let word = token.bytes(text).to_ascii_lowercase();
+                if let Some(word) = WORDS.iter().find(|danger| danger.as_bytes() == word) {
+                    if !follows_harmless(text, before) {
+                        match left.iter().position(|excused| excused == word) {
+                            Some(at) => drop(left.swap_remove(at)),
+                            None => return Some(format!("it holds the word {word} where no parser explains it")),
+                        }
+                    }
+                }
+                let next = position.checked_add(1).and_then(|next| significant.get(next));
+                if let Some(why) = named_function(&word, before, next) {
+                    return Some(why);
+                }
+            }
+            TokenKind::QuotedName => {
+                let name = token.bytes(text);
+                let name = name.get(1..name.len().saturating_sub(1)).unwrap_or_default();
+                let next = position.checked_add(1).and_then(|next| significant.get(next));
+                if let Some(why) = named_function(name, before, next) {
+                    return Some(why);
+                }
+            }
+            _ => {}
+        }
+        before = Some(token);
+    }
+    None
+}
+
+/// `ON DELETE CASCADE`, `ON COMMIT DROP`, `x AS delete`, `t.delete`.
+fn follows_harmless(text: &[u8], before: Option<&Token>) -> bool {
+    before.is_some_and(|token| match token.kind {
+        TokenKind::Dot => true,
+        TokenKind::Word => {
+            let word = token.bytes(text);
+            ["on", "commit", "as"].iter().any(|harmless| word.eq_ignore_ascii_case(harmless.as_bytes()))
+        }
+        _ => false,
+    })
+}
+
+/// A dangerous function's name before a parenthesis or behind a dot. `set_config` has been judged by its argument.
+fn named_function(name: &[u8], before: Option<&Token>, next: Option<&&Token>) -> Option<String> {
+    let called = next.is_some_and(|token| token.kind == TokenKind::OpenParen);
+    let attribute = before.is_some_and(|token| token.kind == TokenKind::Dot);
+    let name = std::str::from_utf8(name).ok()?;
+    let kind: Option<EffectKind> = match (called, attribute) {
+        // `schedule (` may be a table of an INSERT.
+        (true, _) if name != "ts_rewrite" => functions::attribute_danger(name),
+        (false, true) => functions::attribute_danger(name),
+        _ => None,
+    };
+    kind.map(|_| format!("it names {name}, which no parser saw called"))
+}
