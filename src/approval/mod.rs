@@ -8,7 +8,7 @@ mod desk;
 pub mod http;
 mod visible;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use desk::{Answer, ApprovalDesk, Denied, Ineligible, MAX_REASON_CHARS};
 pub use people::{MAX_TOKEN_CHARS, MIN_TOKEN_CHARS, People, PeopleError, Person, TokenDigest, TokenError};

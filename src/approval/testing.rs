@@ -16,12 +16,12 @@ use super::people::{People, Person, TokenDigest};
 use super::settings::ApprovalSettings;
 
 /// The token of a test person.
-pub(super) fn token(name: &str) -> String {
+pub(crate) fn token(name: &str) -> String {
     format!("{name}-token-0123456789abcdef")
 }
 
 /// ann and bob in group dba, carol by name; dev is no approver.
-pub(super) fn settings() -> ApprovalSettings {
+pub(crate) fn settings() -> ApprovalSettings {
     let person = |name: &str, groups: &[&str], users: &[&str]| Person {
         name: name.to_owned(),
         groups: groups.iter().map(|group| (*group).to_owned()).collect(),
@@ -42,26 +42,26 @@ pub(super) fn settings() -> ApprovalSettings {
     }
 }
 
-pub(super) fn desk() -> (ApprovalDesk, Board) {
+pub(crate) fn desk() -> (ApprovalDesk, Board) {
     let board = Board::new(HoldSettings::default());
     (ApprovalDesk::new(board.clone(), settings()), board)
 }
 
-pub(super) fn person(desk: &ApprovalDesk, name: &str) -> Person {
+pub(crate) fn person(desk: &ApprovalDesk, name: &str) -> Person {
     desk.settings().people.named(name).unwrap().clone()
 }
 
 /// A moment, in seconds after now.
-pub(super) fn at(second: i64) -> Timestamp {
+pub(crate) fn at(second: i64) -> Timestamp {
     crate::clock::wall() + jiff::SignedDuration::from_secs(second)
 }
 
 /// A held DELETE of a database user, due in 1000 seconds.
-pub(super) fn opened(board: &Board, user: &str) -> Ticket {
+pub(crate) fn opened(board: &Board, user: &str) -> Ticket {
     board.open(request(user, "DELETE FROM customers WHERE id = $1")).unwrap()
 }
 
-pub(super) fn request(user: &str, text: &str) -> HoldRequest {
+pub(crate) fn request(user: &str, text: &str) -> HoldRequest {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     HoldRequest {
         id: HoldId::generate().unwrap(),

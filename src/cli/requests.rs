@@ -1,12 +1,199 @@
 //! `querygate requests`: lists and decides held statements over the admin API.
+//!
+//! [`api`] speaks HTTP, [`text`] lays requests out for reading, [`live`] is the live view.
 
+pub mod api;
+pub mod live;
+pub mod text;
+#[cfg(test)]
+mod tests;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
+
+use crate::approval::http::view::{AnswerBody, ListView};
+use api::{Api, ApiError, Change, Which};
+
+/// Where the admin API listens unless told otherwise.
+const DEFAULT_API: &str = "http://127.0.0.1:7432";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Exit status: 0 done, 1 the gate cannot be reached or is in trouble, 2 wrong usage, \
+3 not allowed, 4 no such request, 5 decided before, over, or changed.")]
+pub struct Args {
+    /// Address of the admin API.
+    #[arg(long, env = "QUERYGATE_API", default_value = DEFAULT_API, global = true, value_name = "URL")]
+    api: String,
+    /// File with the token; without it the token is taken from the environment variable `QUERYGATE_TOKEN`.
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// How to print: text for people, JSON with full statement text and parameters for programs.
+    #[arg(long, global = true, default_value = "text")]
+    format: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List what waits for a decision.
+    List {
+        /// Also list what ended lately.
+        #[arg(long)]
+        all: bool,
+        /// Most requests to list.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Show one request with its whole statement and parameters.
+    Show {
+        /// The request's name, such as qg-7k2m9x4c1d.
+        id: String,
+    },
+    /// Approve a request: its statement runs.
+    Approve(Answer),
+    /// Reject a request: its client gets an error.
+    Reject(Answer),
+    /// Watch live, and decide with a key; prints changes line by line when the output is not a terminal.
+    Watch,
+}
+
+#[derive(Debug, clap::Args)]
+struct Answer {
+    /// The request's name, such as qg-7k2m9x4c1d.
+    id: String,
+    /// Why; the requester is told.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Count only if the statement has this digest (as `show` prints it).
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<String>,
+}
 
 /// Runs it.
-pub fn run(_args: &Args) -> ExitCode {
-    ExitCode::from(super::USAGE)
+pub fn run(args: &Args) -> ExitCode {
+    match try_run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Trouble::Api(error)) => {
+            complain(&error.to_string());
+            ExitCode::from(error.exit_status())
+        }
+        // Whoever reads has heard enough (`… | head`).
+        Err(Trouble::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Trouble::Output(error)) => {
+            complain(&format!("cannot write: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error(transparent)]
+    Output(#[from] std::io::Error),
+}
+
+fn try_run(args: &Args) -> Result<(), Trouble> {
+    let token = api::token(args.token_file.as_deref())?;
+    let api = Api::new(&args.api, &token)?;
+    let out = &mut std::io::stdout().lock();
+    match &args.command {
+        Command::List { all, limit } => list(&api, *all, *limit, args.format, out),
+        Command::Show { id } => {
+            let shown = api.show(id)?;
+            match args.format {
+                Format::Json => json(out, &shown),
+                Format::Text => Ok(out.write_all(text::request(&shown, crate::clock::wall()).as_bytes())?),
+            }
+        }
+        Command::Approve(answer) => decide(&api, true, answer, args.format, out),
+        Command::Reject(answer) => decide(&api, false, answer, args.format, out),
+        Command::Watch if args.format == Format::Text && std::io::stdout().is_terminal() => {
+            live::run(&api)?;
+            Ok(())
+        }
+        Command::Watch => watch_lines(&api, args.format, out),
+    }
+}
+
+fn list(api: &Api, all: bool, limit: usize, format: Format, out: &mut impl Write) -> Result<(), Trouble> {
+    let which = if all { Which::All } else { Which::Pending };
+    let mut list = api.list(which, limit)?;
+    if format == Format::Text {
+        out.write_all(text::list(&list).as_bytes())?;
+        return Ok(());
+    }
+    // Lists are cut short by the gate; programs are promised everything.
+    for request in &mut list.requests {
+        if !text::is_complete(request) {
+            *request = api.show(&request.id)?;
+        }
+    }
+    json(out, &list)
+}
+
+fn decide(api: &Api, approve: bool, answer: &Answer, format: Format, out: &mut impl Write) -> Result<(), Trouble> {
+    let body = AnswerBody { reason: answer.reason.clone(), statement_sha256: answer.sha256.clone() };
+    let decided = api.decide(&answer.id, approve, &body)?;
+    match format {
+        Format::Json => json(out, &decided),
+        Format::Text => Ok(writeln!(out, "{}", text::decided(&decided))?),
+    }
+}
+
+/// For pipes and logs: one line (or one JSON object) per change, over lost connections too.
+fn watch_lines(api: &Api, format: Format, out: &mut impl Write) -> Result<(), Trouble> {
+    let mut known = text::Known::default();
+    api.follow(|change| match (&change, format) {
+        (Change::Trouble(error), _) => {
+            complain(&format!("{error}; trying again"));
+            Ok(())
+        }
+        (Change::Alive, _) => Ok(()),
+        (Change::Snapshot(list), Format::Json) => json_line(out, "snapshot", list),
+        (Change::One(kind, one), Format::Json) => json_line(out, kind, one),
+        (Change::Snapshot(list), Format::Text) => lines(out, &mut known, list),
+        (Change::One(_, one), Format::Text) => {
+            let list = ListView { now: one.now, requests: vec![one.request.clone()] };
+            lines(out, &mut known, &list)
+        }
+    })
+}
+
+fn lines(out: &mut impl Write, known: &mut text::Known, list: &ListView) -> Result<(), Trouble> {
+    for request in &list.requests {
+        if let Some(line) = known.news(request, list.now) {
+            writeln!(out, "{line}")?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+fn json(out: &mut impl Write, value: &impl Serialize) -> Result<(), Trouble> {
+    serde_json::to_writer_pretty(&mut *out, value).map_err(std::io::Error::from)?;
+    Ok(writeln!(out)?)
+}
+
+fn json_line(out: &mut impl Write, event: &str, value: &impl Serialize) -> Result<(), Trouble> {
+    let line = serde_json::json!({ "event": event, "data": value });
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
+
+fn complain(words: &str) {
+    // Nothing can be done if not even this can be written.
+    let _unheard = writeln!(std::io::stderr(), "querygate: {words}");
 }

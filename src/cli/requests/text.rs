@@ -1,0 +1,315 @@
+//! Requests laid out for a terminal. Knows no I/O; whatever came from a client is spelled out so that it cannot fool or
+//! command the terminal.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+use crate::approval::http::view::{DecisionView, EffectView, ListView, ParameterView, RequestView, State};
+use crate::approval::{is_deceptive, one_line, spell_out};
+
+/// Characters of a statement in a one-line summary.
+const SUMMARY_CHARS: usize = 100;
+
+/// Distinct unusual characters named in a remark.
+const NAMED_CHARS: usize = 6;
+
+/// A whole request, for `show`.
+#[must_use]
+pub fn request(request: &RequestView, now: Timestamp) -> String {
+    let mut out = format!("{}  {}\n\n", request.id, standing(request, now));
+    for (label, value) in facts(request) {
+        line(&mut out, format_args!("  {label:<12} {value}"));
+    }
+    out.push('\n');
+    for text in statement(request) {
+        line(&mut out, format_args!("  {text}"));
+    }
+    out.push('\n');
+    for parameter in &request.parameters {
+        line(&mut out, format_args!("  {}", parameter_line(parameter)));
+    }
+    if !request.parameters.is_empty() {
+        out.push('\n');
+    }
+    for remark in remarks(request) {
+        line(&mut out, format_args!("  {remark}"));
+    }
+    if request.may_decide {
+        let id = &request.id;
+        line(
+            &mut out,
+            format_args!("\n  querygate requests approve {id}\n  querygate requests reject {id} --reason \"…\""),
+        );
+    }
+    out
+}
+
+/// A list: two lines each.
+#[must_use]
+pub fn list(list: &ListView) -> String {
+    if list.requests.is_empty() {
+        return "nothing waits for a decision\n".to_owned();
+    }
+    let mut out = String::new();
+    for request in &list.requests {
+        let standing = standing(request, list.now);
+        line(&mut out, format_args!("{}  {standing}  {}", request.id, who(request)));
+        line(&mut out, format_args!("    {}", summary(request)));
+        line(&mut out, format_args!("    {}", effects(request)));
+    }
+    out
+}
+
+/// What `approve` and `reject` print.
+#[must_use]
+pub fn decided(request: &RequestView) -> String {
+    let words = match request.state {
+        State::Approved => "approved; its session runs it now",
+        State::Released => "approved and released to the database",
+        State::Rejected => "rejected; its client is told",
+        State::Pending => "still waits",
+        State::Expired => "expired",
+        State::Withdrawn => "decided, but its client no longer waited: it never ran",
+    };
+    format!("{}  {words}", request.id)
+}
+
+/// Who asks, in one line: user, person, database, application, address.
+#[must_use]
+pub fn who(request: &RequestView) -> String {
+    let origin = &request.origin;
+    let mut who = one_line(&origin.user);
+    if !origin.people.is_empty() {
+        let _infallible = write!(who, " ({})", one_line(&origin.people.join(", ")));
+    }
+    let _infallible = write!(who, " on {}", one_line(&origin.database));
+    for part in [&origin.application_name, &origin.client] {
+        if !part.is_empty() {
+            let _infallible = write!(who, " · {}", one_line(part));
+        }
+    }
+    who
+}
+
+/// How far it has come, in a few words.
+#[must_use]
+pub fn standing(request: &RequestView, now: Timestamp) -> String {
+    let by = |decision: Option<&DecisionView>| {
+        let name = decision.map(|decision| one_line(&decision.by));
+        name.map_or_else(String::new, |name| format!(" by {name}"))
+    };
+    let decision = request.decision.as_ref();
+    match request.state {
+        State::Pending => format!("PENDING {}", left(request.deadline, now)),
+        State::Approved => format!("APPROVED{}, about to run", by(decision)),
+        State::Released => format!("RELEASED, approved{}", by(decision)),
+        State::Rejected => format!("REJECTED{}", by(decision)),
+        State::Expired => "EXPIRED".to_owned(),
+        State::Withdrawn => {
+            let cause = request.cause.as_deref().unwrap_or("for an unknown reason");
+            let never = decision.map_or_else(String::new, |decision| {
+                let answer = if decision.approve { "approved" } else { "rejected" };
+                format!(" ({answer} by {}, never ran)", one_line(&decision.by))
+            });
+            format!("WITHDRAWN, {}{never}", one_line(cause))
+        }
+    }
+}
+
+/// `4m 12s left`, or that the time is up.
+#[must_use]
+pub fn left(deadline: Timestamp, now: Timestamp) -> String {
+    let seconds = deadline.duration_since(now).as_secs();
+    if seconds <= 0 {
+        return "time is up".to_owned();
+    }
+    let (hours, minutes, rest) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{rest}s left"),
+        (0, _) => format!("{minutes}m {rest:02}s left"),
+        _ => format!("{hours}h {minutes:02}m left"),
+    }
+}
+
+/// Label and value of what an approver has to know besides the statement.
+#[must_use]
+pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
+    let origin = &request.origin;
+    let mut facts = vec![("who", who(request))];
+    for effect in &request.effects {
+        facts.push(("does", effect_line(effect)));
+    }
+    let why = format!("{} (rule {})", one_line(&request.why), one_line(&request.rule));
+    facts.push(("held because", why));
+    if let Some(reason) = &request.reason {
+        facts.push(("reason", format!("“{}”", one_line(reason))));
+    }
+    let transaction = if request.in_transaction { "open: its locks stay while this waits" } else { "none open" };
+    facts.push(("transaction", transaction.to_owned()));
+    let backend = origin.backend_pid.map(|pid| format!(", backend {pid}"));
+    let session = format!("{}{}", origin.session, backend.unwrap_or_default());
+    facts.push(("session", session));
+    let deadline = request.deadline.strftime("%Y-%m-%d %H:%M:%S UTC");
+    facts.push(("deadline", deadline.to_string()));
+    if let Some(decision) = &request.decision {
+        let answer = if decision.approve { "approved" } else { "rejected" };
+        let reason = decision.reason.as_deref().map(one_line);
+        let reason = reason.map_or_else(String::new, |reason| format!(": “{reason}”"));
+        facts.push(("decision", format!("{answer} by {}{reason}", one_line(&decision.by))));
+    }
+    facts
+}
+
+/// The statement line by line, tabs as spaces, nothing hidden.
+#[must_use]
+pub fn statement(request: &RequestView) -> Vec<String> {
+    let text = spell_out(&request.statement.text);
+    text.split('\n').map(|line| line.replace('\t', "    ")).collect()
+}
+
+/// `$1 integer = 42`.
+#[must_use]
+pub fn parameter_line(parameter: &ParameterView) -> String {
+    let mut line = format!("${}", parameter.position);
+    if let Some(type_name) = &parameter.type_name {
+        let _infallible = write!(line, " {}", one_line(type_name));
+    }
+    match &parameter.value {
+        None => line.push_str(" = NULL"),
+        Some(value) if parameter.raw => {
+            let _infallible = write!(line, " = bytes {}", spell_out(value));
+        }
+        Some(value) => {
+            let quoted = spell_out(value).replace('\n', "⟨U+000A⟩").replace('\t', "⟨U+0009⟩");
+            let _infallible = write!(line, " = '{quoted}'");
+        }
+    }
+    if !parameter.complete {
+        line.push_str(" … (cut)");
+    }
+    line
+}
+
+/// What an approver should know about the text itself, last its size and digest.
+#[must_use]
+pub fn remarks(request: &RequestView) -> Vec<String> {
+    let statement = &request.statement;
+    let mut remarks = Vec::new();
+    if statement.lossy {
+        remarks.push("! the statement is not valid UTF-8: what would run differs from what is shown".to_owned());
+    }
+    let values = request.parameters.iter().filter_map(|p| p.value.as_deref());
+    let texts = || std::iter::once(statement.text.as_str()).chain(values.clone());
+    let hidden = texts().flat_map(str::chars).filter(|c| *c != '\r' && is_deceptive(*c)).count();
+    if hidden > 0 {
+        remarks.push(format!("! {hidden} invisible or misleading characters, spelled out as ⟨U+…⟩"));
+    }
+    if let Some(unusual) = unusual(texts().flat_map(str::chars)) {
+        remarks.push(format!("! not ASCII: {unusual}"));
+    }
+    let lines = statement.text.lines().count();
+    let size = format!("{} bytes, {lines} lines, sha256 {}", statement.bytes, one_line(&statement.sha256));
+    if statement.complete {
+        remarks.push(format!("shown in full: {size}"));
+    } else {
+        remarks.push(format!("! NOT shown in full: {size}"));
+    }
+    remarks
+}
+
+/// The first few distinct characters that look-alikes could hide among.
+fn unusual(characters: impl Iterator<Item = char>) -> Option<String> {
+    let mut seen = Vec::new();
+    for c in characters.filter(|c| !c.is_ascii() && !is_deceptive(*c)) {
+        if !seen.contains(&c) {
+            seen.push(c);
+        }
+        if seen.len() > NAMED_CHARS {
+            break;
+        }
+    }
+    if seen.is_empty() {
+        return None;
+    }
+    let more = if seen.len() > NAMED_CHARS { " …" } else { "" };
+    let named = seen.iter().take(NAMED_CHARS);
+    let named: Vec<_> = named.map(|c| format!("{c} U+{:04X}", u32::from(*c))).collect();
+    Some(format!("{}{more}", named.join(", ")))
+}
+
+/// Everything of the statement and the parameters is there.
+#[must_use]
+pub fn is_complete(request: &RequestView) -> bool {
+    request.statement.complete && request.parameters.iter().all(|parameter| parameter.complete)
+}
+
+/// The statement on one line, cut with a mark.
+#[must_use]
+pub fn summary(request: &RequestView) -> String {
+    // Only the beginning is looked at: the text may be megabytes.
+    let start: String = request.statement.text.chars().take(SUMMARY_CHARS * 4).collect();
+    let words = one_line(&start);
+    let cut: String = words.chars().take(SUMMARY_CHARS).collect();
+    if cut.len() < words.len() || start.len() < request.statement.text.len() { format!("{cut}…") } else { cut }
+}
+
+/// All effects on one line: `delete public.customers (no WHERE), drop t`.
+#[must_use]
+pub fn effects(request: &RequestView) -> String {
+    let effects: Vec<_> = request.effects.iter().map(effect_words).collect();
+    let transaction = if request.in_transaction { " · in a transaction" } else { "" };
+    format!("{}{transaction}", effects.join(", "))
+}
+
+fn effect_words(effect: &EffectView) -> String {
+    let objects = one_line(&effect.objects.join(", "));
+    let unlimited = match effect.has_where {
+        Some(false) => " (no WHERE: every row)",
+        Some(true) | None => "",
+    };
+    let space = if objects.is_empty() { "" } else { " " };
+    format!("{}{space}{objects}{unlimited}", one_line(&effect.kind))
+}
+
+fn effect_line(effect: &EffectView) -> String {
+    format!("{} — {}", effect_words(effect), one_line(&effect.why))
+}
+
+/// What a line-by-line watcher has been told.
+#[derive(Debug, Default)]
+pub struct Known {
+    states: HashMap<String, State>,
+}
+
+/// Requests remembered by a line-by-line watcher before it forgets and starts over.
+const KNOWN: usize = 10_000;
+
+impl Known {
+    /// A line, if this is news.
+    pub fn news(&mut self, request: &RequestView, now: Timestamp) -> Option<String> {
+        if self.states.len() > KNOWN {
+            self.states.clear();
+        }
+        let before = self.states.insert(request.id.clone(), request.state);
+        if before == Some(request.state) {
+            return None;
+        }
+        let standing = standing(request, now);
+        Some(match request.state {
+            State::Pending => {
+                format!("{}  {standing}  {}  {}  [{}]", request.id, who(request), summary(request), effects(request))
+            }
+            State::Approved | State::Released | State::Rejected | State::Expired | State::Withdrawn => {
+                format!("{}  {standing}", request.id)
+            }
+        })
+    }
+}
+
+fn line(out: &mut String, words: std::fmt::Arguments<'_>) {
+    // Writing into a string cannot fail.
+    let _infallible = out.write_fmt(words);
+    out.push('\n');
+}
