@@ -263,11 +263,7 @@ impl Model {
             return;
         }
         self.note.clear();
-        self.mode = Mode::Reason {
-            id,
-            approve,
-            typed: String::new(),
-        };
+        self.mode = Mode::Reason { id, approve, typed: String::new() };
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "keys without a meaning have none")]
