@@ -191,3 +191,6 @@ fn effect_bytes(effect: &Effect) -> usize {
     let columns = effect.columns.iter().map(|column| size_of_val(column).saturating_add(column.len()));
     objects.chain(columns).fold(size_of::<Effect>().saturating_add(effect.why.len()), usize::saturating_add)
 }
+
+#[cfg(test)]
+mod tests;

@@ -375,3 +375,6 @@ impl From<AddressRange> for String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,3 +189,6 @@ fn is_identifier(byte: u8) -> bool {
 fn is_control(byte: u8) -> bool {
     byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r')
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Claims about the verdict cache.
+
+use super::*;
+use crate::judge::{Facts, NothingPrepared, ObjectName, Policy, Prepared};
+
+const FACTS: Facts<'_> = Facts { user: "app", database: "shop", application_name: "", client_addr: None };
+
+fn analysis(kind: EffectKind, literal_independent: bool) -> Arc<Analysis> {
+    let objects = vec![ObjectName { schema: None, name: "t".to_owned() }];
+    let effect = Effect { kind, objects, has_where: None, columns: Vec::new(), why: String::new() };
+    let pieces = vec![Piece { range: 0..1, effects: vec![effect], acts: Vec::new() }];
+    Arc::new(Analysis { pieces, literal_independent, opaque: false, reason: None })
+}
+
+struct Bench {
+    judge: crate::judge::Judge,
+    cache: JudgeCache,
+    class: SessionClass,
+}
+
+impl Bench {
+    fn new(rules: &str) -> Self {
+        let judge = crate::judge::Judge::new(Arc::new(Policy::from_toml(rules).unwrap()));
+        let class = judge.class(&FACTS);
+        Self { judge, cache: JudgeCache::new(1 << 20), class }
+    }
+
+    fn conclude(&mut self, text: &str, analysis: &Arc<Analysis>) -> Verdict {
+        let judged = self.judge.conclude(
+            &mut self.cache,
+            text.as_bytes(),
+            analysis.clone(),
+            &self.class,
+            false,
+            &NothingPrepared,
+        );
+        judged.judgement.verdict
+    }
+
+    fn known(&mut self, text: &str) -> Option<Verdict> {
+        self.known_with(text, false, &NothingPrepared)
+    }
+
+    fn known_with(&mut self, text: &str, in_transaction: bool, prepared: &dyn Prepared) -> Option<Verdict> {
+        self.judge
+            .known(&mut self.cache, text.as_bytes(), &self.class, in_transaction, prepared)
+            .map(|judged| judged.judgement.verdict)
+    }
+}
+
+const READS: &str = "[[rule]]\nname = \"r\"\naction = \"allow\"\neffects = [\"read\"]\nin_transaction = false\n\
+                     [[rule]]\nname = \"e\"\naction = \"allow\"\neffects = [\"execute\", \"insert\"]";
+
+#[test]
+fn texts_of_one_shape_share_a_verdict_only_if_literals_do_not_matter() {
+    let mut bench = Bench::new(READS);
+    bench.conclude("SELECT 1", &analysis(EffectKind::Read, true));
+    assert_eq!(bench.known("SELECT 2"), Some(Verdict::Allow));
+    assert_eq!(bench.known("SELECT a"), None);
+    bench.conclude("SELECT f('x')", &analysis(EffectKind::Read, false));
+    assert_eq!(bench.known("SELECT f('x')"), Some(Verdict::Allow));
+    assert_eq!(bench.known("SELECT f('y')"), None);
+}
+
+#[test]
+fn a_held_text_is_read_again_for_people_must_see_its_own_words() {
+    let mut bench = Bench::new(READS);
+    assert_eq!(bench.conclude("DELETE FROM t WHERE a = 1", &analysis(EffectKind::Delete, true)), Verdict::Hold);
+    assert_eq!(bench.known("DELETE FROM t WHERE a = 2"), None);
+    // Literals matter: exactly this text, so its own analysis.
+    assert_eq!(bench.conclude("DELETE FROM t WHERE a = $$x$$", &analysis(EffectKind::Delete, false)), Verdict::Hold);
+    assert_eq!(bench.known("DELETE FROM t WHERE a = $$x$$"), Some(Verdict::Hold));
+}
+
+#[test]
+fn verdicts_are_kept_apart_by_class_and_transaction() {
+    let mut bench = Bench::new(READS);
+    bench.conclude("SELECT $$x$$", &analysis(EffectKind::Read, false));
+    assert_eq!(bench.known("SELECT $$x$$"), Some(Verdict::Allow));
+    assert_eq!(bench.known_with("SELECT $$x$$", true, &NothingPrepared), Some(Verdict::Hold));
+    assert_eq!(bench.known("SELECT $$x$$"), Some(Verdict::Allow));
+
+    // Another policy: the analysis is reused, the verdict is not.
+    let strict = Arc::new(Policy::from_toml("[[rule]]\nname = \"no\"\naction = \"reject\"").unwrap());
+    bench.judge = crate::judge::Judge::new(strict);
+    bench.class = bench.judge.class(&FACTS);
+    assert_eq!(bench.known("SELECT $$x$$"), Some(Verdict::Reject));
+}
+
+struct Name(Arc<Analysis>);
+
+impl Prepared for Name {
+    fn prepared(&self, _name: &str) -> Option<Arc<Analysis>> {
+        Some(self.0.clone())
+    }
+}
+
+#[test]
+fn what_execute_runs_is_looked_up_every_time() {
+    let mut bench = Bench::new(READS);
+    let mut execute = Arc::unwrap_or_clone(analysis(EffectKind::Execute, true));
+    execute.pieces[0].acts.push(SessionAct::Execute { name: "q".to_owned() });
+    let execute = Arc::new(execute);
+    let read = Name(analysis(EffectKind::Read, true));
+    let text = b"EXECUTE q";
+    bench.judge.conclude(&mut bench.cache, text, execute, &bench.class, false, &read);
+    assert_eq!(bench.known_with("EXECUTE q", false, &read), Some(Verdict::Allow));
+    let delete = Name(analysis(EffectKind::Delete, true));
+    assert_ne!(bench.known_with("EXECUTE q", false, &delete), Some(Verdict::Allow));
+    assert_ne!(bench.known_with("EXECUTE q", false, &NothingPrepared), Some(Verdict::Allow));
+}
+
+#[test]
+fn long_texts_are_not_remembered() {
+    let mut bench = Bench::new(READS);
+    let text = format!("SELECT '{}'", "x".repeat(MAX_TEXT));
+    bench.conclude(&text, &analysis(EffectKind::Read, true));
+    assert_eq!(bench.known(&text), None);
+    assert!(bench.cache.is_empty());
+}
+
+#[test]
+fn a_flood_of_texts_stays_within_its_bytes() {
+    let mut bench = Bench::new(READS);
+    for index in 0..20_000 {
+        bench.conclude(&format!("SELECT $${index}$$"), &analysis(EffectKind::Read, false));
+        bench.conclude(&format!("SELECT a{index}"), &analysis(EffectKind::Read, true));
+    }
+    assert!(!bench.cache.is_empty());
+    let weight = bench.cache.shapes.weight() + bench.cache.texts.weight();
+    assert!(weight <= 1 << 20, "{weight}");
+}
+
+#[test]
+fn many_classes_share_an_entry_without_growing_it_for_ever() {
+    let mut bench = Bench::new(READS);
+    for index in 0..100 {
+        let rules = format!("[[rule]]\nname = \"r{index}\"\naction = \"allow\"");
+        bench.judge = crate::judge::Judge::new(Arc::new(Policy::from_toml(&rules).unwrap()));
+        bench.class = bench.judge.class(&FACTS);
+        assert_eq!(bench.conclude("SELECT 1", &analysis(EffectKind::Read, true)), Verdict::Allow);
+        assert_eq!(bench.known("SELECT 5"), Some(Verdict::Allow));
+    }
+    assert_eq!(bench.cache.len(), 1);
+    assert!(bench.cache.shapes.iter().all(|(_, entry)| entry.verdicts.len() <= MAX_VERDICTS));
+}

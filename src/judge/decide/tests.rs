@@ -1,0 +1,318 @@
+//! Claims about verdicts: order of rules, splitting by object, doubt, prepared statements.
+
+#![allow(clippy::indexing_slicing)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::judge::{Facts, NothingPrepared, Policy, Rule};
+
+const FACTS: Facts<'_> = Facts { user: "app", database: "shop", application_name: "", client_addr: None };
+
+fn object(text: &str) -> ObjectName {
+    match text.rsplit_once('.') {
+        Some((schema, name)) => ObjectName { schema: Some(schema.to_owned()), name: name.to_owned() },
+        None => ObjectName { schema: None, name: text.to_owned() },
+    }
+}
+
+fn effect(kind: EffectKind, objects: &[&str]) -> Effect {
+    let objects = objects.iter().map(|name| object(name)).collect();
+    Effect { kind, objects, has_where: None, columns: Vec::new(), why: format!("it says {kind}") }
+}
+
+fn piece(effects: Vec<Effect>, acts: Vec<SessionAct>) -> Piece {
+    Piece { range: 0..0, effects, acts }
+}
+
+fn analysis(pieces: Vec<Piece>) -> Analysis {
+    Analysis { pieces, literal_independent: false, opaque: false, reason: None }
+}
+
+fn one(kind: EffectKind, objects: &[&str]) -> Analysis {
+    analysis(vec![piece(vec![effect(kind, objects)], Vec::new())])
+}
+
+fn policy(rules: &str) -> Policy {
+    Policy::from_toml(rules).unwrap()
+}
+
+fn decide(policy: &Policy, analysis: &Analysis) -> Judgement {
+    policy.decide(analysis, &FACTS, false, &NothingPrepared)
+}
+
+/// `verdict rule`.
+fn answer(policy: &Policy, analysis: &Analysis) -> String {
+    let judgement = decide(policy, analysis);
+    format!("{:?} {}", judgement.verdict, judgement.rule)
+}
+
+#[test]
+fn the_first_matching_rule_decides_and_nothing_matching_holds() {
+    let policy = policy(
+        "[[rule]]\nname = \"a\"\naction = \"allow\"\neffects = [\"drop\"]\nobjects = [\"tmp_*\"]\n\
+         [[rule]]\nname = \"b\"\naction = \"reject\"\nmessage = \"no\"\neffects = [\"drop\"]\n\
+         [[rule]]\nname = \"c\"\naction = \"allow\"\neffects = [\"drop\", \"read\"]",
+    );
+    assert_eq!(answer(&policy, &one(EffectKind::Drop, &["tmp_x"])), "Allow a");
+    assert_eq!(answer(&policy, &one(EffectKind::Drop, &["users"])), "Reject b");
+    assert_eq!(decide(&policy, &one(EffectKind::Drop, &["users"])).message.as_deref(), Some("no"));
+    assert_eq!(answer(&policy, &one(EffectKind::Read, &["users"])), "Allow c");
+    assert_eq!(answer(&policy, &one(EffectKind::Alter, &["users"])), "Hold default");
+    assert_eq!(answer(&policy, &analysis(Vec::new())), "Allow empty");
+}
+
+#[test]
+fn every_object_of_an_effect_is_judged_by_itself() {
+    let policy = policy("[[rule]]\nname = \"scratch\"\naction = \"allow\"\nobjects = [\"scratch.*\"]");
+    assert_eq!(answer(&policy, &one(EffectKind::Drop, &["scratch.a", "scratch.b"])), "Allow scratch");
+    assert_eq!(answer(&policy, &one(EffectKind::Drop, &["scratch.a", "prod.b"])), "Hold default");
+    assert_eq!(answer(&policy, &one(EffectKind::Drop, &["prod.b", "scratch.a"])), "Hold default");
+    let judged = decide(&policy, &one(EffectKind::Drop, &["scratch.a", "prod.b"]));
+    assert!(judged.why.contains("prod.b") && !judged.why.contains("scratch.a"), "{}", judged.why);
+}
+
+#[test]
+fn the_strictest_effect_of_the_strictest_statement_wins() {
+    let policy = policy(
+        "[[rule]]\nname = \"r\"\naction = \"reject\"\neffects = [\"drop\"]\n[[rule]]\nname = \"h\"\naction = \"hold\"\neffects = [\"delete\"]\n\
+         [[rule]]\nname = \"a\"\naction = \"allow\"",
+    );
+    let read = || piece(vec![effect(EffectKind::Read, &[])], Vec::new());
+    let delete = || piece(vec![effect(EffectKind::Read, &[]), effect(EffectKind::Delete, &["t"])], Vec::new());
+    let drop = || piece(vec![effect(EffectKind::Drop, &["t"])], Vec::new());
+    assert_eq!(answer(&policy, &analysis(vec![read(), read()])), "Allow a");
+    assert_eq!(answer(&policy, &analysis(vec![read(), delete(), read()])), "Hold h");
+    assert_eq!(answer(&policy, &analysis(vec![delete(), drop(), read()])), "Reject r");
+}
+
+#[test]
+fn a_name_that_may_be_meant_is_never_allowed_and_always_held() {
+    let allow = policy("[[rule]]\nname = \"a\"\naction = \"allow\"\nobjects = [\"scratch.*\"]");
+    assert_eq!(answer(&allow, &one(EffectKind::Drop, &["t"])), "Hold default");
+    let rest = "[[rule]]\nname = \"all\"\naction = \"allow\"";
+    for action in ["hold", "reject"] {
+        let policy = policy(&format!("[[rule]]\nname = \"p\"\naction = \"{action}\"\nobjects = [\"audit.*\"]\n{rest}"));
+        assert_eq!(answer(&policy, &one(EffectKind::Drop, &["log"])), "Hold p");
+        assert_eq!(answer(&policy, &one(EffectKind::Code, &[])), "Hold p");
+        assert_eq!(answer(&policy, &one(EffectKind::Drop, &["public.log"])), "Allow all");
+        assert_eq!(answer(&policy, &one(EffectKind::Read, &[])), "Allow all");
+    }
+}
+
+#[test]
+fn doubt_does_not_soften_a_later_rejection() {
+    let policy = policy(
+        "[[rule]]\nname = \"maybe\"\naction = \"hold\"\nobjects = [\"audit.*\"]\n[[rule]]\nname = \"no\"\naction = \"reject\"\neffects = [\"drop\"]",
+    );
+    assert_eq!(answer(&policy, &one(EffectKind::Drop, &["log"])), "Reject no");
+}
+
+#[test]
+fn a_statement_without_effects_is_unknown() {
+    let shipped = Policy::shipped();
+    assert_eq!(answer(&shipped, &analysis(vec![piece(Vec::new(), Vec::new())])), "Hold unreadable");
+}
+
+struct Names(Vec<(&'static str, Arc<Analysis>)>);
+
+impl Prepared for Names {
+    fn prepared(&self, name: &str) -> Option<Arc<Analysis>> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, body)| body.clone())
+    }
+}
+
+fn execute(name: &str) -> Piece {
+    piece(vec![effect(EffectKind::Execute, &[])], vec![SessionAct::Execute { name: name.to_owned() }])
+}
+
+fn prepare(name: &str, body: &Arc<Analysis>) -> Piece {
+    let act = SessionAct::Prepare { name: name.to_owned(), body: body.clone() };
+    piece(vec![effect(EffectKind::Session, &[])], vec![act])
+}
+
+#[test]
+fn execute_is_judged_by_what_it_runs() {
+    let shipped = Policy::shipped();
+    let (read, delete) = (Arc::new(one(EffectKind::Read, &["t"])), Arc::new(one(EffectKind::Delete, &["t"])));
+    let chain = Arc::new(analysis(vec![execute("chain")]));
+    let names = Names(vec![("read", read.clone()), ("delete", delete.clone()), ("chain", chain)]);
+    let verdict = |pieces: Vec<Piece>| {
+        let judgement = shipped.decide(&analysis(pieces), &FACTS, false, &names);
+        format!("{:?} {}", judgement.verdict, judgement.rule)
+    };
+    assert_eq!(verdict(vec![execute("read")]), "Allow prepared");
+    assert_eq!(verdict(vec![execute("delete")]), "Hold lost-rows");
+    assert_eq!(verdict(vec![execute("nobody")]), "Hold unreadable");
+    assert_eq!(verdict(vec![execute("chain")]), "Hold unreadable");
+    // An effect that says it executes, without a name.
+    assert_eq!(verdict(vec![piece(vec![effect(EffectKind::Execute, &[])], Vec::new())]), "Hold unreadable");
+
+    let deallocate = |name: Option<&str>| {
+        let act = SessionAct::Deallocate { name: name.map(str::to_owned) };
+        piece(vec![effect(EffectKind::Session, &[])], vec![act])
+    };
+    // Earlier statements of the same message count.
+    assert_eq!(verdict(vec![prepare("new", &read), execute("new")]), "Allow reads");
+    assert_eq!(verdict(vec![prepare("new", &delete), execute("new")]), "Hold lost-rows");
+    assert_eq!(verdict(vec![deallocate(Some("read")), prepare("read", &delete), execute("read")]), "Hold lost-rows");
+    assert_eq!(verdict(vec![deallocate(None), prepare("read", &delete), execute("read")]), "Hold lost-rows");
+    assert_eq!(verdict(vec![deallocate(Some("read")), execute("read")]), "Hold unreadable");
+}
+
+#[test]
+fn what_is_in_a_transaction_is_judged_as_such() {
+    let policy = policy(
+        "[[rule]]\nname = \"in\"\naction = \"reject\"\nin_transaction = true\n[[rule]]\nname = \"out\"\naction = \"allow\"",
+    );
+    let read = one(EffectKind::Read, &[]);
+    assert_eq!(policy.decide(&read, &FACTS, true, &NothingPrepared).verdict, Verdict::Reject);
+    assert_eq!(policy.decide(&read, &FACTS, false, &NothingPrepared).verdict, Verdict::Allow);
+}
+
+#[test]
+fn sessions_to_which_the_same_rules_apply_share_a_class() {
+    let policy = policy(
+        "[[rule]]\nname = \"a\"\naction = \"allow\"\nusers = [\"etl\"]\n[[rule]]\nname = \"b\"\naction = \"hold\"",
+    );
+    let class = |user| policy.class(&Facts { user, ..FACTS });
+    assert!(class("app").is(&class("bob")));
+    assert!(!class("app").is(&class("etl")));
+    assert_eq!(class("app").policy_version(), policy.version());
+    let read = one(EffectKind::Read, &[]);
+    assert_eq!(class("etl").decide(&read, false, &NothingPrepared).verdict, Verdict::Allow);
+    assert_eq!(class("app").decide(&read, false, &NothingPrepared).verdict, Verdict::Hold);
+}
+
+#[test]
+fn versions_tell_policies_apart_and_nothing_else() {
+    let version = |text: &str| policy(text).version().to_string();
+    let base = "[[rule]]\nname = \"a\"\naction = \"hold\"\nusers = [\"x\", \"y\"]\n";
+    assert_eq!(
+        version(base),
+        version("# same\n[[rule]]\naction = \"hold\"\nusers = [\"y\", \"x\", \"x\"]\nname = \"a\"")
+    );
+    let other = "[[rule]]\nname = \"b\"\naction = \"hold\"\n";
+    let all: Vec<String> = [
+        base.to_owned(),
+        base.replace("hold", "allow"),
+        base.replace("\"y\"", "\"z\""),
+        base.replace("users", "databases"),
+        format!("{base}message = \"m\""),
+        format!("{base}{other}"),
+        format!("{other}{base}"),
+        String::new(),
+    ]
+    .iter()
+    .map(|text| version(text))
+    .collect();
+    for (index, one) in all.iter().enumerate() {
+        assert_eq!(one.len(), 64);
+        assert!(!all[..index].contains(one), "{index}");
+    }
+}
+
+#[test]
+fn names_that_would_confuse_verdicts_are_refused() {
+    for text in [
+        "[[rule]]\nname = \"a\"\naction = \"hold\"\n[[rule]]\nname = \"a\"\naction = \"hold\"",
+        "[[rule]]\nname = \"default\"\naction = \"hold\"",
+        "[[rule]]\nname = \"empty\"\naction = \"allow\"",
+        "[[rule]]\nname = \" \"\naction = \"allow\"",
+    ] {
+        assert!(Policy::from_toml(text).is_err(), "{text}");
+    }
+}
+
+// --- random policies against a plain reading of the documentation -------------------------------------------------
+
+fn any_kind() -> impl Strategy<Value = EffectKind> {
+    prop_oneof![
+        Just(EffectKind::Read),
+        Just(EffectKind::Drop),
+        Just(EffectKind::Update),
+        Just(EffectKind::Code),
+        Just(EffectKind::Unknown)
+    ]
+}
+
+fn any_rule()
+-> impl Strategy<Value = (&'static str, Option<Vec<EffectKind>>, Option<&'static str>, Option<bool>, Option<bool>)> {
+    (
+        prop_oneof![Just("allow"), Just("hold"), Just("reject")],
+        prop::option::of(prop::collection::vec(any_kind(), 1..3)),
+        prop::option::of(prop_oneof![Just("a.*"), Just("a.x"), Just("x"), Just("*"), Just("b.?")]),
+        prop::option::of(any::<bool>()),
+        prop::option::of(any::<bool>()),
+    )
+}
+
+fn any_effect() -> impl Strategy<Value = Effect> {
+    let name = prop_oneof![Just("a.x"), Just("a.y"), Just("b.x"), Just("x"), Just("y"), Just("a")];
+    (any_kind(), prop::collection::vec(name, 0..3), prop::option::of(any::<bool>())).prop_map(
+        |(kind, names, has_where)| {
+            let has_where = if kind == EffectKind::Update { has_where } else { None };
+            Effect { has_where, ..effect(kind, &names) }
+        },
+    )
+}
+
+/// All that one effect on one object may turn out to be once every doubt is resolved: each *possible* match may hold or not.
+fn worlds(rules: &[Rule], effect: &Effect, object: Option<&ObjectName>, in_transaction: bool) -> Vec<Verdict> {
+    let Some((rule, rest)) = rules.split_first() else {
+        return vec![Verdict::Hold];
+    };
+    let later = || worlds(rest, effect, object, in_transaction);
+    match rule.matches_effect(effect, object, in_transaction) {
+        Match::No => later(),
+        Match::Surely => vec![rule.action],
+        Match::Possibly => [vec![rule.action], later()].concat(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// Whatever a doubtful name turns out to be, nothing is forwarded that some reading holds or rejects, what is certain is
+    /// answered exactly, and the explanation names an effect and a rule of the policy.
+    #[test]
+    fn no_order_or_overlap_of_rules_forwards_what_some_reading_would_not(
+        rules in prop::collection::vec(any_rule(), 0..6),
+        effects in prop::collection::vec(any_effect(), 1..4),
+        in_transaction: bool,
+    ) {
+        let mut list: Vec<Rule> = Vec::new();
+        for (index, (action, kinds, objects, has_where, inside)) in rules.into_iter().enumerate() {
+            let mut text = format!("name = \"r{index}\"\naction = \"{action}\"\n");
+            if let Some(objects) = objects { text += &format!("objects = [\"{objects}\"]\n"); }
+            if let Some(has_where) = has_where { text += &format!("has_where = {has_where}\n"); }
+            if let Some(inside) = inside { text += &format!("in_transaction = {inside}\n"); }
+            if let Some(kinds) = kinds {
+                let kinds: Vec<String> = kinds.iter().map(|kind| format!("\"{kind}\"")).collect();
+                text += &format!("effects = [{}]\n", kinds.join(", "));
+            }
+            list.push(toml::from_str(&text).unwrap());
+        }
+        let policy = Policy::new(list.clone()).unwrap();
+        let judged = policy.decide(&analysis(vec![piece(effects.clone(), Vec::new())]), &FACTS, in_transaction, &NothingPrepared);
+
+        let mut expected = Verdict::Allow;
+        for effect in &effects {
+            let objects: Vec<Option<&ObjectName>> =
+                if effect.objects.is_empty() { vec![None] } else { effect.objects.iter().map(Some).collect() };
+            for object in objects {
+                let worlds = worlds(&list, effect, object, in_transaction);
+                let one = match worlds.as_slice() {
+                    [certain] => *certain,
+                    // In doubt people are asked, unless the answer is a rejection whatever was meant.
+                    [.., last] if *last == Verdict::Reject => Verdict::Reject,
+                    several => several.iter().copied().max().unwrap().min(Verdict::Hold),
+                };
+                expected = expected.max(one);
+            }
+        }
+        prop_assert_eq!(judged.verdict, expected);
+        prop_assert!(judged.rule.as_ref() == DEFAULT_RULE || list.iter().any(|rule| *rule.name == *judged.rule));
+        prop_assert!(effects.iter().any(|effect| judged.why.starts_with(&effect.kind.to_string())), "{}", judged.why);
+    }
+}
