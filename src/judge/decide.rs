@@ -173,7 +173,6 @@ fn ask<'a>(class: &'a ClassRules, effect: &Effect, object: Option<&ObjectName>, 
     for compiled in &class.rules {
         let action = compiled.rule.action;
         match compiled.rule.matches_effect(effect, object, in_transaction) {
-            Match::No => {}
             Match::Surely => {
                 let sure = Answer { verdict: action, rule: Some(compiled), uncertain: false };
                 return match doubt {
@@ -185,7 +184,7 @@ fn ask<'a>(class: &'a ClassRules, effect: &Effect, object: Option<&ObjectName>, 
             Match::Possibly if action > Verdict::Allow => {
                 doubt.get_or_insert(Answer { verdict: Verdict::Hold, rule: Some(compiled), uncertain: true });
             }
-            Match::Possibly => {}
+            Match::No | Match::Possibly => {}
         }
     }
     // Fail closed: nothing matches, so people are asked.

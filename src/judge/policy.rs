@@ -155,14 +155,18 @@ impl Policy {
     }
 
     /// The policy used when the configuration has no rules: see `shipped.toml` beside this file.
+    ///
+    /// # Panics
+    /// Never: the text is a constant, and tests read it.
     pub fn shipped() -> Self {
-        #[expect(clippy::expect_used, reason = "a constant of the program, read by every test")]
         Self::from_toml(SHIPPED).expect("the shipped policy is valid")
     }
 
     /// Forwards everything, even what could not be read. For measuring, and for suites that test transparency.
+    ///
+    /// # Panics
+    /// Never: one rule with a name of its own is a policy.
     pub fn allow_all() -> Self {
-        #[expect(clippy::expect_used, reason = "one rule with a name cannot clash")]
         Self::new(vec![Rule::new("everything", Verdict::Allow)]).expect("one named rule is valid")
     }
 
@@ -245,7 +249,6 @@ fn version(rules: &[Rule]) -> Arc<str> {
     let mut hash = Sha256::new();
     hash.update(b"querygate policy 1\n");
     for rule in rules {
-        #[expect(clippy::expect_used, reason = "plain strings, lists and booleans have a JSON form")]
         let line = serde_json::to_vec(rule).expect("a rule can be written as JSON");
         hash.update(&line);
         hash.update(b"\n");

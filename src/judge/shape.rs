@@ -33,17 +33,18 @@ const CLASSES: [Class; 256] = classes();
 #[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "evaluated by the compiler")]
 const fn classes() -> [Class; 256] {
     let mut table = [Class::Plain; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = match byte as u8 {
+    let mut byte = u8::MAX;
+    loop {
+        table[byte as usize] = match byte {
             b'0'..=b'9' => Class::Digit,
-            b'\t' | b'\n' | b'\r' => Class::Plain,
-            0..=0x1f | b'\'' | b'"' | b'$' | b'-' | b'/' | b'\\' => Class::Special,
+            0..=8 | 0x0b | 0x0c | 0x0e..=0x1f | b'\'' | b'"' | b'$' | b'-' | b'/' | b'\\' => Class::Special,
             _ => Class::Plain,
         };
-        byte += 1;
+        if byte == 0 {
+            return table;
+        }
+        byte -= 1;
     }
-    table
 }
 
 fn class(byte: u8) -> Class {
@@ -168,12 +169,11 @@ fn parameter(rest: &[u8], before: u8, key: &mut Vec<u8>) -> Option<usize> {
 /// `-` and `/`, unless they start a comment.
 fn operator(rest: &[u8], key: &mut Vec<u8>) -> Option<usize> {
     match rest {
-        [b'-', b'-', ..] | [b'/', b'*', ..] => None,
+        [b'-', b'-', ..] | [b'/', b'*', ..] | [] => None,
         [byte, ..] => {
             key.push(*byte);
             Some(1)
         }
-        [] => None,
     }
 }
 

@@ -236,8 +236,9 @@ fn any_kind() -> impl Strategy<Value = EffectKind> {
     ]
 }
 
-fn any_rule()
--> impl Strategy<Value = (&'static str, Option<Vec<EffectKind>>, Option<&'static str>, Option<bool>, Option<bool>)> {
+type AnyRule = (&'static str, Option<Vec<EffectKind>>, Option<&'static str>, Option<bool>, Option<bool>);
+
+fn any_rule() -> impl Strategy<Value = AnyRule> {
     (
         prop_oneof![Just("allow"), Just("hold"), Just("reject")],
         prop::option::of(prop::collection::vec(any_kind(), 1..3)),
@@ -283,15 +284,18 @@ proptest! {
     ) {
         let mut list: Vec<Rule> = Vec::new();
         for (index, (action, kinds, objects, has_where, inside)) in rules.into_iter().enumerate() {
-            let mut text = format!("name = \"r{index}\"\naction = \"{action}\"\n");
-            if let Some(objects) = objects { text += &format!("objects = [\"{objects}\"]\n"); }
-            if let Some(has_where) = has_where { text += &format!("has_where = {has_where}\n"); }
-            if let Some(inside) = inside { text += &format!("in_transaction = {inside}\n"); }
-            if let Some(kinds) = kinds {
-                let kinds: Vec<String> = kinds.iter().map(|kind| format!("\"{kind}\"")).collect();
-                text += &format!("effects = [{}]\n", kinds.join(", "));
-            }
-            list.push(toml::from_str(&text).unwrap());
+            let mut rule = format!("name = \"r{index}\"\naction = \"{action}\"\n");
+            let quoted = |kinds: Vec<EffectKind>| {
+                kinds.iter().map(|kind| format!("\"{kind}\"")).collect::<Vec<_>>().join(", ")
+            };
+            let conditions = [
+                objects.map(|objects| format!("objects = [\"{objects}\"]\n")),
+                has_where.map(|has_where| format!("has_where = {has_where}\n")),
+                inside.map(|inside| format!("in_transaction = {inside}\n")),
+                kinds.map(|kinds| format!("effects = [{}]\n", quoted(kinds))),
+            ];
+            rule.extend(conditions.into_iter().flatten());
+            list.push(toml::from_str(&rule).unwrap());
         }
         let policy = Policy::new(list.clone()).unwrap();
         let judged = policy.decide(&analysis(vec![piece(effects.clone(), Vec::new())]), &FACTS, in_transaction, &NothingPrepared);

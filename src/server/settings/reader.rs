@@ -27,14 +27,10 @@ pub struct Problem {
 
 impl Problem {
     /// `file:line:column: error: message`, as compilers write it, so that editors can jump to it.
-    pub fn display<'a>(&'a self, file: &'a Path) -> impl fmt::Display + 'a {
-        fmt::from_fn(move |f| {
-            write!(f, "{}:", file.display())?;
-            if let Some((line, column)) = self.place {
-                write!(f, "{line}:{column}:")?;
-            }
-            write!(f, " {}: {}", if self.fatal { "error" } else { "warning" }, self.message)
-        })
+    pub fn display(&self, file: &Path) -> String {
+        let place = self.place.map_or_else(String::new, |(line, column)| format!("{line}:{column}:"));
+        let kind = if self.fatal { "error" } else { "warning" };
+        format!("{}:{place} {kind}: {}", file.display(), self.message)
     }
 }
 
@@ -175,14 +171,11 @@ impl<'t, 'd> Section<'t, 'd> {
             return Vec::new();
         };
         let span = value.span();
-        let elements = match value.into_inner() {
-            DeValue::Array(elements) => elements,
-            _ => {
-                self.document.error(Some(span), format!("`{key}` is a list of sections: write `[[{key}]]`"));
-                return Vec::new();
-            }
-        };
         let document = self.document;
+        let DeValue::Array(elements) = value.into_inner() else {
+            document.error(Some(span), format!("`{key}` is a list of sections: write `[[{key}]]`"));
+            return Vec::new();
+        };
         elements
             .into_iter()
             .filter_map(|element| match (element.span(), element.into_inner()) {

@@ -1,5 +1,7 @@
 //! Claims about the configuration file.
 
+#![allow(clippy::wildcard_enum_match_arm)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
