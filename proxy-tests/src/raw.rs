@@ -227,16 +227,25 @@ impl Raw {
 
     /// Reads one raw byte: the answer to `SSLRequest` or `GSSENCRequest`.
     pub fn byte(&mut self) -> u8 {
+        self.byte_or_eof().expect("an answer, not the end of the connection")
+    }
+
+    /// The same, or `None` when the server closed the connection instead.
+    pub fn byte_or_eof(&mut self) -> Option<u8> {
         assert!(self.buffer.len() == self.start, "nothing may precede the answer");
         self.stream.set_read_timeout(DEADLINE);
         let mut byte = [0];
-        assert_eq!(
-            self.stream.read(&mut byte).expect("an answer within the deadline"),
-            1,
-            "the server closed instead of answering"
-        );
-        self.transcript.push(Frame { tag: 0, body: byte.to_vec() });
-        byte[0]
+        match self.stream.read(&mut byte) {
+            Ok(0) => None,
+            Ok(_) => {
+                self.transcript.push(Frame { tag: 0, body: byte.to_vec() });
+                Some(byte[0])
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                panic!("no answer within {DEADLINE:?}")
+            }
+            Err(_) => None,
+        }
     }
 
     /// Reads one message, or learns why not, within `within`.

@@ -10,7 +10,7 @@ use proxy_tests::postgres::{Cluster, Target, free_port, shared};
 use proxy_tests::psql::Psql;
 use proxy_tests::raw::{Frame, Raw};
 use proxy_tests::tls::Certificates;
-use proxy_tests::transcript::{run, same_from};
+use proxy_tests::transcript::{run, same_but_wording, same_from};
 
 /// A gate that speaks TLS to clients.
 fn tls(mode: &str, certificates: &Certificates, directory: &tempfile::TempDir) -> Builder {
@@ -182,14 +182,16 @@ fn repeated_encryption_requests_are_cut_off() {
     let gate = Gate::transparent(database.target());
     for request in [m::ssl_request(), m::gss_request()] {
         let mut raw = connect(&gate.target());
+        let mut answers = Vec::new();
         for _ in 0..100 {
             raw.send(&request);
+            match raw.byte_or_eof() {
+                Some(b'N') => answers.push(b'N'),
+                // An error message, or the end.
+                _ => break,
+            }
         }
-        assert_eq!(raw.byte(), b'N');
-        // At most a few more answers, perhaps an error, then the end.
-        let mut answers = Vec::new();
-        raw.read_raw_to_eof(&mut answers);
-        assert!(answers.len() < 300, "{} bytes of answers", answers.len());
+        assert!((1..20).contains(&answers.len()), "{} requests were answered", answers.len());
     }
 }
 
@@ -252,7 +254,8 @@ fn protocol_versions_and_options_are_negotiated_by_the_server() {
         });
     }
     for version in [2 << 16, 4 << 16, 0, 1, 80_877_101] {
-        same_from(database.target(), &gate.target(), |raw, target| {
+        // Answered by the gate itself, which names the versions that it can frame.
+        same_but_wording(database.target(), &gate.target(), |raw, target| {
             raw.send(m::startup_version(version, &user(target)));
             raw.until_eof();
         });
@@ -277,7 +280,6 @@ fn odd_startup_parameters_are_answered_as_the_server_answers() {
         vec![("user", "postgres"), ("database", "nowhere"), ("database", &name)],
         vec![("user", "postgres"), ("database", &name), ("application_name", "a"), ("application_name", "b")],
         vec![("user", "postgres"), ("database", &name), ("DateStyle", "German"), ("client_encoding", "LATIN1")],
-        vec![("user", "postgres"), ("database", &name), ("no_such_setting", "x")],
     ];
     for case in cases {
         same_from(database.target(), &gate.target(), |raw, _| {
@@ -287,9 +289,20 @@ fn odd_startup_parameters_are_answered_as_the_server_answers() {
             }
         });
     }
+    // Settings that could change how later text is read are not for clients to choose while connecting.
+    let unknown = |gate: &Gate| {
+        run(&gate.target(), |raw, target| {
+            raw.send(m::startup(&[("user", &target.user), ("database", &target.database), ("no_such_setting", "x")]));
+            raw.until_eof();
+        })
+    };
+    assert_eq!(error(&unknown(&gate)).sqlstate(), "42501");
+    let allowing =
+        Gate::builder().allow_all().limits("extra_startup_settings = [\"no_such_setting\"]").start(database.target());
+    assert_eq!(error(&unknown(&allowing)).sqlstate(), "42704");
     // Without the last terminator, and with more behind it.
     for body in [&b"user\0postgres\0"[..], b"user\0postgres", b"user\0postgres\0\0more", b""] {
-        same_from(database.target(), &gate.target(), |raw, _| {
+        same_but_wording(database.target(), &gate.target(), |raw, _| {
             raw.send(m::untyped(&[&m::VERSION_3_0.to_be_bytes()[..], body].concat()));
             raw.half_close();
             raw.until_eof();

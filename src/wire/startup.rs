@@ -162,6 +162,8 @@ impl Malformed {
     pub fn reply(self) -> Vec<u8> {
         match self {
             Self::Length | Self::Cancel => Vec::new(),
+            // Version 0.0 looks to the server like a version not known yet, which it answers in today's format.
+            Self::Version { major: 0, minor: 0 } => self.report().to_bytes(),
             // Before protocol 3 an error was `E` and one string (`send_message_to_frontend` in elog.c still does so).
             Self::Version { major: 0..=2, .. } => {
                 let mut out = b"EFATAL:  ".to_vec();
