@@ -117,10 +117,18 @@ async fn serve(args: &Args, settings: Settings) -> Result<(), String> {
     }
     tracing::info!(deadline = ?drain_deadline, "ending: no new sessions; running statements are waited for");
     server.drain();
-    tokio::select! {
-        () = server.sessions_ended() => {}
-        () = tokio::time::sleep(drain_deadline) => tracing::warn!("the drain deadline has passed; ending what still runs"),
-        () = stop.asked() => tracing::warn!("second signal: ending at once"),
+    let in_time = tokio::select! {
+        () = server.sessions_ended() => true,
+        () = tokio::time::sleep(drain_deadline) => false,
+        () = stop.asked() => false,
+    };
+    if !in_time {
+        tracing::warn!("ending what still runs");
+        // A second or third signal does not wait for a server that does not answer.
+        tokio::select! {
+            _ = tokio::time::timeout(LAST, server.cancel_running()) => {}
+            () = stop.asked() => {}
+        }
     }
     server.quit();
     // The threads bound this themselves.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::listen::Listener;
 use super::settings::Settings;
@@ -15,6 +15,7 @@ use super::workers::{Phase, Workers};
 use crate::approval::{self, AdminSettings, ApprovalDesk};
 use crate::hold::Board;
 use crate::judge::Judge;
+use crate::session::cancel;
 use crate::session::offload::Offload;
 use crate::session::shared::{Gate, Shared};
 use crate::session::tls::{ListenTls, TlsError};
@@ -22,6 +23,9 @@ use crate::session::upstream::Upstream;
 
 /// Threads for texts too large to be read between other sessions' messages. One hostile text must not stop the others.
 const ANALYSIS_THREADS: usize = 2;
+
+/// Cancel requests on their way at the same time.
+const CANCELS: usize = 32;
 
 /// A running gate. Its drop ends everything at once; call [`Server::drain`] first to end in good order.
 pub struct Server {
@@ -148,6 +152,27 @@ impl Server {
     pub fn drain(&self) {
         self.acceptor.abort();
         self.phase.send_if_modified(|phase| advance(phase, Phase::Drain));
+    }
+
+    /// Cancels what still runs in the server, which would go on there when its session is closed. Sessions that are
+    /// draining then end by themselves.
+    ///
+    /// # Cancellation safety
+    /// Requests that were not sent yet are not sent.
+    pub async fn cancel_running(&self) {
+        let mut requests = self.shared.cancel.requests().into_iter();
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < CANCELS
+                && let Some(request) = requests.next()
+            {
+                let shared = Arc::clone(&self.shared);
+                running.spawn(async move { cancel::forward(&shared.upstream, &request).await });
+            }
+            if running.join_next().await.is_none() {
+                return;
+            }
+        }
     }
 
     /// Ends all sessions now.

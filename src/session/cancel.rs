@@ -4,12 +4,19 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use subtle::ConstantTimeEq;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::signal::SessionSignal;
+use super::upstream::Upstream;
 use crate::wire::startup::CancelRequest;
+
+/// How long the backend may take to close after a CancelRequest.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The live sessions by the pid and key of their BackendKeyData. Clones share one registry.
 #[derive(Clone, Default)]
@@ -50,6 +57,18 @@ impl CancelRegistry {
         found.is_some_and(|signal| signal.try_cancel())
     }
 
+    /// A request for every session there is.
+    #[must_use]
+    pub fn requests(&self) -> Vec<CancelRequest> {
+        let mut requests = Vec::new();
+        for entries in self.sessions.iter() {
+            for entry in entries.value() {
+                requests.push(CancelRequest { pid: *entries.key(), key: entry.key.clone() });
+            }
+        }
+        requests
+    }
+
     /// How many sessions are registered.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -66,6 +85,27 @@ impl CancelRegistry {
 impl fmt::Debug for CancelRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CancelRegistry").finish_non_exhaustive()
+    }
+}
+
+/// Passes a request on to the backend, and waits until it has been dealt with. Nobody is told how a cancel ended, by Postgres
+/// neither; what goes wrong is logged.
+pub async fn forward(upstream: &Upstream, request: &CancelRequest) {
+    let send = async {
+        let mut backend = match upstream.connect().await {
+            Ok(backend) => backend,
+            Err(error) => {
+                tracing::error!("cancel request not passed on: {error}");
+                return;
+            }
+        };
+        if backend.write_all(&request.to_bytes()).await.is_ok() && backend.flush().await.is_ok() {
+            // The server closes when it has sent the signal; only then may the client believe in it.
+            let _ = backend.read(&mut [0_u8; 16]).await;
+        }
+    };
+    if timeout(PATIENCE, send).await.is_err() {
+        tracing::warn!("the server did not answer a cancel request in time");
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{timeout, timeout_at};
 
+use super::cancel;
 use super::driver::{self, Opened};
 use super::parameters;
 use super::shared::{Seat, SessionGuard, Worker};
@@ -25,8 +26,6 @@ use crate::wire::startup::{CancelRequest, StartupPacket};
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How much of what a refused client still sends is read, so that closing does not destroy the error on its way.
 const FAREWELL_BYTES: usize = 64 << 10;
-/// How long the backend may take to close after a CancelRequest.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves one accepted connection until it ends.
 ///
@@ -136,25 +135,10 @@ fn too_many() -> Report {
 
 /// Withdraws the hold the request names, or passes the request on.
 async fn cancel(request: &CancelRequest, worker: &Rc<Worker>) {
-    if worker.shared.cancel.withdraw(request) {
-        return;
-    }
-    let forward = async {
-        let mut backend = match worker.shared.upstream.connect().await {
-            Ok(backend) => backend,
-            Err(error) => {
-                tracing::error!("cancel request not passed on: {error}");
-                return;
-            }
-        };
-        if backend.write_all(&request.to_bytes()).await.is_ok() && backend.flush().await.is_ok() {
-            // The server closes when it has sent the signal; only then may the client believe in it.
-            let _ = backend.read(&mut [0_u8; 16]).await;
+    if !worker.shared.cancel.withdraw(request) {
+        if let Ok(_permit) = worker.lobby.cancels.acquire().await {
+            cancel::forward(&worker.shared.upstream, request).await;
         }
-    };
-    if let Ok(_permit) = worker.lobby.cancels.acquire().await {
-        // Nobody is told how a cancel ended, in Postgres neither.
-        let _ = timeout(CANCEL_PATIENCE, forward).await;
     }
 }
 

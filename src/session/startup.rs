@@ -112,10 +112,10 @@ impl Negotiation {
                 }
                 InitialPacket::GssEncRequest if !self.gss_done => {
                     self.gss_done = true;
+                    self.write(b"N").await?;
                     if !self.buffer.is_empty() {
                         return Ok(self.injected("GSSAPI encryption request"));
                     }
-                    self.write(b"N").await?;
                 }
                 InitialPacket::SslRequest | InitialPacket::GssEncRequest => {
                     return Ok(self.refuse(startup::repeated(&packet)));
@@ -130,12 +130,11 @@ impl Negotiation {
     }
 
     /// Answers SSLRequest: `S` and the handshake, or `N`. The inner error is a refusal.
+    ///
+    /// Fail closed: what is buffered by now was not encrypted; taken for encrypted bytes later it would be an injection
+    /// (CVE-2021-23214). The server refuses it behind `N` too. A byte that arrives later reaches the handshake and breaks it.
     async fn answer_ssl(mut self, tls: &ListenTls) -> io::Result<Result<Self, Negotiated>> {
-        // Fail closed: what is buffered now was not encrypted; taken for encrypted bytes later it would be an injection
-        // (CVE-2021-23214). The server refuses it behind `N` too. A byte that arrives later reaches the handshake and breaks it.
-        if !self.buffer.is_empty() {
-            return Ok(Err(self.injected("SSL request")));
-        }
+        let injected = !self.buffer.is_empty();
         let identity = match (tls, &self.client) {
             (ListenTls::Offered { identity, .. }, Stream::Tcp(_)) => identity,
             // No TLS inside of TLS, and none on Unix sockets, as in Postgres.
@@ -144,9 +143,12 @@ impl Negotiation {
                 Stream::Tcp(_) | Stream::Unix(_) | Stream::TlsServer(_) | Stream::TlsClient(_),
             ) => {
                 self.write(b"N").await?;
-                return Ok(Ok(self));
+                return Ok(if injected { Err(self.injected("SSL request")) } else { Ok(self) });
             }
         };
+        if injected {
+            return Ok(Err(self.injected("SSL request")));
+        }
         self.write(b"S").await?;
         let Some(socket) = self.client.into_plain() else {
             return Ok(Err(Negotiated::Gone));
