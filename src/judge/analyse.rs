@@ -108,7 +108,7 @@ fn judge_piece(text: &str, statement: Statement<'_>, range: &Range<usize>, token
     let mut opinion = second::read(statement, range);
     if ask_first {
         if let Some(piece) = text.get(range.clone()) {
-            first::compare(piece, range.start, text, tokens, &mut opinion);
+            first::compare(piece, range.start, tokens, &mut opinion);
         }
     }
     let danger = opinion.effects.iter().any(is_danger);

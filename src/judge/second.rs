@@ -19,6 +19,7 @@ mod reader;
 mod rows;
 mod session;
 
+pub(super) use names::is_catalog;
 use reader::Reader;
 
 /// What one parser thinks of one statement.
@@ -36,13 +37,6 @@ pub(super) struct Opinion {
     pub(super) quiet: bool,
     /// Words that look like danger but are names or not run; for the tripwire.
     pub(super) excused: Vec<String>,
-}
-
-impl Opinion {
-    /// Whether it has an effect of this kind.
-    pub(super) fn has(&self, kind: EffectKind) -> bool {
-        self.effects.iter().any(|effect| effect.kind == kind)
-    }
 }
 
 /// A text as Postgres's grammar reads it.
@@ -94,12 +88,6 @@ impl Statement<'_> {
     /// statement differently in different versions, but never bytes of another statement.
     pub(super) fn covers(&self, piece: &Range<usize>) -> bool {
         self.start <= piece.start && piece.end <= self.end
-    }
-
-    /// The name of its kind, as the grammar calls it (`SelectStmt`).
-    #[cfg(test)]
-    pub(super) fn kind(&self) -> &'static str {
-        self.node.kind()
     }
 }
 

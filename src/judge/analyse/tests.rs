@@ -3,7 +3,6 @@
 use serde::Deserialize;
 
 use super::*;
-use crate::judge::SessionAct;
 
 mod corpus;
 
