@@ -86,7 +86,7 @@ fn an_approved_portal_runs_with_the_values_that_were_shown() {
     let id = held(&mut raw);
     let request = gate.api().get(&format!("/v1/requests/{id}"));
     assert_eq!(request["parameters"][0]["value"], "2", "{request}");
-    assert_eq!(request["parameters"][0]["type"], "integer", "{request}");
+    assert_eq!(request["parameters"][0]["type"], "int4", "{request}");
     gate.api().approve(&id);
     assert_eq!(tags(&raw.until(b'Z')), "2TDCZ");
     assert_eq!(count(&database), "2");

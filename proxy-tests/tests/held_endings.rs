@@ -77,7 +77,7 @@ fn a_cancel_request_withdraws_the_hold_with_the_right_key_only() {
     cancel(&gate, pid, &key);
     let frames = raw.until(b'Z');
     assert_eq!(error(&frames).sqlstate(), "57014");
-    assert_withdrawn(&gate, &id, "cancel-request");
+    assert_withdrawn(&gate, &id, "cancelled by the client");
     assert_eq!(raw.value("SELECT 'goes on'"), "goes on");
     assert_eq!(rows(&database), "3");
 }
@@ -87,14 +87,14 @@ fn a_client_that_goes_away_withdraws_the_hold() {
     let (database, gate) = setup(Gate::builder());
     let (raw, id) = hold(&gate);
     drop(raw);
-    assert_withdrawn(&gate, &id, "client-gone");
+    assert_withdrawn(&gate, &id, "the client went away");
     let (mut raw, id) = hold(&gate);
     raw.send(m::terminate());
     drop(raw);
-    assert_withdrawn(&gate, &id, "client-gone");
+    assert_withdrawn(&gate, &id, "the client went away");
     let (mut raw, id) = hold(&gate);
     raw.half_close();
-    assert_withdrawn(&gate, &id, "client-gone");
+    assert_withdrawn(&gate, &id, "the client went away");
     assert_eq!(rows(&database), "3");
 }
 
@@ -111,7 +111,7 @@ fn a_flood_behind_the_hold_withdraws_it() {
             }
         });
         assert_eq!(error(&raw.until(b'Z')).sqlstate(), "57014");
-        assert_withdrawn(&gate, &id, "read-ahead-full");
+        assert_withdrawn(&gate, &id, "the client sent too much behind the held statement");
         // What was sent behind it is answered, in order.
         assert_eq!(raw.until_ready(1000).iter().filter(|frame| frame.tag == b'D').count(), 1000);
     });
@@ -125,7 +125,7 @@ fn a_backend_that_goes_away_withdraws_the_hold() {
     database.run(&format!("SELECT pg_terminate_backend({})", raw.key.as_ref().unwrap().0));
     let frames = raw.until_eof();
     assert_eq!(error(&frames).sqlstate(), "57P01");
-    assert_withdrawn(&gate, &id, "backend-gone");
+    assert_withdrawn(&gate, &id, "the database connection was lost");
     assert_eq!(rows(&database), "3");
 }
 
@@ -143,7 +143,7 @@ fn the_servers_idle_in_transaction_time_out_withdraws_the_hold() {
     let id = hold_on(&mut raw);
     let frames = raw.until_eof();
     assert_eq!(error(&frames).sqlstate(), "25P03");
-    assert_withdrawn(&gate, &id, "backend-gone");
+    assert_withdrawn(&gate, &id, "the database connection was lost");
 }
 
 #[test]
