@@ -210,7 +210,8 @@ pub fn remarks(request: &RequestView) -> Vec<String> {
         remarks.push(format!("! not ASCII: {unusual}"));
     }
     let lines = statement.text.lines().count();
-    let size = format!("{} bytes, {lines} lines, sha256 {}", statement.bytes, one_line(&statement.sha256));
+    let s = if lines == 1 { "" } else { "s" };
+    let size = format!("{} bytes, {lines} line{s}, sha256 {}", statement.bytes, one_line(&statement.sha256));
     if statement.complete {
         remarks.push(format!("shown in full: {size}"));
     } else {

@@ -135,6 +135,12 @@ impl Default for Model {
 }
 
 impl Model {
+    /// A view with lines of its own above everything.
+    #[must_use]
+    pub fn with_headline(headline: Vec<String>) -> Self {
+        Self { headline, ..Self::default() }
+    }
+
     /// Says who decides here.
     pub fn introduce(&mut self, me: &MeView) {
         self.me = one_line(&me.name);
