@@ -61,9 +61,9 @@ fn harmless_settings_take_effect_and_others_are_refused_by_name() {
 fn settings_an_operator_allows_pass() {
     let database = shared();
     let gate =
-        Gate::builder().allow_all().limits("extra_startup_settings = [\"myapp.tenant\"]").start(database.target());
-    let (mut raw, _) = start(&gate.target(), &[("MyApp.Tenant", "seven")]);
-    assert_eq!(raw.value("SHOW myapp.tenant"), "seven");
+        Gate::builder().allow_all().limits("extra_startup_settings = [\"session_replication_role\"]").start(database.target());
+    let (mut raw, _) = start(&gate.target(), &[("Session_Replication_Role", "replica")]);
+    assert_eq!(raw.value("SHOW session_replication_role"), "replica");
 }
 
 #[test]

@@ -125,3 +125,9 @@ impl Judge {
         analyse(text, &self.limits)
     }
 }
+
+/// What setting `name` (in any case) to `value` does, wherever it is set: the startup packet is judged like SET.
+#[must_use]
+pub fn setting_effect(name: &str, value: &str) -> EffectKind {
+    settings::judge(name, settings::Change::To(Some(value)))
+}

@@ -32,7 +32,6 @@ struct Entry {
 
 impl CancelRegistry {
     /// Enters a session; the guard's drop removes it.
-    #[must_use]
     pub fn register(&self, pid: i32, key: &[u8], signal: Arc<SessionSignal>) -> CancelGuard {
         let entry = Entry { key: key.into(), signal: Arc::clone(&signal) };
         self.sessions.entry(pid).or_insert_with(|| Vec::with_capacity(1)).push(entry);

@@ -135,10 +135,10 @@ fn too_many() -> Report {
 
 /// Withdraws the hold the request names, or passes the request on.
 async fn cancel(request: &CancelRequest, worker: &Rc<Worker>) {
-    if !worker.shared.cancel.withdraw(request) {
-        if let Ok(_permit) = worker.lobby.cancels.acquire().await {
-            cancel::forward(&worker.shared.upstream, request).await;
-        }
+    if !worker.shared.cancel.withdraw(request)
+        && let Ok(_permit) = worker.lobby.cancels.acquire().await
+    {
+        cancel::forward(&worker.shared.upstream, request).await;
     }
 }
 

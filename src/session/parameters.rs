@@ -4,6 +4,7 @@
 //! `options` is read as Postgres reads it: `pg_split_opts` (postinit.c), then `process_postgres_switches` (postgres.c).
 
 use super::settings::SessionSettings;
+use crate::judge::{self, EffectKind};
 use crate::wire::reply::{ClientFacing, Report};
 use crate::wire::startup::StartupPacket;
 
@@ -143,21 +144,44 @@ fn is_space(byte: u8) -> bool {
 fn check_setting(name: &[u8], value: &[u8], settings: &SessionSettings) -> Result<(), Refusal> {
     // Postgres compares names of settings without regard to ASCII case (`guc_name_compare`).
     let name = String::from_utf8_lossy(&name.to_ascii_lowercase()).into_owned();
-    let fine = match name.as_str() {
-        "client_encoding" => is_ascii_transparent(value),
-        "standard_conforming_strings" => is_true(value),
-        "backslash_quote" => value.eq_ignore_ascii_case(b"safe_encoding"),
-        _ => {
-            return if is_harmless(&name) || settings.extra_startup_settings.contains(&name) {
-                Ok(())
-            } else {
-                // Fail closed: unknown.
-                Err(Refusal::Setting { name })
-            };
-        }
+    let effect = if name == "client_encoding" && is_ascii_transparent(value) {
+        // More than the judge lets SET do: text in these encodings is cut right, and held where it is not UTF-8.
+        EffectKind::Session
+    } else {
+        judge::setting_effect(&name, &String::from_utf8_lossy(value))
     };
-    if fine { Ok(()) } else { Err(Refusal::Reading { name }) }
+    if effect == EffectKind::ReadingSetting {
+        Err(Refusal::Reading { name })
+    } else if effect == EffectKind::Session || settings.extra_startup_settings.contains(&name) {
+        Ok(())
+    } else {
+        // Fail closed: unknown, or known to matter.
+        Err(Refusal::Setting { name })
+    }
 }
+
+/// Names that are no family, as `clean_encoding_name` leaves them.
+const TRANSPARENT: [&[u8]; 19] = [
+    b"utf8",
+    b"unicode",
+    b"sqlascii",
+    b"eucjp",
+    b"euccn",
+    b"euckr",
+    b"euctw",
+    b"eucjis2004",
+    b"koi8",
+    b"koi8r",
+    b"koi8u",
+    b"abc",
+    b"alt",
+    b"win",
+    b"tcvn",
+    b"tcvn5712",
+    b"vscii",
+    b"muleinternal",
+    b"windows866",
+];
 
 /// Encodings in which every byte below 0x80 is the ASCII character: those a server may use itself (`PG_ENCODING_BE_LAST` in
 /// `pg_wchar.h`). Of the others a character's second byte may be a quote or a backslash.
@@ -165,101 +189,16 @@ fn is_ascii_transparent(encoding: &[u8]) -> bool {
     // `clean_encoding_name` (encnames.c) ignores everything but letters and digits.
     let name: Vec<u8> =
         encoding.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect();
-    const EXACT: [&[u8]; 20] = [
-        b"utf8",
-        b"unicode",
-        b"sqlascii",
-        b"eucjp",
-        b"euccn",
-        b"euckr",
-        b"euctw",
-        b"eucjis2004",
-        b"koi8",
-        b"koi8r",
-        b"koi8u",
-        b"abc",
-        b"alt",
-        b"win",
-        b"tcvn",
-        b"tcvn5712",
-        b"vscii",
-        b"muleinternal",
-        b"win866",
-        b"windows866",
-    ];
-    EXACT.contains(&name.as_slice())
-        || [b"latin".as_slice(), b"iso8859", b"win125", b"windows125"].iter().any(|prefix| {
-            name.strip_prefix(*prefix)
-                .is_some_and(|number| (1..=2).contains(&number.len()) && number.iter().all(u8::is_ascii_digit))
-        })
-}
-
-fn is_harmless(name: &str) -> bool {
-    const HARMLESS: &[&str] = &[
-        "application_name",
-        "array_nulls",
-        "backend_flush_after",
-        "bytea_output",
-        "client_min_messages",
-        "cpu_index_tuple_cost",
-        "cpu_operator_cost",
-        "cpu_tuple_cost",
-        "cursor_tuple_fraction",
-        "datestyle",
-        "default_text_search_config",
-        "default_transaction_deferrable",
-        "default_transaction_isolation",
-        "default_transaction_read_only",
-        "effective_cache_size",
-        "effective_io_concurrency",
-        "escape_string_warning",
-        "extra_float_digits",
-        "from_collapse_limit",
-        "geqo",
-        "geqo_threshold",
-        "hash_mem_multiplier",
-        "idle_in_transaction_session_timeout",
-        "idle_session_timeout",
-        "intervalstyle",
-        "jit",
-        "jit_above_cost",
-        "join_collapse_limit",
-        "lc_monetary",
-        "lc_numeric",
-        "lc_time",
-        "lock_timeout",
-        "maintenance_work_mem",
-        "max_parallel_workers",
-        "max_parallel_workers_per_gather",
-        "max_parallel_maintenance_workers",
-        "plan_cache_mode",
-        "quote_all_identifiers",
-        "random_page_cost",
-        "search_path",
-        "seq_page_cost",
-        "statement_timeout",
-        "synchronous_commit",
-        "tcp_keepalives_count",
-        "tcp_keepalives_idle",
-        "tcp_keepalives_interval",
-        "tcp_user_timeout",
-        "temp_buffers",
-        "timezone",
-        "transaction_timeout",
-        "work_mem",
-        "xmlbinary",
-        "xmloption",
-    ];
-    // `enable_…` are the planner's switches; no setting with this beginning does anything else.
-    HARMLESS.contains(&name) || name.starts_with("enable_")
+    let is_numbered = |prefix: &[u8]| {
+        name.strip_prefix(prefix)
+            .is_some_and(|number| (1..=2).contains(&number.len()) && number.iter().all(u8::is_ascii_digit))
+    };
+    TRANSPARENT.contains(&name.as_slice())
+        || name == b"win866"
+        || [b"latin".as_slice(), b"iso8859", b"win125", b"windows125"].iter().any(|prefix| is_numbered(prefix))
 }
 
 /// `parse_bool` (bool.c): unique prefixes, any case.
-fn is_true(value: &[u8]) -> bool {
-    let value = value.to_ascii_lowercase();
-    !value.is_empty() && (value == b"1" || value == b"on" || b"true".starts_with(&value) || b"yes".starts_with(&value))
-}
-
 fn is_false(value: &[u8]) -> bool {
     let value = value.to_ascii_lowercase();
     !value.is_empty()
@@ -335,7 +274,7 @@ mod tests {
             "ROLE",
             "Row_Security",
             "session_authorization",
-            "myapp.tenant",
+            "plperl.on_init",
             "User",
             "search_path\u{e9}",
         ] {
@@ -350,8 +289,8 @@ mod tests {
     #[test]
     fn an_operator_can_add_settings() {
         let settings =
-            SessionSettings { extra_startup_settings: vec!["myapp.tenant".to_owned()], ..SessionSettings::default() };
-        assert_eq!(verdict_with(&[("MyApp.Tenant", "7")], &settings), Ok(()));
+            SessionSettings { extra_startup_settings: vec!["plperl.on_init".to_owned()], ..SessionSettings::default() };
+        assert_eq!(verdict_with(&[("PLPerl.on_init", "7")], &settings), Ok(()));
     }
 
     #[test]
@@ -488,7 +427,7 @@ mod tests {
                 let set = switches_of_postgres(&split_options(text.as_bytes(), is_space));
                 prop_assert!(set.is_some(), "{text:?} is an error in Postgres");
                 for name in set.unwrap() {
-                    prop_assert!(is_harmless(&name), "{text:?} sets {name:?}");
+                    prop_assert!(judge::setting_effect(&name, "1") == EffectKind::Session, "{text:?} sets {name:?}");
                 }
             }
         }
