@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::server::settings::{Loaded, Settings};
+use crate::session::SslMode;
+use crate::session::tls::{ListenTls, UpstreamTls};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -39,6 +41,10 @@ pub fn run(args: &Args) -> ExitCode {
                 for warning in &loaded.warnings {
                     eprintln!("{}", warning.display(config));
                 }
+                if let Err(error) = files(&loaded.settings) {
+                    eprintln!("{}: error: {error}", config.display());
+                    return ExitCode::from(super::USAGE);
+                }
                 println!("{}: {}", config.display(), summary(&loaded));
                 ExitCode::SUCCESS
             }
@@ -47,6 +53,17 @@ pub fn run(args: &Args) -> ExitCode {
                 ExitCode::from(super::USAGE)
             }
         },
+    }
+}
+
+/// Reads what `serve` would read before it listens.
+fn files(settings: &Settings) -> Result<(), String> {
+    ListenTls::load(&settings.listen.tls).map_err(|error| format!("[listen.tls] {error}"))?;
+    match settings.upstream.sslmode {
+        SslMode::Disable => Ok(()),
+        SslMode::Prefer | SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
+            UpstreamTls::load(&settings.upstream).map(drop).map_err(|error| format!("[upstream] {error}"))
+        }
     }
 }
 

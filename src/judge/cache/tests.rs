@@ -1,5 +1,12 @@
 //! Claims about the verdict cache.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::string_slice,
+    clippy::wildcard_enum_match_arm
+)]
+
 use super::*;
 use crate::judge::{Facts, NothingPrepared, ObjectName, Policy, Prepared};
 
@@ -143,4 +150,77 @@ fn many_classes_share_an_entry_without_growing_it_for_ever() {
     }
     assert_eq!(bench.cache.len(), 1);
     assert!(bench.cache.shapes.iter().all(|(_, entry)| entry.verdicts.len() <= MAX_VERDICTS));
+}
+
+/// Every statement of the corpus, with other literals in the places of its plain ones.
+fn variations(sql: &str) -> Vec<String> {
+    const STRINGS: [&str; 9] =
+        ["''", "'x'", "'off'", "'role'", "'SJIS'", "'; DROP TABLE t; --'", "'1'", "'2020-01-01'", "'it''s'"];
+    const NUMBERS: [&str; 3] = ["0", "1", "123456789"];
+    let Ok(tokens) = crate::judge::lex(sql.as_bytes(), true) else { return Vec::new() };
+    let replaced = |choice: usize| {
+        let (mut text, mut end) = (String::new(), 0);
+        for (index, token) in tokens.tokens.iter().enumerate() {
+            let range = token.range();
+            text.push_str(&sql[end..range.start]);
+            let old = &sql[range.clone()];
+            text.push_str(match token.kind {
+                crate::judge::TokenKind::String => STRINGS[(choice + index) % STRINGS.len()],
+                crate::judge::TokenKind::Integer if old.len() < 10 => NUMBERS[(choice + index) % NUMBERS.len()],
+                _ => old,
+            });
+            end = range.end;
+        }
+        text + &sql[end..]
+    };
+    (0..STRINGS.len()).map(replaced).collect()
+}
+
+/// What of an analysis a verdict can depend on.
+fn essence(analysis: &Analysis) -> Vec<(EffectKind, Vec<ObjectName>, Option<bool>)> {
+    let effects = analysis.pieces.iter().flat_map(|piece| &piece.effects);
+    effects.map(|effect| (effect.kind, effect.objects.clone(), effect.has_where)).collect()
+}
+
+#[test]
+fn an_analysis_that_is_shared_is_right_for_every_text_that_shares_it() {
+    let judge = crate::judge::Judge::new(Arc::new(Policy::shipped()));
+    let corpus = include_str!("../../../proxy-tests/corpus/statements.jsonl");
+    let (mut shared, mut key, mut other_key) = (0, Vec::new(), Vec::new());
+    for line in corpus.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let sql = line["sql"].as_str().unwrap();
+        let all: Vec<String> = std::iter::once(sql.to_owned()).chain(variations(sql)).collect();
+        for text in &all {
+            let analysis = judge.analyse(text.as_bytes());
+            if !analysis.literal_independent || !shape(text.as_bytes(), &mut key) {
+                continue;
+            }
+            for other in all.iter().filter(|other| *other != text) {
+                if shape(other.as_bytes(), &mut other_key) && key == other_key {
+                    shared += 1;
+                    let theirs = judge.analyse(other.as_bytes());
+                    assert_eq!(essence(&analysis), essence(&theirs), "{text}\n{other}");
+                    assert_eq!(analysis.opaque, theirs.opaque, "{text}\n{other}");
+                }
+            }
+        }
+    }
+    assert!(shared > 100, "{shared}");
+}
+
+#[test]
+fn the_shipped_policy_judges_the_corpus_as_labelled_cached_or_not() {
+    let judge = crate::judge::Judge::new(Arc::new(Policy::shipped()));
+    let class = judge.class(&FACTS);
+    let mut cache = JudgeCache::new(1 << 20);
+    let corpus = include_str!("../../../proxy-tests/corpus/statements.jsonl");
+    // Twice through one cache, so that the second round meets what the first one left.
+    for line in corpus.lines().chain(corpus.lines()) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let sql = line["sql"].as_str().unwrap();
+        let judged = judge.judge(&mut cache, sql.as_bytes(), &class, false, &NothingPrepared);
+        let expected = if line["verdict"] == "pass" { Verdict::Allow } else { Verdict::Hold };
+        assert_eq!(judged.judgement.verdict, expected, "{sql}\n{}", judged.judgement.why);
+    }
 }
