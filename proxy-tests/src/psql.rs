@@ -157,7 +157,7 @@ fn client(program: PathBuf) -> Command {
             command.env_remove(name);
         }
     }
-    command.env("PGPASSFILE", "/dev/null").env("PSQL_HISTORY", "/dev/null").env("LC_ALL", "C").env("PGTZ", "UTC");
+    command.env("PGPASSFILE", "/nonexistent").env("PSQL_HISTORY", "/dev/null").env("LC_ALL", "C").env("PGTZ", "UTC");
     command
 }
 

@@ -3,7 +3,7 @@
 
 use proxy_tests::gate::{BOB, EVE, Gate};
 use proxy_tests::message as m;
-use proxy_tests::postgres::{Database, shared};
+use proxy_tests::postgres::{Cluster, Database, shared};
 use proxy_tests::raw::{Frame, Raw, eventually};
 
 /// A table `t` with rows 1, 2, 3 behind a gate with the shipped policy.
@@ -252,6 +252,29 @@ fn notifications_reach_a_client_whose_statement_is_held() {
     assert_eq!(tags(&raw.until(b'Z')), "CZ");
 }
 
+#[test]
+fn a_changed_server_setting_reaches_a_client_whose_statement_is_held() {
+    let cluster = Cluster::builder().start();
+    let mut admin = cluster.admin();
+    admin.rows("CREATE TABLE t (x int)");
+    let gate = Gate::start(&cluster.target());
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::query("DELETE FROM t"));
+    let id = held(&mut raw);
+    admin.rows("ALTER SYSTEM SET timezone = 'Asia/Tokyo'");
+    admin.rows("SELECT pg_reload_conf()");
+    // The postmaster signals its children before it forks the next one. An idle backend reads the configuration again when
+    // it gets its next message, and reports the change with that answer.
+    eventually("the postmaster has reloaded", || {
+        (cluster.admin().value("SHOW timezone") == "Asia/Tokyo").then_some(())
+    });
+    gate.api().approve(&id);
+    let frames = raw.until(b'Z');
+    let told = frames.iter().any(|frame| frame.tag == b'S' && frame.body == b"TimeZone\0Asia/Tokyo\0");
+    assert!(told, "{frames:?}");
+    assert_eq!(tags(&frames).replace('S', ""), "CZ");
+}
+
 // Row 32
 
 #[test]
@@ -338,6 +361,21 @@ fn a_waiting_client_is_reminded() {
     gate.api().approve(&id);
     let rest = raw.until(b'Z');
     assert_eq!(tags(&rest).trim_start_matches('N'), "CZ");
+}
+
+#[test]
+fn both_legs_have_tcp_keepalive() {
+    let (_database, gate) = setup();
+    let raw = Raw::login(&gate.target());
+    let gate_pid = format!("pid={},", gate.process.pid());
+    let said = std::process::Command::new("ss").args(["-tnpo", "state", "established"]).output();
+    let Ok(said) = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()) else {
+        panic!("`ss` (iproute2) shows the timers of sockets");
+    };
+    let legs: Vec<&str> = said.lines().filter(|line| line.contains(&gate_pid)).collect();
+    assert_eq!(legs.len(), 2, "{said}");
+    assert!(legs.iter().all(|line| line.contains("timer:(keepalive")), "{legs:?}");
+    drop(raw);
 }
 
 // Row 35
