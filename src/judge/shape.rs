@@ -6,6 +6,8 @@
 //! (comments, backslashes, dollar quotes, prefixed literals, control characters), and the caller falls back to the
 //! exact text. It never has to understand SQL: everything that is not a plain literal stays in the key byte by byte.
 
+#![expect(clippy::arithmetic_side_effects, reason = "positions are bounded by the text's length")]
+
 /// Placeholders: control characters, which are refused in the text itself, so that a key has one reading.
 const STRING: u8 = 0x01;
 /// An integer that is certainly an `ICONST` (scan.l reads what exceeds 32 bits as `FCONST`).
@@ -30,7 +32,7 @@ enum Class {
 
 const CLASSES: [Class; 256] = classes();
 
-#[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "evaluated by the compiler")]
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const fn classes() -> [Class; 256] {
     let mut table = [Class::Plain; 256];
     let mut byte = u8::MAX;
@@ -59,39 +61,42 @@ pub(super) fn shape(text: &[u8], key: &mut Vec<u8>) -> bool {
     write_shape(text, key).is_some()
 }
 
+/// Scans on and copies only before and after a literal, for this runs for every statement that passes.
 fn write_shape(text: &[u8], key: &mut Vec<u8>) -> Option<()> {
-    let mut rest = text;
-    // The byte before `rest`.
-    let mut before = b' ';
+    // Everything before `copied` is in the key; everything before `at` has been looked at.
+    let (mut copied, mut at) = (0, 0);
     loop {
-        let run = rest.iter().position(|&byte| class(byte) != Class::Plain).unwrap_or(rest.len());
-        let (plain, special) = rest.split_at_checked(run)?;
-        key.extend_from_slice(plain);
-        before = plain.last().copied().unwrap_or(before);
-        let Some(&byte) = special.first() else {
-            return Some(());
+        let rest = text.get(at..)?;
+        at += rest.iter().position(|&byte| class(byte) != Class::Plain).unwrap_or(rest.len());
+        let Some(rest @ [byte, ..]) = text.get(at..) else {
+            break;
         };
-        let taken = match byte {
-            b'0'..=b'9' => number(special, before, key)?,
-            b'\'' => string(special, before, key)?,
-            b'"' => quoted_identifier(special, before, key)?,
-            b'$' => parameter(special, before, key)?,
-            b'-' | b'/' => operator(special, key)?,
+        let before = at.checked_sub(1).and_then(|before| text.get(before)).copied().unwrap_or(b' ');
+        let (length, placeholder) = match byte {
+            b'"' => (quoted_identifier(rest, before)?, None),
+            b'0'..=b'9' => number(rest, before)?,
+            b'\'' => (string(rest, before)?, Some(STRING)),
+            b'$' => (parameter(rest, before)?, None),
+            b'-' | b'/' => (operator(rest)?, None),
             _ => return None,
         };
-        let (done, after) = special.split_at_checked(taken)?;
-        before = done.last().copied().unwrap_or(before);
-        rest = after;
+        if let Some(placeholder) = placeholder {
+            key.extend_from_slice(text.get(copied..at)?);
+            key.push(placeholder);
+            copied = at + length;
+        }
+        at += length;
     }
+    key.extend_from_slice(text.get(copied..)?);
+    Some(())
 }
 
 /// A digit run with perhaps a fraction. Where letters touch it (`1e5`, `0x1F`, `1_000`, `a1`) it stays as it is.
-fn number(rest: &[u8], before: u8, key: &mut Vec<u8>) -> Option<usize> {
+fn number(rest: &[u8], before: u8) -> Option<(usize, Option<u8>)> {
     let whole = digits(rest);
-    let after = rest.get(whole..)?;
-    let (length, placeholder) = match after {
+    let (length, placeholder) = match rest.get(whole..)? {
         [b'.', fraction @ ..] if fraction.first().is_some_and(u8::is_ascii_digit) => {
-            (whole.checked_add(1)?.checked_add(digits(fraction))?, DECIMAL)
+            (whole + 1 + digits(fraction), DECIMAL)
         }
         _ => {
             let placeholder = match whole {
@@ -102,78 +107,56 @@ fn number(rest: &[u8], before: u8, key: &mut Vec<u8>) -> Option<usize> {
             (whole, placeholder)
         }
     };
-    let (number, next) = rest.split_at_checked(length)?;
     let touched = |byte: u8| is_identifier(byte) || byte == b'.';
-    if touched(before) || next.first().is_some_and(|&byte| touched(byte)) {
-        key.extend_from_slice(number);
-    } else {
-        key.push(placeholder);
-    }
-    Some(length)
+    let alone = !touched(before) && !rest.get(length).is_some_and(|&byte| touched(byte));
+    Some((length, alone.then_some(placeholder)))
 }
 
 /// `'…'` with `''` for a quote. Prefixes (`E'`, `U&'`, `B'`, `N'`) change how it is read, as does a backslash when
 /// `standard_conforming_strings` is off.
-fn string(rest: &[u8], before: u8, key: &mut Vec<u8>) -> Option<usize> {
+fn string(rest: &[u8], before: u8) -> Option<usize> {
     if is_identifier(before) || before == b'&' {
         return None;
     }
-    let mut length = 1_usize;
+    let mut length = 1;
     loop {
         let tail = rest.get(length..)?;
         let stop = tail.iter().position(|&byte| matches!(byte, b'\'' | b'\\') || is_control(byte))?;
-        length = length.checked_add(stop)?;
-        match (tail.get(stop..)?, length.checked_add(2)?) {
-            ([b'\'', b'\'', ..], next) => length = next,
-            ([b'\'', ..], _) => break,
+        match tail.get(stop..)? {
+            [b'\'', b'\'', ..] => length += stop + 2,
+            [b'\'', ..] => {
+                length += stop + 1;
+                break;
+            }
             _ => return None,
         }
     }
-    length = length.checked_add(1)?;
     let literal = rest.get(..length)?;
     // Bytes that are not UTF-8 make the whole text unreadable, so they must not hide behind a placeholder.
-    if !literal.is_ascii() && std::str::from_utf8(literal).is_err() {
-        return None;
-    }
-    key.push(STRING);
-    Some(length)
+    (literal.is_ascii() || std::str::from_utf8(literal).is_ok()).then_some(length)
 }
 
 /// `"…"`: names stay in the key. (`""` inside ends one name and starts the next; read together they are the same bytes.)
-fn quoted_identifier(rest: &[u8], before: u8, key: &mut Vec<u8>) -> Option<usize> {
+fn quoted_identifier(rest: &[u8], before: u8) -> Option<usize> {
     if is_identifier(before) || before == b'&' {
         return None;
     }
-    let (_, tail) = rest.split_first()?;
+    let tail = rest.get(1..)?;
     let stop = tail.iter().position(|&byte| matches!(byte, b'"' | b'\\') || is_control(byte))?;
-    if tail.get(stop) != Some(&b'"') {
-        return None;
-    }
-    let length = stop.checked_add(2)?;
-    key.extend_from_slice(rest.get(..length)?);
-    Some(length)
+    (tail.get(stop) == Some(&b'"')).then_some(stop + 2)
 }
 
 /// `$1` stays; `$$` and `$tag$` quote, and `a$b` is a name.
-fn parameter(rest: &[u8], before: u8, key: &mut Vec<u8>) -> Option<usize> {
-    let (_, tail) = rest.split_first()?;
-    let count = digits(tail);
-    if count == 0 || is_identifier(before) {
-        return None;
-    }
-    let length = count.checked_add(1)?;
-    key.extend_from_slice(rest.get(..length)?);
-    Some(length)
+fn parameter(rest: &[u8], before: u8) -> Option<usize> {
+    let count = digits(rest.get(1..)?);
+    (count > 0 && !is_identifier(before)).then_some(count + 1)
 }
 
 /// `-` and `/`, unless they start a comment.
-fn operator(rest: &[u8], key: &mut Vec<u8>) -> Option<usize> {
+fn operator(rest: &[u8]) -> Option<usize> {
     match rest {
-        [b'-', b'-', ..] | [b'/', b'*', ..] | [] => None,
-        [byte, ..] => {
-            key.push(*byte);
-            Some(1)
-        }
+        [b'-', b'-', ..] | [b'/', b'*', ..] => None,
+        _ => Some(1),
     }
 }
 
