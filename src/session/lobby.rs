@@ -227,6 +227,15 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn what_an_idle_session_keeps_is_small() {
+        fn size_of_output<F: Future>(_: impl Fn(Socket, Peer, Rc<Worker>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size_of_output(receive);
+        assert!(size <= 24, "{size} bytes");
+    }
+
     #[tokio::test]
     async fn a_full_lobby_drops_whoever_waited_longest() {
         let lobby = Rc::new(Lobby::new(2));
