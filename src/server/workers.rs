@@ -58,7 +58,7 @@ struct Door {
 struct Arrival {
     stream: TcpStream,
     peer: SocketAddr,
-    _load: Load,
+    load: Load,
 }
 
 /// Its drop says that the connection is over.
@@ -108,7 +108,7 @@ impl Dispatcher {
             return;
         };
         door.load.fetch_add(1, Ordering::Relaxed);
-        let arrival = Arrival { stream, peer, _load: Load(Arc::clone(&door.load)) };
+        let arrival = Arrival { stream, peer, load: Load(Arc::clone(&door.load)) };
         // Fails when the thread has ended: then the process is ending and the connection is closed.
         let _ = door.sender.send(arrival).await;
     }
@@ -161,13 +161,10 @@ async fn carry(worker: &Rc<Worker>, mut arrivals: mpsc::Receiver<Arrival>, mut p
 }
 
 fn welcome(arrival: Arrival, worker: &Rc<Worker>) {
-    let Arrival { stream, peer, _load } = arrival;
+    let Arrival { stream, peer, load } = arrival;
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
         return;
     };
-    let session = lobby::receive(Socket::Tcp(stream), Peer::Tcp(peer), Rc::clone(worker));
-    tokio::task::spawn_local(async move {
-        let _load = _load;
-        session.await;
-    });
+    // The future as it is: wrapped in another it would take twice the memory for as long as the session lasts.
+    tokio::task::spawn_local(lobby::receive(Socket::Tcp(stream), Peer::Tcp(peer), Rc::clone(worker), load));
 }

@@ -56,8 +56,10 @@ pub struct Opened {
 ///
 /// # Cancellation safety
 /// Dropping the future closes both connections and withdraws a hold.
-pub async fn run(opened: Opened, backend: Stream, worker: &Rc<Worker>) {
-    let mut session = Box::new(Session::new(opened, backend, worker));
+///
+/// The future itself is small: a session may idle for days, and what it needs only at its beginning and end is boxed.
+pub async fn run(opened: Box<Opened>, backend: Stream, worker: &Rc<Worker>) {
+    let mut session = Box::new(Session::new(*opened, backend, worker));
     let end = poll_fn(|cx| session.poll(cx)).await;
     session.withdraw(match end {
         End::BackendGone => Cause::BackendGone,
@@ -65,16 +67,17 @@ pub async fn run(opened: Opened, backend: Stream, worker: &Rc<Worker>) {
         End::Close => Cause::Internal,
         End::Quit => Cause::Shutdown,
     });
-    // Whatever is queued for the client is still sent: the server's last words, or ours.
-    let Session { mut client, to_client, .. } = *session;
     if end != End::ClientGone {
-        let farewell = async {
-            client.write_all(to_client.rest()).await?;
-            client.shutdown().await
-        };
         // A client that does not take them is not waited for; nothing is lost that it wanted.
-        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        let _ = Box::pin(tokio::time::timeout(FAREWELL, last_words(session))).await;
     }
+}
+
+/// Whatever is queued for the client is still sent: the server's last words, or ours.
+async fn last_words(session: Box<Session<'_>>) -> std::io::Result<()> {
+    let Session { mut client, to_client, .. } = *session;
+    client.write_all(to_client.rest()).await?;
+    client.shutdown().await
 }
 
 /// Why a session ended.
