@@ -60,8 +60,10 @@ fn harmless_settings_take_effect_and_others_are_refused_by_name() {
 #[test]
 fn settings_an_operator_allows_pass() {
     let database = shared();
-    let gate =
-        Gate::builder().allow_all().limits("extra_startup_settings = [\"session_replication_role\"]").start(database.target());
+    let gate = Gate::builder()
+        .allow_all()
+        .limits("extra_startup_settings = [\"session_replication_role\"]")
+        .start(database.target());
     let (mut raw, _) = start(&gate.target(), &[("Session_Replication_Role", "replica")]);
     assert_eq!(raw.value("SHOW session_replication_role"), "replica");
 }
@@ -284,7 +286,8 @@ fn a_server_that_answers_the_encryption_request_with_more_than_one_byte_is_not_t
             std::io::Read::read_exact(&mut stream, &mut request).unwrap();
             assert_eq!(request, m::ssl_request()[..]);
             std::io::Write::write_all(&mut stream, answer).unwrap();
-            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            // Fails when the gate has closed already.
+            let _ = stream.shutdown(std::net::Shutdown::Write);
             let mut more = Vec::new();
             let _ = std::io::Read::read_to_end(&mut stream, &mut more);
             more
@@ -294,6 +297,77 @@ fn a_server_that_answers_the_encryption_request_with_more_than_one_byte_is_not_t
         let more = server.join().unwrap();
         assert!(more.is_empty(), "the startup packet went to a server that cannot be trusted: {more:?}");
     }
+}
+
+/// A server that is asked for a session: gives the accepted connection and the startup packet to `act`.
+fn fake_server(
+    act: impl FnOnce(std::net::TcpStream, std::net::TcpListener) + Send + 'static,
+) -> (Target, std::thread::JoinHandle<()>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = Target {
+        host: "127.0.0.1".to_owned(),
+        port: listener.local_addr().unwrap().port(),
+        database: "d".to_owned(),
+        user: "u".to_owned(),
+    };
+    let server = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        act(stream, listener);
+    });
+    (target, server)
+}
+
+fn packet(stream: &mut std::net::TcpStream) -> Vec<u8> {
+    let mut length = [0; 4];
+    std::io::Read::read_exact(stream, &mut length).unwrap();
+    let mut body = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap() - 4];
+    std::io::Read::read_exact(stream, &mut body).unwrap();
+    [&length[..], &body].concat()
+}
+
+#[test]
+fn a_silent_server_is_given_up_at_the_connect_timeout() {
+    let (told, wait) = std::sync::mpsc::channel::<()>();
+    // Accepts, reads SSLRequest and says nothing until the test is over.
+    let (target, server) = fake_server(move |_stream, _listener| drop(wait.recv()));
+    let gate = Gate::builder().allow_all().upstream("connect_timeout = \"200ms\"").start(&target);
+    let (_, frames) = start(&gate.target(), &[]);
+    assert_eq!(frames[0].sqlstate(), "08001", "{frames:?}");
+    drop(told);
+    server.join().unwrap();
+}
+
+#[test]
+fn every_address_of_the_servers_name_is_tried() {
+    let database = shared();
+    // Means ::1 first on many machines, where the cluster does not listen.
+    let named = Target { host: "localhost".to_owned(), ..database.target().clone() };
+    let gate = Gate::transparent(&named);
+    assert_eq!(Raw::login(&gate.target()).value("SELECT 1"), "1");
+}
+
+#[test]
+fn long_cancel_keys_of_protocol_3_2_are_passed_on_whole() {
+    let key: Vec<u8> = (0..=255).collect();
+    let told = key.clone();
+    let (target, server) = fake_server(move |mut session, listener| {
+        let startup = packet(&mut session);
+        assert_eq!(startup[4..8], m::VERSION_3_2.to_be_bytes());
+        let key_data = m::frame(b'K', &[&7_u32.to_be_bytes()[..], &told].concat());
+        let hello = [m::frame(b'R', &[0; 4]), key_data, m::frame(b'Z', b"I")].concat();
+        std::io::Write::write_all(&mut session, &hello).unwrap();
+        let (mut cancel, _) = listener.accept().unwrap();
+        assert_eq!(packet(&mut cancel), m::cancel_request(7, &told));
+    });
+    let gate = Gate::builder().allow_all().upstream("sslmode = \"disable\"").start(&target);
+    let mut raw = connect(&gate.target());
+    raw.send(m::startup_version(m::VERSION_3_2, &[("user", "u"), ("database", "d")]));
+    raw.until(b'Z');
+    assert_eq!(raw.key, Some((7, key.clone())));
+    let mut cancel = connect(&gate.target());
+    cancel.send(m::cancel_request(7, &key));
+    assert!(cancel.until_eof().is_empty());
+    server.join().unwrap();
 }
 
 // Start and end

@@ -185,3 +185,163 @@ impl Negotiation {
         self.client.flush().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::wire::startup::MAX_STARTUP_BODY;
+
+    const SSL: [u8; 8] = [0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F];
+    const GSS: [u8; 8] = [0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x30];
+
+    fn startup_packet(body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 8).unwrap();
+        [&length.to_be_bytes()[..], &[0, 3, 0, 0], body].concat()
+    }
+
+    /// How a negotiation ended, without its sockets.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Seen {
+        Session { startup: Vec<u8>, behind: Vec<u8> },
+        Cancel(CancelRequest),
+        Refused(Vec<u8>),
+        Gone,
+    }
+
+    fn seen(negotiated: Negotiated) -> Seen {
+        match negotiated {
+            Negotiated::Session { startup, leftover, .. } => {
+                Seen::Session { startup: startup.bytes().to_vec(), behind: leftover }
+            }
+            Negotiated::Cancel { request, .. } => Seen::Cancel(request),
+            Negotiated::Refused { reply, .. } => Seen::Refused(reply),
+            Negotiated::Gone => Seen::Gone,
+        }
+    }
+
+    /// A client that sends `chunks` one by one and half-closes, at a gate without TLS: how it ends, and what the client is
+    /// answered on the way.
+    fn meet(chunks: &[Vec<u8>]) -> (Seen, Vec<u8>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let (mut client, gate) = UnixStream::pair().unwrap();
+            let negotiation = async {
+                match negotiate(Socket::Unix(gate), &ListenTls::Disabled, MAX_STARTUP_BODY).await {
+                    Negotiated::Session { mut client, startup, mut leftover } => {
+                        client.read_to_end(&mut leftover).await.unwrap();
+                        seen(Negotiated::Session { client, startup, leftover })
+                    }
+                    other => seen(other),
+                }
+            };
+            let talk = async {
+                for chunk in chunks {
+                    // Fails once the gate has closed.
+                    let _ = client.write_all(chunk).await;
+                    tokio::task::yield_now().await;
+                }
+                let _ = client.shutdown().await;
+                let mut answers = Vec::new();
+                let _ = client.read_to_end(&mut answers).await;
+                answers
+            };
+            tokio::join!(negotiation, talk)
+        })
+    }
+
+    fn chunked(bytes: &[u8], size: usize) -> Vec<Vec<u8>> {
+        bytes.chunks(size.max(1)).map(<[u8]>::to_vec).collect()
+    }
+
+    #[test]
+    fn encryption_requests_may_come_once_each_in_either_order() {
+        let startup = startup_packet(b"user\0ann\0\0");
+        for (requests, answers) in [(vec![], ""), (vec![SSL], "N"), (vec![GSS], "N"), (vec![SSL, GSS], "NN"), (vec![GSS, SSL], "NN")] {
+            let mut chunks: Vec<_> = requests.iter().map(|request| request.to_vec()).collect();
+            chunks.push(startup.clone());
+            let session = Seen::Session { startup: startup.clone(), behind: Vec::new() };
+            // Chunks that arrive together are an injection; here each is answered before the next.
+            let (seen, answered) = meet_in_turn(&chunks);
+            assert_eq!((seen, answered.as_slice()), (session, answers.as_bytes()), "{requests:?}");
+        }
+        for repeated in [vec![SSL, SSL], vec![GSS, GSS], vec![SSL, GSS, SSL], vec![GSS, SSL, GSS]] {
+            let chunks: Vec<_> = repeated.iter().map(|request| request.to_vec()).collect();
+            let (seen, _) = meet_in_turn(&chunks);
+            let Seen::Refused(reply) = seen else { panic!("{repeated:?}: {seen:?}") };
+            assert!(String::from_utf8_lossy(&reply).contains("0A000"), "{repeated:?}");
+        }
+    }
+
+    /// As [`meet`], but every request is sent only when the one before has been answered.
+    fn meet_in_turn(chunks: &[Vec<u8>]) -> (Seen, Vec<u8>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let (mut client, gate) = UnixStream::pair().unwrap();
+            let talk = async {
+                let mut answers = Vec::new();
+                for (index, chunk) in chunks.iter().enumerate() {
+                    client.write_all(chunk).await.unwrap();
+                    if index + 1 < chunks.len() {
+                        answers.push(client.read_u8().await.unwrap());
+                    }
+                }
+                answers
+            };
+            let (ended, answers) =
+                tokio::join!(negotiate(Socket::Unix(gate), &ListenTls::Disabled, MAX_STARTUP_BODY), talk);
+            (seen(ended), answers)
+        })
+    }
+
+    #[test]
+    fn bytes_in_one_segment_with_an_encryption_request_are_refused() {
+        for request in [SSL, GSS] {
+            let bytes = [&request[..], &startup_packet(b"user\0ann\0\0")].concat();
+            let (seen, answers) = meet(&[bytes]);
+            let Seen::Refused(reply) = seen else { panic!("{seen:?}") };
+            assert_eq!(answers, b"N");
+            assert!(String::from_utf8_lossy(&reply).contains("received unencrypted data after"));
+        }
+    }
+
+    #[test]
+    fn a_client_that_leaves_early_is_told_nothing() {
+        let whole = startup_packet(b"user\0ann\0\0");
+        for end in 0..whole.len() {
+            assert_eq!(meet(&chunked(&whole[..end], 5)), (Seen::Gone, Vec::new()), "{end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn how_bytes_are_cut_into_segments_changes_nothing(
+            size in 1_usize..40,
+            value in "[a-z]{0,60}",
+            behind in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let startup = startup_packet(format!("user\0{value}\0\0").as_bytes());
+            let all = [&startup[..], &behind].concat();
+            let (seen, answers) = meet(&chunked(&all, size));
+            prop_assert_eq!(seen, Seen::Session { startup, behind });
+            prop_assert!(answers.is_empty());
+        }
+
+        #[test]
+        fn any_beginning_ends_with_at_most_two_answers(
+            parts in proptest::collection::vec(prop_oneof![
+                Just(SSL.to_vec()),
+                Just(GSS.to_vec()),
+                Just(vec![0, 0, 0, 16, 0x04, 0xD2, 0x16, 0x2E, 0, 0, 0, 1, 0, 0, 0, 2]),
+                Just(startup_packet(b"user\0ann\0\0")),
+                proptest::collection::vec(any::<u8>(), 0..30),
+            ], 0..8),
+            size in 1_usize..40,
+        ) {
+            let (seen, answers) = meet(&chunked(&parts.concat(), size));
+            prop_assert!(answers.len() <= 2 && answers.iter().all(|byte| *byte == b'N'), "{:?} {:?}", seen, answers);
+        }
+    }
+}

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
@@ -158,11 +158,14 @@ pub enum TlsError {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: rustls::pki_types::pem::Error,
+        source: pem::Error,
     },
     /// A file holds no certificate.
     #[error("{}: no certificate in it", .0.display())]
     NoCertificate(PathBuf),
+    /// A file holds no private key that can be read.
+    #[error("{}: no private key in it that is not encrypted", .0.display())]
+    NoKey(PathBuf),
     /// The certificate or key is not usable, or they do not belong together.
     #[error("{path}: {source}", path = path.display())]
     Unusable {
@@ -249,7 +252,10 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
 }
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::File { path: path.to_owned(), source })
+    PrivateKeyDer::from_pem_file(path).map_err(|source| match source {
+        pem::Error::NoItemsFound => TlsError::NoKey(path.to_owned()),
+        source => TlsError::File { path: path.to_owned(), source },
+    })
 }
 
 /// Checks a backend's certificate as libpq's sslmode of the same name does.
