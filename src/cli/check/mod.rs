@@ -32,7 +32,7 @@ const STACK_BYTES: usize = 256 << 20;
 )]
 pub struct Args {
     /// Configuration with the rules; the shipped policy without it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "QUERYGATE_CONFIG")]
     config: Option<PathBuf>,
     /// Database user to judge for.
     #[arg(long, default_value = "")]

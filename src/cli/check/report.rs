@@ -109,7 +109,7 @@ pub(super) fn text(messages: &[Message], out: &mut dyn Write) -> io::Result<()> 
 
 impl Statement {
     fn print(&self, colour: bool, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "{} {}", word(self.verdict, colour), one_line(&self.sql))?;
+        writeln!(out, "{} {}", word(self.verdict, colour), beginning(&self.sql))?;
         writeln!(out, "       rule    {}", one_line(&self.rule))?;
         for (index, effect) in self.effects.iter().enumerate() {
             let label = if index == 0 { "effects" } else { "       " };
@@ -150,14 +150,20 @@ fn word(verdict: Verdict, colour: bool) -> String {
     if colour { format!("\u{1b}[1;{ansi}m{word:<6}\u{1b}[0m") } else { format!("{word:<6}") }
 }
 
-/// White space joined, cut to a line's length; control characters cannot reach the terminal.
+/// A statement's beginning, as much as a line holds.
+fn beginning(sql: &str) -> String {
+    let line = one_line(sql);
+    let mut cut: String = line.chars().take(SHOWN).collect();
+    if cut.len() < line.len() {
+        cut.push('…');
+    }
+    cut
+}
+
+/// White space joined; control characters cannot reach the terminal.
 fn one_line(text: &str) -> String {
     let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut line: String = joined.chars().take(SHOWN).flat_map(visible).collect();
-    if joined.chars().nth(SHOWN).is_some() {
-        line.push('…');
-    }
-    line
+    joined.chars().flat_map(visible).collect()
 }
 
 fn visible(c: char) -> impl Iterator<Item = char> {
