@@ -88,8 +88,7 @@ fn opinions(text: &str, tokens: &Tokens, limits: &Limits) -> Analysis {
     }
     let other_mode = other_string_mode(text, tokens, limits);
     let ask_first = tokens.tokens.len() <= limits.first_parser_tokens;
-    let mut analysis =
-        Analysis { pieces: Vec::new(), literal_independent: plain(tokens), opaque: false, reason };
+    let mut analysis = Analysis { pieces: Vec::new(), literal_independent: plain(tokens), opaque: false, reason };
     for (statement, piece) in statements.into_iter().zip(&tokens.pieces) {
         let mine = tokens.of(piece);
         let mut opinion = judge_piece(text, statement, &piece.range, mine, ask_first);
@@ -104,7 +103,13 @@ fn opinions(text: &str, tokens: &Tokens, limits: &Limits) -> Analysis {
 }
 
 /// Both opinions on one piece, merged.
-fn judge_piece(text: &str, statement: Statement<'_>, range: &Range<usize>, tokens: &[Token], ask_first: bool) -> Opinion {
+fn judge_piece(
+    text: &str,
+    statement: Statement<'_>,
+    range: &Range<usize>,
+    tokens: &[Token],
+    ask_first: bool,
+) -> Opinion {
     let mut opinion = second::read(statement, range);
     if ask_first {
         if let Some(piece) = text.get(range.clone()) {
@@ -160,8 +165,8 @@ fn other_string_mode(text: &str, tokens: &Tokens, limits: &Limits) -> Option<Str
     if same_boundaries(tokens, &other) {
         return None;
     }
-    let runs = second::parse(text, false).is_some()
-        || tripwire::alarm(text.as_bytes(), &other.tokens, &[], false).is_some();
+    let runs =
+        second::parse(text, false).is_some() || tripwire::alarm(text.as_bytes(), &other.tokens, &[], false).is_some();
     runs.then(|| "it means something else when standard_conforming_strings is off".to_owned())
 }
 

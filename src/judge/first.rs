@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{AccessExpr, Expr, Statement, TableFactor, Visit, Visitor};
+use sqlparser::ast::{AccessExpr, Expr, FunctionArguments, Statement, TableFactor, Visit, Visitor};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token as TheirToken, TokenWithSpan, Tokenizer};
@@ -29,12 +29,16 @@ pub(super) fn compare(piece: &str, start: usize, tokens: &[Token], opinion: &mut
     // The masks are needed only if it parses, but parsing eats the tokens.
     let agree = masks::agree(piece, start, tokens, &theirs);
     let Some(statement) = parse(&dialect, theirs) else { return };
-    if !agree {
-        opinion.effects.push(effect(EffectKind::Unknown, Vec::new(), "its literals and comments can be read in two ways"));
-    }
-    let mut reader = Reader { effects: Vec::new(), quiet: 0 };
+    let mut reader = Reader { effects: Vec::new(), quiet: 0, sets: false };
     let _: ControlFlow<()> = statement.visit(&mut reader);
-    merge(reader.effects, opinion);
+    merge(reader.effects, reader.sets, opinion);
+    if !agree {
+        opinion.effects.push(effect(
+            EffectKind::Unknown,
+            Vec::new(),
+            "its literals and comments can be read in two ways",
+        ));
+    }
 }
 
 fn parse(dialect: &PostgreSqlDialect, tokens: Vec<TokenWithSpan>) -> Option<Statement> {
@@ -53,10 +57,11 @@ fn dangers(effects: &[Effect]) -> BTreeSet<EffectKind> {
         .collect()
 }
 
-fn merge(found: Vec<Effect>, opinion: &mut Opinion) {
+fn merge(found: Vec<Effect>, sets: bool, opinion: &mut Opinion) {
     let theirs = dangers(&found);
     let ours = dangers(&opinion.effects);
-    let unseen = ours.iter().any(|kind| *kind != EffectKind::Update) && theirs.is_empty();
+    // What a set_config() sets is the grammar's to say.
+    let unseen = !sets && ours.iter().any(|kind| *kind != EffectKind::Update) && theirs.is_empty();
     for effect in found {
         let known = opinion.effects.iter().any(|known| known.kind == effect.kind);
         if !known && is_danger(&effect) {
@@ -79,16 +84,18 @@ struct Reader {
     effects: Vec<Effect>,
     /// How many EXPLAINs that run nothing we are inside of.
     quiet: usize,
+    /// It calls set_config.
+    sets: bool,
 }
 
 impl Reader {
-    fn call(&mut self, name: &sqlparser::ast::ObjectName) {
+    fn call(&mut self, name: &sqlparser::ast::ObjectName, arguments: usize) {
         let name = statements::object(name);
-        // `set_config` is judged by its argument, `ts_rewrite` by their number: the grammar does both.
-        if matches!(name.name.as_str(), "set_config" | "ts_rewrite") || self.quiet > 0 {
+        if self.quiet > 0 {
             return;
         }
-        if let Some(kind) = functions::danger(name.schema.as_deref(), &name.name) {
+        self.sets |= name.name == "set_config";
+        if let Some(kind) = functions::call_danger(name.schema.as_deref(), &name.name, arguments) {
             self.effects.push(effect(kind, vec![name], "it calls a function that does more than read"));
         }
     }
@@ -97,7 +104,11 @@ impl Reader {
         let name = statements::fold(name);
         if let Some(kind) = functions::attribute_danger(&name).filter(|_| self.quiet == 0) {
             let object = ObjectName { schema: None, name };
-            self.effects.push(effect(kind, vec![object], "an attribute can be a call of a function that does more than read"));
+            self.effects.push(effect(
+                kind,
+                vec![object],
+                "an attribute can be a call of a function that does more than read",
+            ));
         }
     }
 }
@@ -123,15 +134,22 @@ impl Visitor for Reader {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-        if let TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } = factor {
-            self.call(name);
+        match factor {
+            TableFactor::Table { name, args: Some(args), .. } => self.call(name, args.args.len()),
+            TableFactor::Function { name, args, .. } => self.call(name, args.len()),
+            // The others hold no name of a function that is not an expression.
+            _ => {}
         }
         ControlFlow::Continue(())
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         if let Expr::Function(function) = expr {
-            self.call(&function.name);
+            let arguments = match &function.args {
+                FunctionArguments::List(list) => list.args.len(),
+                FunctionArguments::None | FunctionArguments::Subquery(_) => 0,
+            };
+            self.call(&function.name, arguments);
         }
         if let Expr::CompoundIdentifier(parts) = expr {
             if let [_, .., last] = parts.as_slice() {

@@ -63,7 +63,8 @@ const ALTER: &str = "
 ";
 
 /// Read or write files of the server.
-const FILE: &str = "lo_export lo_import pg_file_write pg_file_rename pg_file_unlink pg_file_sync pg_file_read pg_file_length";
+const FILE: &str =
+    "lo_export lo_import pg_file_write pg_file_rename pg_file_unlink pg_file_sync pg_file_read pg_file_length";
 
 /// Write large objects.
 const LARGE_OBJECT: &str = "lo_creat lo_create lo_from_bytea lo_open lo_put lo_truncate lo_truncate64 lowrite";
@@ -130,6 +131,11 @@ pub(super) fn danger(schema: Option<&str>, name: &str) -> Option<EffectKind> {
     }
     let schema = schema?;
     SCHEMAS.iter().find(|(owner, _)| *owner == schema).map(|(_, kind)| *kind)
+}
+
+/// [`danger`] of a call with so many arguments: `ts_rewrite(query, text)` runs the text, with three it only rewrites.
+pub(super) fn call_danger(schema: Option<&str>, name: &str, arguments: usize) -> Option<EffectKind> {
+    if name == "ts_rewrite" && arguments == 3 { None } else { danger(schema, name) }
 }
 
 /// Whether `x.name` may be the call `name(x)`: Postgres reads it so when `x` has no column of that name. A few listed names

@@ -97,7 +97,8 @@ fn session(harmless: bool) -> EffectKind {
 /// `parse_bool` (src/backend/utils/adt/bool.c): any unambiguous beginning of a word for true.
 fn is_on(value: &str) -> bool {
     let value = value.to_ascii_lowercase();
-    matches!(value.as_str(), "on" | "1") || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)))
+    matches!(value.as_str(), "on" | "1")
+        || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)))
 }
 
 /// `pg_char_to_encoding` (src/common/encnames.c): only letters and digits count.

@@ -1,9 +1,7 @@
 //! What kind of effect each of sqlparser's statements has. Exhaustive on purpose: a new statement in a new version of
 //! sqlparser does not compile until someone has thought about it.
 
-use sqlparser::ast::{
-    LockTableMode, Statement, TextSearchObjectType, UserDefinedTypeRepresentation as Representation,
-};
+use sqlparser::ast::{LockTableMode, Statement, TextSearchObjectType, UserDefinedTypeRepresentation as Representation};
 
 use super::EffectKind;
 

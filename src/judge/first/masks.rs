@@ -27,6 +27,10 @@ pub(super) fn agree(piece: &str, start: usize, ours: &[Token], theirs: &[TokenWi
     let mut theirs = theirs.iter().filter_map(|token| {
         let class = class_of(&token.token)?;
         let start = offsets.of(token.span.start);
+        // `0x1F` is a number to Postgres 16 and a hex string to sqlparser; it hides nothing.
+        if piece.get(start..).is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit())) {
+            return None;
+        }
         let end = offsets.of(token.span.end);
         Some(trim(piece, Mask { class, start, end }))
     });
@@ -105,7 +109,9 @@ fn class_of(token: &Theirs) -> Option<Class> {
         | Theirs::EscapedStringLiteral(_)
         | Theirs::UnicodeStringLiteral(_)
         | Theirs::HexStringLiteral(_) => Some(Class::Literal),
-        Theirs::Whitespace(Whitespace::SingleLineComment { .. } | Whitespace::MultiLineComment(_)) => Some(Class::Comment),
+        Theirs::Whitespace(Whitespace::SingleLineComment { .. } | Whitespace::MultiLineComment(_)) => {
+            Some(Class::Comment)
+        }
         _ => None,
     }
 }

@@ -18,7 +18,13 @@ pub(super) fn statement<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
     if reader.is_quiet(at) {
         return matches!(
             at.kind(),
-            "SelectStmt" | "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt" | "CreateTableAsStmt" | "ExecuteStmt"
+            "SelectStmt"
+                | "InsertStmt"
+                | "UpdateStmt"
+                | "DeleteStmt"
+                | "MergeStmt"
+                | "CreateTableAsStmt"
+                | "ExecuteStmt"
                 | "DeclareCursorStmt"
         );
     }
@@ -36,11 +42,17 @@ pub(super) fn statement<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
         "CreateTableAsStmt" => create_as(reader, at),
         "ExplainStmt" => explain(reader, at),
         // What the body does counts for the PREPARE itself as well.
-        "PrepareStmt" => reader.add(EffectKind::Session, vec![names::plain(at.text("name"))], "it prepares a statement"),
+        "PrepareStmt" => {
+            reader.add(EffectKind::Session, vec![names::plain(at.text("name"))], "it prepares a statement")
+        }
         "ExecuteStmt" => {
             let name = at.text("name").to_owned();
             reader.opinion.opaque = true;
-            reader.add(EffectKind::Execute, vec![names::plain(&name)], format!("it executes the prepared statement {name}"));
+            reader.add(
+                EffectKind::Execute,
+                vec![names::plain(&name)],
+                format!("it executes the prepared statement {name}"),
+            );
             reader.opinion.acts.push(SessionAct::Execute { name });
         }
         "DeclareCursorStmt" => {
@@ -145,11 +157,8 @@ fn merge<'t>(reader: &mut Reader<'t>, at: At<'t>) {
 
 fn copy<'t>(reader: &mut Reader<'t>, at: At<'t>) {
     let from = at.flag("is_from");
-    let table: Vec<ObjectName> = if from {
-        reader.claim(at, "relation")
-    } else {
-        at.get("relation").map(relation).into_iter().collect()
-    };
+    let table: Vec<ObjectName> =
+        if from { reader.claim(at, "relation") } else { at.get("relation").map(relation).into_iter().collect() };
     if at.flag("is_program") {
         reader.add(EffectKind::CopyServerFile, table.clone(), "COPY PROGRAM runs a program on the server");
     } else if !at.text("filename").is_empty() {

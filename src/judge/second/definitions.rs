@@ -23,12 +23,34 @@ fn objects<'t>(reader: &mut Reader<'t>, at: At<'t>) -> Vec<ObjectName> {
     const NODES: &[&str] = &["object", "func", "role"];
     const LISTS: &[&str] = &["objects", "roles"];
     const NAME_LISTS: &[&str] = &[
-        "funcname", "defnames", "domainname", "type_name", "opclassname", "opfamilyname", "dictname", "cfgname",
-        "conversion_name", "collname",
+        "funcname",
+        "defnames",
+        "domainname",
+        "type_name",
+        "opclassname",
+        "opfamilyname",
+        "dictname",
+        "cfgname",
+        "conversion_name",
+        "collname",
     ];
     const TEXTS: &[&str] = &[
-        "schemaname", "dbname", "extname", "fdwname", "servername", "subname", "pubname", "tablespacename", "plname",
-        "amname", "evtname", "trigname", "policy_name", "rulename", "role", "filename",
+        "schemaname",
+        "dbname",
+        "extname",
+        "fdwname",
+        "servername",
+        "subname",
+        "pubname",
+        "tablespacename",
+        "plname",
+        "amname",
+        "evtname",
+        "trigname",
+        "policy_name",
+        "rulename",
+        "role",
+        "filename",
     ];
     let mut found = Vec::new();
     for field in RELATIONS {
@@ -58,7 +80,8 @@ fn add<'t>(reader: &mut Reader<'t>, at: At<'t>, kind: EffectKind, why: &str) {
 fn drops<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
     match at.kind() {
         "DropStmt" => {
-            let what = ObjectType::try_from(i32::try_from(at.int("remove_type")).unwrap_or_default()).unwrap_or_default();
+            let what =
+                ObjectType::try_from(i32::try_from(at.int("remove_type")).unwrap_or_default()).unwrap_or_default();
             add(reader, at, EffectKind::Drop, &format!("it drops {}", kind_name(what)));
             if what == ObjectType::ObjectPolicy {
                 add(reader, at, EffectKind::Privilege, "it drops a row security policy");
@@ -108,15 +131,36 @@ fn alters<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
         "RenameStmt" => add(reader, at, EffectKind::Alter, "it renames an object"),
         // A comment replaces the one before, and tools read settings from comments (PostgREST, PostGraphile).
         "CommentStmt" => add(reader, at, EffectKind::Alter, "it replaces an object's comment"),
-        "AlterDomainStmt" | "AlterEnumStmt" | "AlterTypeStmt" | "AlterCollationStmt" | "AlterSeqStmt" | "AlterStatsStmt"
-        | "AlterFunctionStmt" | "AlterObjectSchemaStmt" | "AlterObjectDependsStmt" | "AlterOperatorStmt"
-        | "AlterOpFamilyStmt" | "AlterTsDictionaryStmt" | "AlterTsConfigurationStmt" | "AlterDatabaseStmt"
-        | "AlterDatabaseSetStmt" | "AlterDatabaseRefreshCollStmt" | "AlterTableMoveAllStmt"
-        | "AlterTableSpaceOptionsStmt" | "AlterFdwStmt" | "AlterForeignServerStmt" | "AlterEventTrigStmt"
-        | "AlterPublicationStmt" | "AlterSubscriptionStmt" => {
+        "AlterDomainStmt"
+        | "AlterEnumStmt"
+        | "AlterTypeStmt"
+        | "AlterCollationStmt"
+        | "AlterSeqStmt"
+        | "AlterStatsStmt"
+        | "AlterFunctionStmt"
+        | "AlterObjectSchemaStmt"
+        | "AlterObjectDependsStmt"
+        | "AlterOperatorStmt"
+        | "AlterOpFamilyStmt"
+        | "AlterTsDictionaryStmt"
+        | "AlterTsConfigurationStmt"
+        | "AlterDatabaseStmt"
+        | "AlterDatabaseSetStmt"
+        | "AlterDatabaseRefreshCollStmt"
+        | "AlterTableMoveAllStmt"
+        | "AlterTableSpaceOptionsStmt"
+        | "AlterFdwStmt"
+        | "AlterForeignServerStmt"
+        | "AlterEventTrigStmt"
+        | "AlterPublicationStmt"
+        | "AlterSubscriptionStmt" => {
             add(reader, at, EffectKind::Alter, "it changes a definition");
         }
-        "AlterRoleStmt" | "AlterRoleSetStmt" | "AlterPolicyStmt" | "AlterUserMappingStmt" | "AlterDefaultPrivilegesStmt" => {
+        "AlterRoleStmt"
+        | "AlterRoleSetStmt"
+        | "AlterPolicyStmt"
+        | "AlterUserMappingStmt"
+        | "AlterDefaultPrivilegesStmt" => {
             add(reader, at, EffectKind::Alter, "it changes a definition");
             add(reader, at, EffectKind::Privilege, "it changes who may do what");
         }
@@ -175,7 +219,11 @@ fn installs_code<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
         "CreateTrigStmt" | "CreateEventTrigStmt" => "it installs a trigger",
         "CreateExtensionStmt" => "it installs an extension",
         "CreatePLangStmt" => "it installs a language",
-        "CreateCastStmt" | "CreateOpClassStmt" | "CreateOpFamilyStmt" | "CreateTransformStmt" | "CreateAmStmt"
+        "CreateCastStmt"
+        | "CreateOpClassStmt"
+        | "CreateOpFamilyStmt"
+        | "CreateTransformStmt"
+        | "CreateAmStmt"
         | "CreateConversionStmt" => "it installs code that later statements run unseen",
         "CreateFdwStmt" | "CreateForeignServerStmt" | "CreateForeignTableStmt" | "ImportForeignSchemaStmt" => {
             "it reaches out to another server"
@@ -219,6 +267,17 @@ fn administers<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
     true
 }
 
+/// A view that Postgres makes updatable by itself selects from one relation (`view_query_is_auto_updatable` in
+/// rewriteHandler.c). Over `pg_settings`, an UPDATE of the view is SET; over a catalogue, a write to it.
+fn opens_catalog(at: At<'_>) -> bool {
+    let Some(query) = at.get("query") else { return true };
+    let from: Vec<_> = query.items("from_clause").collect();
+    match from.as_slice() {
+        [only] => only.kind() == "RangeVar" && names::is_catalog(&names::relation(*only)),
+        _ => false,
+    }
+}
+
 fn creates<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
     match at.kind() {
         "CreateStmt" => add(reader, at, EffectKind::Create, "it creates a table"),
@@ -231,6 +290,10 @@ fn creates<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
         "CreateStatsStmt" => add(reader, at, EffectKind::Create, "it creates statistics"),
         "DefineStmt" if at.flag("replace") => add(reader, at, EffectKind::Alter, "it replaces a definition"),
         "DefineStmt" => add(reader, at, EffectKind::Create, "it creates an object"),
+        "ViewStmt" if opens_catalog(at) => {
+            add(reader, at, EffectKind::Admin, "through its view a system catalogue can be written");
+            add(reader, at, EffectKind::Create, "it creates a view");
+        }
         "ViewStmt" if at.flag("replace") => add(reader, at, EffectKind::Alter, "it replaces a view if there is one"),
         "ViewStmt" => add(reader, at, EffectKind::Create, "it creates a view"),
         _ => return false,

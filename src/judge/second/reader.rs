@@ -1,5 +1,6 @@
 //! The walk over one statement: every node in order, each looked at once.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,22 +15,29 @@ pub(super) struct Reader<'t> {
     piece: Range<usize>,
     pub(super) opinion: Opinion,
     /// Relations a statement writes or defines; the others are read.
-    claimed: Vec<usize>,
+    claimed: HashSet<usize>,
     /// Behind the end of an EXPLAIN that runs nothing: up to here nothing is run.
     quiet_until: usize,
-    ctes: Vec<Cte<'t>>,
+    ctes: HashMap<&'t str, Vec<Cte>>,
     reads: Vec<ObjectName>,
+    seen: HashSet<ObjectName>,
     reads_something: bool,
     /// Behind the end of a literal: its words excuse nothing.
     literal_until: usize,
 }
 
 /// Where the name of a `WITH` query hides a table's name.
-struct Cte<'t> {
-    name: &'t str,
+struct Cte {
     scope: Range<usize>,
     /// Its own and earlier queries of a WITH that is not RECURSIVE do not see it.
     blind: Range<usize>,
+}
+
+/// Effects listed per statement.
+const MAX_EFFECTS: usize = 500;
+
+fn unknown(why: &str) -> Effect {
+    effect(EffectKind::Unknown, Vec::new(), why)
 }
 
 /// An effect without details.
@@ -43,10 +51,11 @@ impl<'t> Reader<'t> {
             root,
             piece,
             opinion: Opinion { literal_independent: literal_independent(root), ..Opinion::default() },
-            claimed: Vec::new(),
+            claimed: HashSet::new(),
             quiet_until: 0,
             ctes: ctes(root),
             reads: Vec::new(),
+            seen: HashSet::new(),
             reads_something: false,
             literal_until: 0,
         }
@@ -121,8 +130,14 @@ impl<'t> Reader<'t> {
 
     /// Adds an effect.
     pub(super) fn push(&mut self, effect: Effect) {
-        if !self.opinion.effects.contains(&effect) {
-            self.opinion.effects.push(effect);
+        if self.opinion.effects.contains(&effect) {
+            return;
+        }
+        match self.opinion.effects.len() {
+            ..MAX_EFFECTS => self.opinion.effects.push(effect),
+            // Fail closed: nobody could read them all.
+            MAX_EFFECTS => self.opinion.effects.push(unknown("it has too many effects to list")),
+            _ => {}
         }
     }
 
@@ -142,7 +157,7 @@ impl<'t> Reader<'t> {
     }
 
     fn take(&mut self, at: At<'t>) -> ObjectName {
-        self.claimed.push(at.index());
+        self.claimed.insert(at.index());
         relation(at)
     }
 
@@ -152,10 +167,10 @@ impl<'t> Reader<'t> {
         }
         let name = relation(at);
         let hidden = name.schema.is_none()
-            && self.ctes.iter().any(|cte| {
-                cte.name == name.name && cte.scope.contains(&at.index()) && !cte.blind.contains(&at.index())
+            && self.ctes.get(name.name.as_str()).is_some_and(|ctes| {
+                ctes.iter().any(|cte| cte.scope.contains(&at.index()) && !cte.blind.contains(&at.index()))
             });
-        if !hidden && !self.reads.contains(&name) {
+        if !hidden && self.seen.insert(name.clone()) {
             self.reads.push(name);
         }
     }
@@ -166,11 +181,8 @@ impl<'t> Reader<'t> {
         let schema = name.schema.as_deref();
         if name.name == "set_config" {
             session::set_config(self, at);
-        } else if let Some(kind) = functions::danger(schema, &name.name) {
-            // ts_rewrite(query, text) runs the text; with three arguments it only rewrites.
-            if !(name.name == "ts_rewrite" && at.items("args").count() == 3) {
-                self.function_effect(at, kind, &name);
-            }
+        } else if let Some(kind) = functions::call_danger(schema, &name.name, at.items("args").count()) {
+            self.function_effect(at, kind, &name);
         } else if !functions::is_builtin(schema, &name.name) {
             self.opinion.opaque = true;
         }
@@ -272,14 +284,13 @@ fn literal_independent(root: At<'_>) -> bool {
     plain && root.descendants().all(|at| at.kind() != "FuncCall" || !at.names("funcname").contains(&"set_config"))
 }
 
-fn ctes(root: At<'_>) -> Vec<Cte<'_>> {
-    let mut found = Vec::new();
+fn ctes(root: At<'_>) -> HashMap<&str, Vec<Cte>> {
+    let mut found: HashMap<&str, Vec<Cte>> = HashMap::new();
     for statement in root.descendants().filter(|at| at.kind().ends_with("Stmt")) {
         let Some(with) = statement.get("with_clause") else { continue };
         let Some(list) = with.get("ctes") else { continue };
         for cte in list.children() {
-            found.push(Cte {
-                name: cte.text("ctename"),
+            found.entry(cte.text("ctename")).or_default().push(Cte {
                 scope: statement.index()..statement.end(),
                 blind: if with.flag("recursive") { 0..0 } else { list.index()..cte.end() },
             });

@@ -30,6 +30,7 @@ pub(super) fn limits(condition: At<'_>, target: &str) -> bool {
         }
         "CurrentOfExpr" => true,
         "AExpr" if is_tautology(condition) => false,
+        "NullTest" if tests_system_column(condition) => false,
         _ => reads(condition, target),
     }
 }
@@ -52,16 +53,25 @@ fn is_tautology(condition: At<'_>) -> bool {
         }
 }
 
+/// `ctid IS NOT NULL`: system columns always have a value.
+fn tests_system_column(condition: At<'_>) -> bool {
+    condition.get("arg").is_some_and(|arg| {
+        let system = ["ctid", "tableoid", "xmin", "xmax", "cmin", "cmax"];
+        arg.kind() == "ColumnRef" && arg.names("fields").last().is_some_and(|name| system.contains(name))
+    })
+}
+
 /// Whether a column of the target is read: outside subqueries any column that may be the target's, inside them only one
 /// that names the target.
 fn reads(expression: At<'_>, target: &str) -> bool {
-    let mut inside: Option<At<'_>> = None;
+    // The outermost subquery we are in: where it ends, and whether something in it goes by the target's name.
+    let mut inside: Option<(usize, bool)> = None;
     expression.descendants().any(|at| {
-        if inside.is_some_and(|subquery| at.index() >= subquery.end()) {
+        if inside.is_some_and(|(end, _)| at.index() >= end) {
             inside = None;
         }
         if inside.is_none() && at.kind() == "SelectStmt" {
-            inside = Some(at);
+            inside = Some((at.end(), shadows(at, target)));
         }
         if at.kind() != "ColumnRef" {
             return false;
@@ -71,7 +81,7 @@ fn reads(expression: At<'_>, target: &str) -> bool {
         let qualifier = if starred { fields.last() } else { fields.len().checked_sub(2).and_then(|at| fields.get(at)) };
         match (qualifier, inside) {
             (Some(qualifier), None) => *qualifier == target,
-            (Some(qualifier), Some(subquery)) => *qualifier == target && !shadows(subquery, target),
+            (Some(qualifier), Some((_, shadowed))) => *qualifier == target && !shadowed,
             (None, None) => true,
             (None, Some(_)) => false,
         }

@@ -113,7 +113,8 @@ pub(super) fn set_config<'t>(reader: &mut Reader<'t>, at: At<'t>) {
     }
     let args: Vec<_> = at.items("args").collect();
     let positional = args.iter().all(|arg| arg.kind() != "NamedArgExpr") && !at.flag("func_variadic");
-    let name = args.first().filter(|_| positional && args.len() == 3).and_then(|arg| setting_name(reader.root(), at, *arg));
+    let name =
+        args.first().filter(|_| positional && args.len() == 3).and_then(|arg| setting_name(reader.root(), at, *arg));
     let Some(name) = name else {
         // Fail closed: whichever setting it is, it may be the worst.
         reader.opinion.opaque = true;
@@ -138,7 +139,8 @@ fn setting_name(root: At<'_>, call: At<'_>, arg: At<'_>) -> Option<String> {
     let from: Vec<_> = root.items("from_clause").collect();
     let where_clause = root.get("where_clause")?;
     let [table] = from.as_slice() else { return None };
-    let direct = root.items("target_list").any(|target| target.get("val").is_some_and(|val| val.index() == call.index()));
+    let direct =
+        root.items("target_list").any(|target| target.get("val").is_some_and(|val| val.index() == call.index()));
     let plain = root.kind() == "SelectStmt"
         && root.get("with_clause").is_none()
         && direct
@@ -194,7 +196,8 @@ fn lock<'t>(reader: &mut Reader<'t>, at: At<'t>) {
 fn vacuum<'t>(reader: &mut Reader<'t>, at: At<'t>) {
     let tables: Vec<_> = at.items("rels").flat_map(|rel| reader.claim(rel, "relation")).collect();
     let heavy = at.items("options").any(|option| {
-        let light = ["analyze", "verbose", "skip_locked", "buffer_usage_limit", "parallel", "process_toast", "process_main"];
+        let light =
+            ["analyze", "verbose", "skip_locked", "buffer_usage_limit", "parallel", "process_toast", "process_main"];
         !light.contains(&option.text("defname")) && is_on(option)
     });
     if heavy {

@@ -16,3 +16,13 @@ fn check(name: &str) {
 fn every_statement_is_judged_as_labelled() {
     check("statements.jsonl");
 }
+
+#[test]
+fn every_known_attack_is_held() {
+    check("attacks.jsonl");
+}
+
+#[test]
+fn ordinary_traffic_passes() {
+    check("harmless.jsonl");
+}

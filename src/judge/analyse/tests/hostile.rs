@@ -1,0 +1,123 @@
+//! Texts made to break the reader. Every one is judged on this test's small stack, in bounded time, and none passes that
+//! should not.
+
+use super::*;
+
+/// Only how the text ends matters here: not in a crash, not in a minute.
+fn survives(text: &str) -> Vec<EffectKind> {
+    kinds(text)
+}
+
+fn unreadable(text: &[u8]) {
+    let analysis = analyse(text, &Limits::default());
+    assert_eq!(analysis.pieces.len(), 1);
+    assert_eq!(analysis.pieces[0].range, 0..text.len());
+    assert_eq!(analysis.pieces[0].effects[0].kind, EffectKind::Unknown);
+    assert!(!analysis.literal_independent && analysis.opaque);
+}
+
+#[test]
+fn bytes_the_server_would_refuse_are_unknown() {
+    unreadable(b"SELECT '\xff'");
+    unreadable(b"SELECT '\xc0\xa7; DROP TABLE t; --'");
+    unreadable(b"SELECT 'a\0b'");
+    unreadable(b"SELECT 1\0; DROP TABLE t");
+    unreadable(b"\0");
+    unreadable("SELECT 1\u{feff}\0".as_bytes());
+}
+
+#[test]
+fn unterminated_text_is_unknown() {
+    for text in [
+        "'",
+        "SELECT '",
+        "SELECT \"",
+        "/*",
+        "SELECT /* /* */",
+        "$$",
+        "SELECT $a$ $b$",
+        "E'\\",
+        "SELECT U&'",
+        "SELECT B'",
+    ] {
+        unreadable(text.as_bytes());
+    }
+}
+
+#[test]
+fn limits_are_kept() {
+    let limits = Limits { bytes: 1000, ..Limits::default() };
+    assert_eq!(analyse(&[b' '; 1001], &limits).pieces[0].effects[0].kind, EffectKind::Unknown);
+    assert!(analyse(&[b' '; 1000], &limits).pieces.is_empty());
+    for text in [
+        format!("SELECT {}1{}", "(".repeat(65), ")".repeat(65)),
+        format!("SELECT a{}1{}", "[".repeat(65), "]".repeat(65)),
+        format!("{} x {}", "/*".repeat(33), "*/".repeat(33)),
+        "SELECT 1;".repeat(101),
+        format!("SELECT {}1", "1,".repeat(50_000)),
+    ] {
+        unreadable(text.as_bytes());
+    }
+    assert_eq!(survives(&format!("SELECT {}1{}", "(".repeat(64), ")".repeat(64))), [EffectKind::Read]);
+    assert_eq!(survives(&"SELECT 1;".repeat(100)), [EffectKind::Read]);
+}
+
+#[test]
+fn deep_trees_neither_overflow_nor_hang() {
+    for (unit, count) in [("1+", 49_000), ("- ", 90_000), ("NOT ", 90_000), ("x::int+", 19_000), ("'a'||", 49_000)] {
+        survives(&format!("SELECT {}1", unit.repeat(count)));
+    }
+    survives(&format!("SELECT 1{}", "::int".repeat(45_000)));
+    survives(&format!("SELECT 1{}", " COLLATE x".repeat(45_000)));
+    survives(&format!("SELECT 1{}", " IS NULL".repeat(45_000)));
+    survives(&format!("SELECT 1{}", " AND 1".repeat(45_000)));
+    survives(&format!("SELECT a{}", "[1]".repeat(30_000)));
+    survives(&format!("SELECT a{}", ".b".repeat(45_000)));
+    survives(&format!("SELECT CASE {} END", "WHEN 1 THEN 1 ".repeat(20_000)));
+    survives(&format!("SELECT 1{}", " UNION SELECT 1".repeat(30_000)));
+    survives(&format!("SELECT 1 FROM a {}", "JOIN b ON true ".repeat(20_000)));
+    survives(&format!("SELECT 1 FROM {}a{}", "a JOIN ".repeat(350), " ON true".repeat(350)));
+    survives(&format!("SELECT 1 FROM {}a{}", "a JOIN ".repeat(20_000), " ON true".repeat(20_000)));
+    survives(&format!("{}SELECT 1", "EXPLAIN ".repeat(5_000)));
+    survives(&format!("{}DELETE FROM t", "EXPLAIN ANALYZE ".repeat(3)));
+}
+
+#[test]
+fn wide_texts_are_judged_in_time() {
+    let values = vec!["(1, 'x', NULL)"; 10_000].join(",");
+    assert_eq!(survives(&format!("INSERT INTO t VALUES {values}")), [EffectKind::Read, EffectKind::Insert]);
+    let tables: Vec<_> = (0..40_000).map(|number| format!("t{number}")).collect();
+    assert_eq!(survives(&format!("SELECT 1 FROM {}", tables.join(","))), [EffectKind::Read]);
+    let ctes: Vec<_> = (0..9_000).map(|number| format!("c{number} AS (SELECT 1 FROM c0)")).collect();
+    assert_eq!(survives(&format!("WITH {} SELECT 1", ctes.join(","))), [EffectKind::Read]);
+    let calls: Vec<_> = (0..12_000).map(|number| format!("s{number}.lo_unlink(1)")).collect();
+    let found = survives(&format!("SELECT {}", calls.join(",")));
+    assert_eq!(found, [EffectKind::Read, EffectKind::Drop, EffectKind::Unknown]);
+    let shadowed =
+        format!("UPDATE t SET a = 1 WHERE EXISTS (SELECT 1 FROM t WHERE {} true)", "t.a AND ".repeat(15_000));
+    assert_eq!(survives(&shadowed)[0..2], [EffectKind::Read, EffectKind::Update]);
+}
+
+#[test]
+fn long_literals_cost_no_more_than_their_length() {
+    let long = "x".repeat(4 << 20);
+    assert_eq!(survives(&format!("SELECT '{long}'")), [EffectKind::Read]);
+    assert_eq!(survives(&format!("SELECT ${long}${long}${long}$")), [EffectKind::Read]);
+    assert_eq!(survives(&format!("SELECT 1 /*{long}*/")), [EffectKind::Read]);
+    assert_eq!(survives(&format!("SELECT {long}")), [EffectKind::Read]);
+    assert_eq!(survives(&" ".repeat(4 << 20)), []);
+    unreadable(format!("SELECT '{long}").as_bytes());
+}
+
+#[test]
+fn input_that_doubles_sqlparsers_work_is_quick() {
+    survives(&format!("SELECT a {} 1 {}", "IN (SELECT - a ".repeat(22), ")".repeat(22)));
+    survives(&format!("SELECT {} 1 {}", "(SELECT - a IN ".repeat(30), ")".repeat(30)));
+}
+
+#[test]
+fn nested_comments_within_the_limit_are_comments() {
+    let text = format!("SELECT 1 {} DROP TABLE t {}", "/*".repeat(32), "*/".repeat(32));
+    assert_eq!(survives(&text), [EffectKind::Read]);
+    unreadable(format!("SELECT 1 {}", "/*".repeat(32_000)).as_bytes());
+}
