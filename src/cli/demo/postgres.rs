@@ -350,7 +350,7 @@ pub(super) fn secret() -> Result<String, PostgresError> {
         what: "no random numbers".to_owned(),
         source: io::Error::other(error.to_string()),
     })?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:032x}", u128::from_be_bytes(random)))
 }
 
 /// So that a psql line can be pasted: the bare name if the shell would find this psql, else its path.

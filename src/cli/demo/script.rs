@@ -226,6 +226,7 @@ async fn wait(deadline: Instant, what: &'static str) -> Result<(), ScriptError> 
 }
 
 /// Says what holds, or stops the script.
+#[expect(clippy::needless_pass_by_value, reason = "callers compare literals")]
 fn check<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, seen: T) -> Result<(), ScriptError> {
     if expected == seen {
         println!("    ✓ {what}");

@@ -78,7 +78,7 @@ fn list_line(request: &RequestView, selected: bool, now: Timestamp) -> Line<'sta
         "{marker}{}  {}  {}  {}",
         request.id,
         text::standing(request, now),
-        text::who(request),
+        text::effects(request),
         text::summary(request)
     );
     let style = match (request.state, selected) {

@@ -330,6 +330,10 @@ impl Model {
                 self.link = Link::Live;
                 self.skew = change.now.duration_since(now);
                 let id = change.request.id.clone();
+                // What was said of this request is no longer the news.
+                if self.note.starts_with(&id) {
+                    self.note = format!("{id}  {}", text::standing(&change.request, change.now));
+                }
                 self.put(change.request);
                 // Somebody who looks at something that is over is shown what waits.
                 let waits = |request: &RequestView| request.state == State::Pending;
