@@ -1,4 +1,5 @@
 //! `querygate demo` and `querygate requests`, as a person runs them: the real binary, which starts a real Postgres.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -130,6 +131,11 @@ fn the_command_line_lists_shows_decides_and_says_so_in_its_exit_status() {
     let psql = Psql::conninfo(conninfo.expect("the demo tells"));
     let desk = Desk::of(&demo);
 
+    let mut watch = Command::new("sh");
+    let line = format!("exec '{}' requests watch 1>&2", binary_dir().join("querygate").display());
+    watch.args(["-c", &line]).env("QUERYGATE_API", &desk.api).env("QUERYGATE_TOKEN", &desk.token);
+    let watch = Watched::spawn(watch);
+
     let session = psql.start("DELETE FROM orders /* \u{202e}\u{1b}[2J */ WHERE id = 7");
     let held = desk.held();
     let id = held["id"].as_str().unwrap();
@@ -141,6 +147,10 @@ fn the_command_line_lists_shows_decides_and_says_so_in_its_exit_status() {
     assert_eq!(finish(session).status, Some(0));
     assert_eq!(psql.command("SELECT count(*) FROM orders WHERE id = 7").ok().trim(), "0");
     assert_eq!(desk.run(&["reject", id]).status.code(), Some(5), "decided before");
+    for state in ["PENDING", "RELEASED, approved by you"] {
+        let told = |line: &str| (line.contains(id) && line.contains(state)).then_some(());
+        watch.wait_line(DEADLINE, told).expect("the watcher is told");
+    }
 
     let session = psql.start("DROP TABLE products");
     let id = desk.held()["id"].as_str().unwrap().to_owned();

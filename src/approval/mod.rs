@@ -5,6 +5,7 @@
 mod people;
 mod settings;
 mod desk;
+pub mod journal;
 pub mod http;
 mod visible;
 #[cfg(test)]

@@ -90,6 +90,8 @@ impl Server {
         let admin_listener = bind_admin(&settings.admin).await?;
         let board = Board::new(settings.hold.clone());
         let desk = Arc::new(ApprovalDesk::new(board.clone(), settings.approval.clone()));
+        let (admin_stop, stop) = watch::channel(false);
+        tokio::spawn(approval::journal::keep(board.clone(), stop.clone()));
         let gate = gate(&settings, board)?;
         let shared = Arc::new(Shared::new(settings.session, tls, upstream, limits.connections, gate));
 
@@ -100,7 +102,6 @@ impl Server {
         let address = listener.address();
         let dispatcher = workers.dispatcher();
         let acceptor = tokio::spawn(listener.run(dispatcher));
-        let (admin_stop, stop) = watch::channel(false);
         let admin_address = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let admin = admin_listener.map(|listener| {
             let serve = approval::http::serve(listener, Arc::clone(&desk), settings.admin, stop);

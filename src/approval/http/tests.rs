@@ -123,6 +123,9 @@ async fn a_request_is_shown_whole_with_its_parameters_exactly() {
     let text = format!("DELETE /* \"é\u{202e}\\\u{1b}\0 */ FROM t{}", " ".repeat(LIST_TEXT_BYTES));
     let mut held = request("app", &text);
     held.parameters[0].value = Some("x'\n\u{200b}".to_owned());
+    let mut large = held.parameters[0].clone();
+    large.value = Some("y".repeat(LIST_TEXT_BYTES));
+    held.parameters.push(large);
     let ticket = server.board.open(held).unwrap();
     let (status, shown) = server.get(&format!("/v1/requests/{}", ticket.id()), "ann").await;
     assert_eq!(status, 200);
@@ -139,6 +142,11 @@ async fn a_request_is_shown_whole_with_its_parameters_exactly() {
     let listed = &list["requests"][0]["statement"];
     assert_eq!(listed["complete"], false);
     assert_eq!(listed["bytes"], text.len());
+    let parameters = &list["requests"][0]["parameters"];
+    assert_eq!((&parameters[0]["complete"], &parameters[1]["complete"]), (&true.into(), &false.into()));
+    let cut = parameters[1]["value"].as_str().unwrap();
+    assert!(cut.len() < LIST_TEXT_BYTES);
+    assert_eq!(shown["parameters"][1]["value"].as_str().unwrap().len(), LIST_TEXT_BYTES);
 }
 
 #[tokio::test]

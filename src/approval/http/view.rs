@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::hold::{Decision, Ended, Hold, HoldRequest, Outcome, Parameter, Phase};
 use crate::judge::Effect;
 
-/// Bytes of statement text, and of one parameter value, sent in lists and event streams. A single request is shown whole.
+/// Bytes of statement text, and of all parameter values together, sent in lists and event streams. A single request is shown whole.
 pub const LIST_TEXT_BYTES: usize = 64 << 10;
 
 /// How far a request has come.
@@ -198,22 +198,32 @@ pub struct MeView {
 /// How much text a view carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// Texts cut at [`LIST_TEXT_BYTES`].
+    /// Statement and parameters each cut at [`LIST_TEXT_BYTES`].
     List,
     /// Everything.
     Full,
 }
 
-impl Detail {
-    /// The text within the limit, and whether that is all of it.
-    fn fit(self, text: &str) -> (String, bool) {
-        let end = match self {
-            Self::Full => text.len(),
-            Self::List if text.len() <= LIST_TEXT_BYTES => text.len(),
-            Self::List => (0..=LIST_TEXT_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0),
+/// What may still be said.
+struct Room {
+    bytes: usize,
+}
+
+impl Room {
+    fn new(detail: Detail) -> Self {
+        let bytes = match detail {
+            Detail::List => LIST_TEXT_BYTES,
+            Detail::Full => usize::MAX,
         };
-        let fitting = text.get(..end).unwrap_or_default();
-        (fitting.to_owned(), end == text.len())
+        Self { bytes }
+    }
+
+    /// As much of a text as there is room for, and whether that is all of it.
+    fn fit(&mut self, text: &str) -> (String, bool) {
+        let most = self.bytes.min(text.len());
+        let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        self.bytes = self.bytes.saturating_sub(end);
+        (text.get(..end).unwrap_or_default().to_owned(), end == text.len())
     }
 }
 
@@ -229,7 +239,7 @@ impl RequestView {
             state,
             origin: origin(request, people),
             statement: statement(request, detail),
-            parameters: request.parameters.iter().map(|parameter| ParameterView::new(parameter, detail)).collect(),
+            parameters: parameters(request, detail),
             effects: request.effects.iter().map(EffectView::from).collect(),
             rule: request.rule.as_ref().to_owned(),
             why: request.why.clone(),
@@ -298,7 +308,7 @@ fn origin(request: &HoldRequest, people: Vec<String>) -> OriginView {
 
 fn statement(request: &HoldRequest, detail: Detail) -> StatementView {
     let statement = &request.statement;
-    let (text, complete) = detail.fit(&statement.text);
+    let (text, complete) = Room::new(detail).fit(&statement.text);
     StatementView {
         text,
         complete,
@@ -308,9 +318,15 @@ fn statement(request: &HoldRequest, detail: Detail) -> StatementView {
     }
 }
 
+/// All parameters; their values share one limit, or a client could make lists as large as it likes.
+fn parameters(request: &HoldRequest, detail: Detail) -> Vec<ParameterView> {
+    let mut room = Room::new(detail);
+    request.parameters.iter().map(|parameter| ParameterView::new(parameter, &mut room)).collect()
+}
+
 impl ParameterView {
-    fn new(parameter: &Parameter, detail: Detail) -> Self {
-        let fitting = parameter.value.as_ref().map(|value| detail.fit(value));
+    fn new(parameter: &Parameter, room: &mut Room) -> Self {
+        let fitting = parameter.value.as_ref().map(|value| room.fit(value));
         let complete = fitting.as_ref().is_none_or(|(_, complete)| *complete);
         Self {
             position: parameter.position,
