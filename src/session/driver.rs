@@ -31,6 +31,9 @@ use crate::wire::startup::StartupPacket;
 /// Time for the last words to a client that does not read.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// What a client may send before it is authenticated, in bytes: one answer of the largest size the server takes, and more.
+const EARLY_BYTES: usize = 128 << 10;
+
 /// A client whose startup packet has been read and checked.
 #[derive(Debug)]
 pub struct Opened {
@@ -299,6 +302,10 @@ impl<'a> Session<'a> {
     /// While a statement waits, so much may come behind it. A full read-ahead ends a hold; other waits are short, so there
     /// the client is simply not read.
     fn read_ahead_is_full(&mut self) -> bool {
+        if self.machine.is_authenticating() {
+            // Nobody yet: what is sent ahead is not taken in without end.
+            return self.inbox.len() > EARLY_BYTES;
+        }
         if !self.machine.is_waiting() {
             return false;
         }

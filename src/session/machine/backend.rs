@@ -112,6 +112,10 @@ impl Machine {
             b'G' | b'W' => {
                 if self.replies.enter_copy_in() == CopyStart::Open {
                     self.copy_in = true;
+                    // A statement waiting for earlier answers would wait for ever: in COPY the server refuses it.
+                    if matches!(self.waiting, Waiting::CatchUp) {
+                        self.waiting = Waiting::Nothing;
+                    }
                 }
                 Fate::Relay
             }

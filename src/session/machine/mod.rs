@@ -20,6 +20,8 @@ mod params;
 mod replies;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;

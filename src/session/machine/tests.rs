@@ -76,9 +76,9 @@ impl Judging for Fake {
 }
 
 /// A machine with both its peers' views.
-struct Bench {
-    machine: Machine,
-    inbox: Vec<u8>,
+pub(super) struct Bench {
+    pub(super) machine: Machine,
+    pub(super) inbox: Vec<u8>,
     backend: Vec<u8>,
     client: Vec<u8>,
 }
@@ -105,7 +105,7 @@ impl Bench {
         bench
     }
 
-    fn ready() -> Self {
+    pub(super) fn ready() -> Self {
         Self::with(|_| {})
     }
 
@@ -126,7 +126,7 @@ impl Bench {
         }
     }
 
-    fn say(&mut self, frames: &[Vec<u8>]) -> &mut Self {
+    pub(super) fn say(&mut self, frames: &[Vec<u8>]) -> &mut Self {
         self.inbox.extend(frames.concat());
         if !self.machine.is_waiting() {
             self.pump();
@@ -134,7 +134,7 @@ impl Bench {
         self
     }
 
-    fn server(&mut self, frames: &[Vec<u8>]) -> &mut Self {
+    pub(super) fn server(&mut self, frames: &[Vec<u8>]) -> &mut Self {
         let bytes = frames.concat();
         let mut out = Outbox::default();
         let used = self.machine.handle_backend(&bytes, &mut out);
@@ -147,11 +147,11 @@ impl Bench {
     }
 
     /// What the backend was sent since the last look.
-    fn sent(&mut self) -> Vec<u8> {
+    pub(super) fn sent(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.backend)
     }
 
-    fn told(&mut self) -> Vec<u8> {
+    pub(super) fn told(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.client)
     }
 
@@ -173,7 +173,7 @@ impl Bench {
         draft
     }
 
-    fn end(&mut self, ending: Ending) {
+    pub(super) fn end(&mut self, ending: Ending) {
         let mut out = Outbox::default();
         self.machine.end_hold(ending, &mut out);
         self.collect(&out, &[], &[]);
@@ -181,59 +181,59 @@ impl Bench {
     }
 }
 
-fn ok() -> Vec<u8> {
+pub(super) fn ok() -> Vec<u8> {
     build(b'R', &[&[0; 4]])
 }
-fn ready(status: u8) -> Vec<u8> {
+pub(super) fn ready(status: u8) -> Vec<u8> {
     build(b'Z', &[&[status]])
 }
-fn query(text: &str) -> Vec<u8> {
+pub(super) fn query(text: &str) -> Vec<u8> {
     build(b'Q', &[text.as_bytes(), b"\0"])
 }
-fn parse(name: &str, text: &str) -> Vec<u8> {
+pub(super) fn parse(name: &str, text: &str) -> Vec<u8> {
     build(b'P', &[name.as_bytes(), b"\0", text.as_bytes(), b"\0\0\0"])
 }
-fn bind(portal: &str, statement: &str) -> Vec<u8> {
+pub(super) fn bind(portal: &str, statement: &str) -> Vec<u8> {
     build(b'B', &[portal.as_bytes(), b"\0", statement.as_bytes(), b"\0\0\0\0\0\0\0"])
 }
-fn bind_value(statement: &str, value: &[u8]) -> Vec<u8> {
+pub(super) fn bind_value(statement: &str, value: &[u8]) -> Vec<u8> {
     let length = u32::try_from(value.len()).unwrap().to_be_bytes();
     build(b'B', &[b"\0", statement.as_bytes(), b"\0\0\x01\0\x01\0\x01", &length, value, b"\0\0"])
 }
-fn execute(portal: &str) -> Vec<u8> {
+pub(super) fn execute(portal: &str) -> Vec<u8> {
     build(b'E', &[portal.as_bytes(), b"\0\0\0\0\0"])
 }
-fn describe(name: &str) -> Vec<u8> {
+pub(super) fn describe(name: &str) -> Vec<u8> {
     build(b'D', &[b"S", name.as_bytes(), b"\0"])
 }
-fn close(name: &str) -> Vec<u8> {
+pub(super) fn close(name: &str) -> Vec<u8> {
     build(b'C', &[b"S", name.as_bytes(), b"\0"])
 }
-fn sync() -> Vec<u8> {
+pub(super) fn sync() -> Vec<u8> {
     build(b'S', &[])
 }
-fn flush() -> Vec<u8> {
+pub(super) fn flush() -> Vec<u8> {
     build(b'H', &[])
 }
-fn tag(tag: u8) -> Vec<u8> {
+pub(super) fn tag(tag: u8) -> Vec<u8> {
     build(tag, &[])
 }
-fn complete() -> Vec<u8> {
+pub(super) fn complete() -> Vec<u8> {
     build(b'C', &[b"OK\0"])
 }
-fn error(message: &str) -> Vec<u8> {
+pub(super) fn error(message: &str) -> Vec<u8> {
     build(b'E', &[b"SERROR\0C22012\0M", message.as_bytes(), b"\0\0"])
 }
-fn refusal() -> Report {
+pub(super) fn refusal() -> Report {
     Report::error("42501", "no")
 }
 /// The gate's failing Execute, number `n`, and the server's error for it.
-fn bogus(n: u32) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn bogus(n: u32) -> (Vec<u8>, Vec<u8>) {
     let token = format!("querygate refused k {n}");
     let said = error(&format!("portal \"{token}\" does not exist"));
     (build(b'E', &[token.as_bytes(), b"\0\0\0\0\0"]), said)
 }
-fn bogus_query(n: u32) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn bogus_query(n: u32) -> (Vec<u8>, Vec<u8>) {
     let token = format!("querygate refused k {n}");
     let said = error(&format!("syntax error at or near \"\"{token}\"\""));
     (build(b'Q', &[b"\"", token.as_bytes(), b"\"\0"]), said)
@@ -479,6 +479,16 @@ fn copy_data_passes_and_statements_inside_copy_end_the_session() {
     let sent = bench.sent();
     assert_eq!(sent[..sent.len() - 5], [data, sync()].concat());
     assert_eq!(sent[sent.len() - 5], b'Q', "only a header, on which the server ends the session");
+    assert!(bench.machine.poll_action().is_none());
+}
+
+#[test]
+fn a_statement_sent_ahead_into_copy_does_not_wait_for_ever() {
+    let mut bench = Bench::ready();
+    bench.say(&[query("COPY t FROM STDIN"), query("HOLD me")]);
+    assert_eq!(bench.sent(), query("COPY t FROM STDIN"));
+    bench.server(&[build(b'G', &[b"\0\0\0"])]);
+    assert_eq!(bench.sent(), query("HOLD me")[..5], "the server ends the session on it");
     assert!(bench.machine.poll_action().is_none());
 }
 

@@ -1,0 +1,343 @@
+//! The machine between a random client and a small model of the server, in random order of events.
+//!
+//! Checked for every run: nothing dangerous runs more often than it was approved; nothing gets stuck; and if everything is
+//! approved, the client sees exactly what it would have seen without the gate.
+
+use std::collections::{HashMap, VecDeque};
+
+use proptest::prelude::*;
+
+use super::tests::{Bench, bind, close, complete, describe, error, execute, flush, parse, query, ready, refusal, sync, tag};
+use super::{Action, Ending, Outbox, Report};
+use crate::wire::frame::{self, Peek, build};
+use crate::wire::frontend::{self, Target};
+
+/// As much of the server as matters here: names, portals, skipping, transaction status, and that answers are kept back until
+/// a flush.
+#[derive(Default)]
+struct Server {
+    input: VecDeque<Vec<u8>>,
+    partial: Vec<u8>,
+    kept: Vec<u8>,
+    output: Vec<u8>,
+    statements: HashMap<String, String>,
+    portals: HashMap<String, String>,
+    skip: bool,
+    status: Option<u8>,
+    /// Dangerous texts that ran, in order.
+    ran: Vec<String>,
+}
+
+impl Server {
+    fn receive(&mut self, bytes: &[u8]) {
+        self.partial.extend_from_slice(bytes);
+        while let Peek::Frame { total, .. } = frame::peek_frontend(&self.partial) {
+            if self.partial.len() < total {
+                break;
+            }
+            self.input.push_back(self.partial.drain(..total).collect());
+        }
+    }
+
+    fn status(&self) -> u8 {
+        self.status.unwrap_or(b'I')
+    }
+
+    fn flush(&mut self) {
+        self.output.append(&mut self.kept);
+    }
+
+    fn fail(&mut self, message: &str, extended: bool) {
+        self.kept.extend(error(message));
+        self.flush();
+        self.skip = extended;
+        if self.status() == b'T' {
+            self.status = Some(b'E');
+        }
+        self.portals.clear();
+    }
+
+    fn run(&mut self, text: &str) -> Result<(), String> {
+        let words: Vec<&str> = text.splitn(3, ' ').collect();
+        if self.status() == b'E' && !matches!(words[0], "COMMIT" | "ROLLBACK") {
+            return Err("current transaction is aborted".to_owned());
+        }
+        match words.as_slice() {
+            ["PREPARE", name, body] => {
+                if self.statements.contains_key(*name) {
+                    return Err(format!("{name} already exists"));
+                }
+                self.statements.insert((*name).to_owned(), (*body).to_owned());
+            }
+            ["EXECUTE", name] => {
+                let body = self.statements.get(*name).cloned().ok_or_else(|| format!("{name} does not exist"))?;
+                return self.run(&body);
+            }
+            ["DEALLOCATE", name] => {
+                self.statements.remove(*name).ok_or_else(|| format!("{name} does not exist"))?;
+            }
+            ["BEGIN"] => self.status = Some(b'T'),
+            ["COMMIT" | "ROLLBACK"] => {
+                self.status = Some(b'I');
+                self.portals.clear();
+            }
+            [first, ..] if first.starts_with("HOLD") => self.ran.push(text.to_owned()),
+            [first, ..] if first.starts_with('"') || *first == "FAIL" => return Err(format!("failed: {text}")),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Handles one message. `false`: there was none.
+    fn step(&mut self) -> bool {
+        let Some(frame) = self.input.pop_front() else { return false };
+        let body = &frame[5..];
+        match frame[0] {
+            b'S' => {
+                self.skip = false;
+                if self.status() == b'I' {
+                    self.portals.clear();
+                }
+                let status = self.status();
+                self.kept.extend(ready(status));
+                self.flush();
+            }
+            _ if self.skip => {}
+            b'H' => self.flush(),
+            b'Q' => {
+                let text = String::from_utf8(frontend::query(body).unwrap().to_vec()).unwrap();
+                self.statements.remove("");
+                match self.run(&text) {
+                    Ok(()) => self.kept.extend(complete()),
+                    Err(message) => self.fail(&message, false),
+                }
+                if self.status() == b'I' {
+                    self.portals.clear();
+                }
+                let status = self.status();
+                self.kept.extend(ready(status));
+                self.flush();
+            }
+            other => {
+                let result = self.extended(other, body);
+                if let Err(message) = result {
+                    self.fail(&message, true);
+                }
+            }
+        }
+        true
+    }
+
+    fn extended(&mut self, kind: u8, body: &[u8]) -> Result<(), String> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        match kind {
+            b'P' => {
+                let parse = frontend::Parse::read(body).unwrap();
+                let (name, sql) = (text(parse.name), text(parse.text));
+                if name.is_empty() {
+                    self.statements.remove("");
+                }
+                if sql.starts_with("ERR") {
+                    return Err("syntax error".to_owned());
+                }
+                if self.statements.contains_key(&name) {
+                    return Err(format!("{name} already exists"));
+                }
+                self.statements.insert(name, sql);
+                self.kept.extend(tag(b'1'));
+            }
+            b'B' => {
+                let bind = frontend::Bind::read(body).unwrap();
+                let (portal, name) = (text(bind.portal), text(bind.statement));
+                let sql = self.statements.get(&name).cloned().ok_or_else(|| format!("{name} does not exist"))?;
+                if !portal.is_empty() && self.portals.contains_key(&portal) {
+                    return Err(format!("portal {portal} already exists"));
+                }
+                self.portals.insert(portal, sql);
+                self.kept.extend(tag(b'2'));
+            }
+            b'D' => {
+                let Ok(Target::Statement(name)) = frontend::target(body) else { panic!("only statements") };
+                let name = text(name);
+                if !self.statements.contains_key(&name) {
+                    return Err(format!("{name} does not exist"));
+                }
+                self.kept.extend([build(b't', &[b"\0\0"]), tag(b'n')].concat());
+            }
+            b'C' => {
+                let Ok(Target::Statement(name)) = frontend::target(body) else { panic!("only statements") };
+                self.statements.remove(&text(name));
+                self.kept.extend(tag(b'3'));
+            }
+            b'E' => {
+                let portal = text(frontend::execute(body).unwrap());
+                let sql = self.portals.get(&portal).cloned().ok_or_else(|| format!("portal \"{portal}\" does not exist"))?;
+                self.run(&sql)?;
+                self.kept.extend(complete());
+            }
+            other => panic!("unexpected message {other}"),
+        }
+        Ok(())
+    }
+}
+
+fn name() -> impl Strategy<Value = &'static str> {
+    prop_oneof![Just(""), Just("a"), Just("b")]
+}
+
+fn sql_name() -> impl Strategy<Value = &'static str> {
+    prop_oneof![Just("a"), Just("b")]
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => Just("SELECT".to_owned()),
+        3 => Just("HOLD".to_owned()),
+        1 => Just("FAIL".to_owned()),
+        1 => Just("ERR".to_owned()),
+        1 => Just("BEGIN".to_owned()),
+        1 => Just("COMMIT".to_owned()),
+        2 => sql_name().prop_map(|name| format!("EXECUTE {name}")),
+        1 => sql_name().prop_map(|name| format!("DEALLOCATE {name}")),
+        1 => sql_name().prop_map(|name| format!("PREPARE {name} SELECT")),
+        1 => sql_name().prop_map(|name| format!("PREPARE {name} HOLD")),
+    ]
+}
+
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        3 => (name(), text()).prop_map(|(name, text)| parse(name, &text)),
+        3 => (name(), name()).prop_map(|(portal, name)| bind(portal, name)),
+        4 => name().prop_map(execute),
+        1 => name().prop_map(close),
+        1 => name().prop_map(describe),
+        3 => Just(sync()),
+        1 => Just(flush()),
+        2 => text().prop_map(|text| query(&text)),
+        1 => (name(), text()).prop_map(|(name, text)| [parse(name, &text), bind("", name), execute(""), sync()].concat()),
+    ]
+}
+
+/// The gate, the server behind it, and what was approved.
+struct World {
+    bench: Bench,
+    server: Server,
+    seen: Vec<u8>,
+    approved: usize,
+    opened: bool,
+}
+
+impl World {
+    fn carry(&mut self) {
+        let sent = self.bench.sent();
+        self.server.receive(&sent);
+        self.seen.extend(self.bench.told());
+    }
+
+    /// Lets the server handle one message and the gate relay what comes of it.
+    fn serve(&mut self) -> bool {
+        let worked = self.server.step();
+        let output = std::mem::take(&mut self.server.output);
+        if !output.is_empty() {
+            self.bench.server(&[output]);
+        }
+        self.carry();
+        worked
+    }
+
+    /// Decides the hold, if there is one.
+    fn decide(&mut self, approve: bool) -> bool {
+        while let Some(action) = self.bench.machine.poll_action() {
+            if let Action::OpenHold(_) = action {
+                let mut out = Outbox::default();
+                self.bench.machine.handle_opened(&Report::notice("held"), &mut out);
+                self.opened = true;
+            }
+        }
+        if !std::mem::take(&mut self.opened) {
+            return false;
+        }
+        self.approved += usize::from(approve);
+        self.bench.end(if approve { Ending::Release } else { Ending::Refuse(refusal()) });
+        self.carry();
+        true
+    }
+}
+
+fn play(messages: &[Vec<u8>], schedule: &[u8], approve_all: bool) -> (World, usize) {
+    let mut world =
+        World { bench: Bench::ready(), server: Server::default(), seen: Vec::new(), approved: 0, opened: false };
+    let mut waiting: VecDeque<&Vec<u8>> = messages.iter().collect();
+    let mut refused = 0;
+    for (turn, choice) in schedule.iter().cycle().enumerate() {
+        let approve = approve_all || choice & 8 == 0;
+        let moved = match choice % 3 {
+            0 if !waiting.is_empty() => {
+                let message = waiting.pop_front().unwrap();
+                world.bench.say(std::slice::from_ref(message));
+                world.carry();
+                true
+            }
+            1 => world.serve(),
+            2 => {
+                let decided = world.decide(approve);
+                refused += usize::from(decided && !approve);
+                decided
+            }
+            _ => false,
+        };
+        // Once the schedule has been played, whatever can move moves until nothing can.
+        if turn >= schedule.len() && !moved {
+            if let Some(message) = waiting.pop_front() {
+                world.bench.say(std::slice::from_ref(message));
+                world.carry();
+            } else if !world.serve() {
+                if !world.decide(approve) {
+                    break;
+                }
+                refused += usize::from(!approve);
+            }
+        }
+    }
+    (world, refused)
+}
+
+fn direct(messages: &[Vec<u8>]) -> Server {
+    let mut server = Server::default();
+    for message in messages {
+        server.receive(message);
+    }
+    while server.step() {}
+    server
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_dangerous_runs_unapproved_and_nothing_gets_stuck(
+        mut messages in prop::collection::vec(message(), 1..16),
+        schedule in prop::collection::vec(any::<u8>(), 8..64),
+    ) {
+        messages.push(sync());
+        let (world, _) = play(&messages, &schedule, false);
+        prop_assert!(world.server.ran.len() <= world.approved, "ran {:?}, approved {}", world.server.ran, world.approved);
+        prop_assert!(!world.bench.machine.is_waiting(), "stuck: {:?}", world.bench.machine);
+        prop_assert!(world.bench.inbox.is_empty());
+        let readies = |bytes: &[u8]| bytes.windows(5).filter(|five| *five == [b'Z', 0, 0, 0, 5]).count();
+        prop_assert_eq!(readies(&world.seen), readies(&direct(&messages).output));
+    }
+
+    #[test]
+    fn with_every_hold_approved_the_client_sees_what_it_would_see_without_the_gate(
+        mut messages in prop::collection::vec(message(), 1..16),
+        schedule in prop::collection::vec(any::<u8>(), 8..64),
+    ) {
+        messages.push(sync());
+        let (world, refused) = play(&messages, &schedule, true);
+        prop_assert_eq!(refused, 0);
+        let direct = direct(&messages);
+        prop_assert_eq!(&world.server.ran, &direct.ran);
+        prop_assert_eq!(world.seen, direct.output);
+    }
+}
