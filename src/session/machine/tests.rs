@@ -36,7 +36,10 @@ fn analyse(text: &str) -> Analysis {
     }
 }
 
-fn verdict(analysis: &Analysis, prepared: &dyn Prepared) -> Verdict {
+fn verdict(analysis: &Analysis, prepared: &dyn Prepared, depth: usize) -> Verdict {
+    if depth > 10 {
+        return Verdict::Hold;
+    }
     let kinds = analysis.pieces.iter().flat_map(|piece| {
         let of_effects = piece.effects.iter().map(|effect| match effect.kind {
             EffectKind::Delete | EffectKind::Unknown => Verdict::Hold,
@@ -45,7 +48,7 @@ fn verdict(analysis: &Analysis, prepared: &dyn Prepared) -> Verdict {
         });
         let of_acts = piece.acts.iter().map(|act| match act {
             SessionAct::Execute { name } => {
-                prepared.prepared(name).map_or(Verdict::Hold, |body| verdict(&body, prepared))
+                prepared.prepared(name).map_or(Verdict::Hold, |body| verdict(&body, prepared, depth + 1))
             }
             _ => Verdict::Allow,
         });
@@ -56,7 +59,7 @@ fn verdict(analysis: &Analysis, prepared: &dyn Prepared) -> Verdict {
 
 impl Judging for Fake {
     fn decide(&mut self, analysis: &Analysis, _: bool, prepared: &dyn Prepared) -> Ruling {
-        let verdict = verdict(analysis, prepared);
+        let verdict = verdict(analysis, prepared, 0);
         let judgement = Box::new(Judgement { verdict, rule: "r".into(), why: "w".to_owned(), message: None });
         match verdict {
             Verdict::Allow => Ruling::Allow,
