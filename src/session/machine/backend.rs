@@ -166,7 +166,7 @@ impl Machine {
             Some(Expect::Close(Some(settling))) => {
                 self.names.confirm(&settling.name, &settling.change);
             }
-            Some(Expect::Bind(Some((portal, had_note)))) => self.names.bound(&portal, had_note),
+            Some(Expect::Bind(Some((portal, number)))) => self.names.bound(&portal, number),
             Some(Expect::Execute(Some(changes))) => self.settle_sql(*changes),
             _ => {}
         }
@@ -283,6 +283,7 @@ impl Machine {
         }
         if self.replies.is_empty() {
             self.opaque = false;
+            self.names.settle();
         }
         if own { Fate::Swallow } else { Fate::Relay }
     }

@@ -475,9 +475,7 @@ impl Machine {
     fn push_bind(&mut self, front: Front<'_>, note: Option<PortalNote>, opaque: bool) {
         self.opaque |= opaque;
         let portal = frontend::bind_names(front.body()).map_or(&b""[..], |(portal, _)| portal);
-        let watched =
-            (note.is_some() || self.names.watches_portals()).then(|| (Box::<[u8]>::from(portal), note.is_some()));
-        self.names.bind(portal, note);
+        let watched = self.names.bind(portal, note).map(|number| (Box::<[u8]>::from(portal), number));
         self.replies.push(Expect::Bind(watched));
         self.batch.open = true;
         self.batch.ran = true;
@@ -493,13 +491,23 @@ impl Machine {
         };
         let mut changes = None;
         if self.names.watches_portals() {
-            let notes = self.names.portal(portal).to_vec();
-            if notes.iter().any(|note| self.was_redefined(note)) {
+            let notes = self.names.portal(portal);
+            if notes.iter().flatten().any(|note| self.was_redefined(note)) {
+                // A change that is still pending may fail: the names are settled first.
+                if !self.caught_up(None, out) {
+                    return Step::Stay;
+                }
                 self.refuse_extended(redefined(), out);
                 return Step::Drop;
             }
-            for note in notes {
-                changes = self.note_acts(&note.definition.analysis, &note.definition.text);
+            let certain = notes.len() == 1;
+            for note in notes.into_iter().flatten() {
+                let more = self.note_acts(&note.definition.analysis, &note.definition.text);
+                changes = merge(changes, more);
+            }
+            if let Some(changes) = &mut changes {
+                // Which of several the portal is bound to is not known, so each change may happen or not.
+                changes.failed |= !certain;
             }
         }
         self.replies.push(Expect::Execute(changes));
@@ -656,6 +664,16 @@ fn remaining(left: usize, count: usize, rest: impl Fn(usize) -> Rest) -> Rest {
     match left.saturating_sub(count) {
         0 => Rest::Nothing,
         left => rest(left),
+    }
+}
+
+fn merge(one: Option<Box<SqlChanges>>, other: Option<Box<SqlChanges>>) -> Option<Box<SqlChanges>> {
+    match (one, other) {
+        (Some(mut one), Some(other)) => {
+            one.changes.extend(other.changes);
+            Some(one)
+        }
+        (one, other) => one.or(other),
     }
 }
 

@@ -7,7 +7,9 @@ use std::collections::{HashMap, VecDeque};
 
 use proptest::prelude::*;
 
-use super::tests::{Bench, bind, close, complete, describe, error, execute, flush, parse, query, ready, refusal, sync, tag};
+use super::tests::{
+    Bench, bind, close, complete, describe, error, execute, flush, parse, query, ready, refusal, sync, tag,
+};
 use super::{Action, Ending, Outbox, Report};
 use crate::wire::frame::{self, Peek, build};
 use crate::wire::frontend::{self, Target};
@@ -178,7 +180,12 @@ impl Server {
             }
             b'E' => {
                 let portal = text(frontend::execute(body).unwrap());
-                let sql = self.portals.get(&portal).cloned().ok_or_else(|| format!("portal \"{portal}\" does not exist"))?;
+                let sql =
+                    self.portals.get(&portal).cloned().ok_or_else(|| format!("portal \"{portal}\" does not exist"))?;
+                // A portal that is done runs nothing more (`PortalRun`, "portal cannot be run").
+                if let Some(done) = self.portals.get_mut(&portal) {
+                    "FAIL done".clone_into(done);
+                }
                 self.run(&sql)?;
                 self.kept.extend(complete());
             }
@@ -291,6 +298,7 @@ fn play(messages: &[Said], schedule: &[u8], approve_all: bool) -> (World, usize)
     let mut waiting: VecDeque<&Said> = messages.iter().collect();
     let mut refused = 0;
     for (turn, choice) in schedule.iter().cycle().enumerate() {
+        assert!(turn < 5_000, "it goes round for ever");
         let approve = approve_all || choice & 8 == 0;
         let moved = match choice % 3 {
             0 if !waiting.is_empty() => {
@@ -343,7 +351,7 @@ proptest! {
         messages.push(Said(sync()));
         let (world, _) = play(&messages, &schedule, false);
         prop_assert!(world.server.ran.len() <= world.approved, "ran {:?}, approved {}", world.server.ran, world.approved);
-        prop_assert!(!world.bench.machine.is_waiting(), "stuck: {:?}", world.bench.machine);
+        prop_assert!(!world.bench.machine.is_waiting(), "stuck");
         prop_assert!(world.bench.inbox.is_empty());
         // The last Sync was answered, so the client is not left waiting either.
         prop_assert_eq!(&world.seen[world.seen.len() - 6..], &ready(world.server.status())[..]);
@@ -357,6 +365,8 @@ proptest! {
         messages.push(Said(sync()));
         let (world, refused) = play(&messages, &schedule, true);
         prop_assert_eq!(refused, 0);
+        // A portal that executes a name which is gone by then is refused by the gate before the server does it.
+        prop_assume!(world.bench.machine.refusals == 0);
         let direct = direct(&messages);
         prop_assert_eq!(&world.server.ran, &direct.ran);
         prop_assert_eq!(world.seen, direct.output);

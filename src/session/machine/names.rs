@@ -145,8 +145,12 @@ pub(super) enum Resolved {
 #[derive(Debug, Default)]
 pub(super) struct Names {
     statements: HashMap<Box<[u8]>, Slot>,
-    /// Portals whose statement reads or changes names when it runs.
-    portals: HashMap<Box<[u8]>, Vec<PortalNote>>,
+    /// Portals whose statement may read or change names when it runs: what each was bound to, oldest first, with the
+    /// number of the Bind; `None` for a statement that does neither.
+    portals: HashMap<Box<[u8]>, Vec<(u32, Option<PortalNote>)>>,
+    binds: u32,
+    /// Pending changes of all names together.
+    pending: usize,
 }
 
 /// What a portal was bound to.
@@ -190,6 +194,7 @@ impl Names {
     pub(super) fn send(&mut self, name: &[u8], batch: Option<u32>, change: Change) {
         if let Some(slot) = self.statements.get_mut(name) {
             slot.pending.push(Pending { batch, change });
+            self.pending = self.pending.saturating_add(1);
             return;
         }
         if let Change::Define(_) = change
@@ -197,6 +202,7 @@ impl Names {
         {
             let slot = Slot { confirmed: Vec::new(), pending: vec![Pending { batch, change }] };
             self.statements.insert(name.into(), slot);
+            self.pending = self.pending.saturating_add(1);
         }
     }
 
@@ -205,7 +211,7 @@ impl Names {
         let Some(slot) = self.statements.get_mut(name) else {
             return;
         };
-        slot.take(change);
+        slot.take(change, &mut self.pending);
         slot.confirmed.clear();
         if let Change::Define(definition) = change {
             slot.confirmed.push(Arc::clone(definition));
@@ -216,7 +222,7 @@ impl Names {
     /// The server said no, or never looked at it.
     pub(super) fn fail(&mut self, name: &[u8], change: &Change) {
         if let Some(slot) = self.statements.get_mut(name) {
-            slot.take(change);
+            slot.take(change, &mut self.pending);
         }
         self.tidy(name);
     }
@@ -224,12 +230,27 @@ impl Names {
     /// The server said no to something this was part of; it may have happened.
     pub(super) fn leave_open(&mut self, name: &[u8], change: &Change) {
         if let Some(slot) = self.statements.get_mut(name) {
-            slot.take(change);
+            slot.take(change, &mut self.pending);
             if let Change::Define(definition) = change {
                 slot.confirmed.push(Arc::clone(definition));
             }
         }
         self.tidy(name);
+    }
+
+    /// Every answer is here. A change that is still pending was lost count of: it may have happened.
+    pub(super) fn settle(&mut self) {
+        if std::mem::take(&mut self.pending) == 0 {
+            return;
+        }
+        self.statements.retain(|_, slot| {
+            for pending in slot.pending.drain(..) {
+                if let Change::Define(definition) = pending.change {
+                    slot.confirmed.push(definition);
+                }
+            }
+            !slot.confirmed.is_empty()
+        });
     }
 
     /// DEALLOCATE ALL or DISCARD ALL succeeded: every name settled before it is gone. The unnamed statement stays
@@ -276,31 +297,30 @@ impl Names {
             .collect()
     }
 
-    /// A Bind was sent on.
-    pub(super) fn bind(&mut self, portal: &[u8], note: Option<PortalNote>) {
-        if let Some(note) = note {
-            self.portals.entry(portal.into()).or_default().push(note);
+    /// A Bind was sent on. Returns its number if it has to be settled by [`Self::bound`].
+    pub(super) fn bind(&mut self, portal: &[u8], note: Option<PortalNote>) -> Option<u32> {
+        if note.is_none() && !self.portals.contains_key(portal) {
+            return None;
         }
+        self.binds = self.binds.wrapping_add(1);
+        self.portals.entry(portal.into()).or_default().push((self.binds, note));
+        Some(self.binds)
     }
 
-    /// A Bind succeeded: the portal is what it was bound to last.
-    pub(super) fn bound(&mut self, portal: &[u8], had_note: bool) {
-        if self.portals.is_empty() {
-            return;
+    /// A Bind succeeded: what the portal was bound to before is gone.
+    pub(super) fn bound(&mut self, portal: &[u8], number: u32) {
+        let Some(notes) = self.portals.get_mut(portal) else { return };
+        if let Some(at) = notes.iter().position(|(known, _)| *known == number) {
+            notes.drain(..at);
         }
-        if had_note {
-            if let Some(notes) = self.portals.get_mut(portal) {
-                let extra = notes.len().saturating_sub(1);
-                notes.drain(..extra);
-            }
-        } else {
+        if notes.iter().all(|(_, note)| note.is_none()) {
             self.portals.remove(portal);
         }
     }
 
     /// What a portal may run.
-    pub(super) fn portal(&self, portal: &[u8]) -> &[PortalNote] {
-        self.portals.get(portal).map_or(&[], Vec::as_slice)
+    pub(super) fn portal(&self, portal: &[u8]) -> Vec<Option<PortalNote>> {
+        self.portals.get(portal).map(|notes| notes.iter().map(|(_, note)| note.clone()).collect()).unwrap_or_default()
     }
 
     /// No transaction is open: portals of the protocol are gone (`AtCommit_Portals`, `AtCleanup_Portals`).
@@ -317,9 +337,10 @@ impl Names {
 }
 
 impl Slot {
-    fn take(&mut self, change: &Change) {
+    fn take(&mut self, change: &Change, total: &mut usize) {
         if let Some(at) = self.pending.iter().position(|pending| pending.change.is(change)) {
             self.pending.remove(at);
+            *total = total.saturating_sub(1);
         }
     }
 }

@@ -40,8 +40,8 @@ pub(super) enum SqlChange {
 pub(super) enum Expect {
     Query(Option<Box<SqlChanges>>),
     Parse(Box<Settling>),
-    /// The portal's name where portals are being watched, and whether a note was made of it.
-    Bind(Option<(Box<[u8]>, bool)>),
+    /// The portal's name and the number of the note, where one was made.
+    Bind(Option<(Box<[u8]>, u32)>),
     Describe,
     Execute(Option<Box<SqlChanges>>),
     Close(Option<Box<Settling>>),
