@@ -320,7 +320,8 @@ fn fake_server(
 fn packet(stream: &mut std::net::TcpStream) -> Vec<u8> {
     let mut length = [0; 4];
     std::io::Read::read_exact(stream, &mut length).unwrap();
-    let mut body = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap() - 4];
+    let size = usize::try_from(u32::from_be_bytes(length)).unwrap();
+    let mut body = vec![0; size.checked_sub(4).unwrap()];
     std::io::Read::read_exact(stream, &mut body).unwrap();
     [&length[..], &body].concat()
 }
@@ -329,7 +330,9 @@ fn packet(stream: &mut std::net::TcpStream) -> Vec<u8> {
 fn a_silent_server_is_given_up_at_the_connect_timeout() {
     let (told, wait) = std::sync::mpsc::channel::<()>();
     // Accepts, reads SSLRequest and says nothing until the test is over.
-    let (target, server) = fake_server(move |_stream, _listener| drop(wait.recv()));
+    let (target, server) = fake_server(move |_stream, _listener| {
+        let _ = wait.recv();
+    });
     let gate = Gate::builder().allow_all().upstream("connect_timeout = \"200ms\"").start(&target);
     let (_, frames) = start(&gate.target(), &[]);
     assert_eq!(frames[0].sqlstate(), "08001", "{frames:?}");
@@ -416,6 +419,40 @@ fn the_ready_file_names_the_addresses() {
     assert_eq!(Raw::login(&target).value("SELECT 1"), "1");
     second.signal(Signal::SIGINT);
     assert!(second.wait(DEADLINE).success());
+}
+
+#[test]
+fn sessions_on_several_threads_all_work_and_all_end() {
+    let database = shared();
+    let mut gate = Gate::builder().allow_all().limits("workers = 3").start(database.target());
+    let mut sessions: Vec<Raw> = (0..9).map(|_| Raw::login(&gate.target())).collect();
+    let names: Vec<String> = fs::read_dir(format!("/proc/{}/task", gate.process.pid()))
+        .unwrap()
+        .map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap())
+        .filter(|name| name.starts_with("sessions-"))
+        .collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    for session in &mut sessions {
+        assert_eq!(session.value("SELECT 1"), "1");
+    }
+    // A cancel request comes on whichever thread; the session is found on another.
+    let busy = &mut sessions[0];
+    let (pid, key) = busy.key.clone().unwrap();
+    busy.send(m::query("SELECT pg_sleep(600)"));
+    let mut watch = database.raw();
+    proxy_tests::raw::eventually("it sleeps", || {
+        let event = watch.value(&format!("SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}"));
+        (event == "PgSleep").then_some(())
+    });
+    let mut cancel = connect(&gate.target());
+    cancel.send(m::cancel_request(pid, &key));
+    assert!(cancel.until_eof().is_empty());
+    assert!(busy.until(b'Z').iter().any(|frame| frame.sqlstate() == "57014"));
+    gate.process.signal(Signal::SIGTERM);
+    for session in &mut sessions {
+        assert_eq!(session.until_eof().last().unwrap().sqlstate(), "57P01");
+    }
+    assert!(gate.process.wait(DEADLINE).success());
 }
 
 #[test]

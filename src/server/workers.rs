@@ -102,9 +102,12 @@ impl Workers {
 }
 
 impl Dispatcher {
-    /// Gives a connection to the thread with the fewest, and waits while all of them are behind.
+    /// Gives a connection to the thread with the fewest, or the next if that one is behind; waits only while all are.
     pub(super) async fn dispatch(&self, stream: TcpStream, peer: SocketAddr) {
-        let Some(door) = self.doors.iter().min_by_key(|door| door.load.load(Ordering::Relaxed)) else {
+        let mut doors: Vec<&Door> = self.doors.iter().collect();
+        doors.sort_by_key(|door| door.load.load(Ordering::Relaxed));
+        let room = doors.iter().find(|door| door.sender.capacity() > 0).or(doors.first());
+        let Some(door) = room else {
             return;
         };
         door.load.fetch_add(1, Ordering::Relaxed);

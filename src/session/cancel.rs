@@ -128,6 +128,8 @@ impl Drop for CancelGuard {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::string_slice)]
+
     use super::*;
 
     fn request(pid: i32, key: &[u8]) -> CancelRequest {

@@ -216,6 +216,8 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::string_slice)]
+
     use proptest::prelude::*;
 
     use super::*;
@@ -442,8 +444,7 @@ mod tests {
             if argument.first() != Some(&b'-') || argument.len() < 2 || argument == b"--" {
                 return None;
             }
-            let mut letters = argument[1..].iter().enumerate();
-            while let Some((at, letter)) = letters.next() {
+            for (at, letter) in argument[1..].iter().enumerate() {
                 if !with_value.contains(letter) {
                     set.push(format!("switch {}", char::from(*letter)));
                     continue;

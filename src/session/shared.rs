@@ -286,6 +286,8 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::string_slice)]
+
     use super::*;
 
     #[test]

@@ -70,18 +70,21 @@ struct Negotiation {
 impl Negotiation {
     /// Looks at the first byte: a client may begin with TLS itself ("direct", PostgreSQL 17).
     async fn begin(socket: Socket, tls: &ListenTls) -> io::Result<Option<Self>> {
-        let client = match (tls, socket.peek_first().await?) {
-            (_, None) => return Ok(None),
-            (ListenTls::Offered { identity, .. }, Some(TLS_HANDSHAKE)) => {
-                let mut stream = identity.accept(socket).await?;
-                // Without ALPN a handshake meant for another protocol could be led here (ALPACA); Postgres insists too.
-                if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
-                    stream.shutdown().await?;
-                    return Ok(None);
+        let client = match tls {
+            ListenTls::Disabled => socket.into(),
+            ListenTls::Offered { identity, .. } => match socket.peek_first().await? {
+                None => return Ok(None),
+                Some(TLS_HANDSHAKE) => {
+                    let mut stream = identity.accept(socket).await?;
+                    // Without ALPN a handshake meant for another protocol could be led here (ALPACA); Postgres insists too.
+                    if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+                        stream.shutdown().await?;
+                        return Ok(None);
+                    }
+                    Stream::TlsServer(Box::new(stream))
                 }
-                Stream::TlsServer(Box::new(stream))
-            }
-            (ListenTls::Offered { .. } | ListenTls::Disabled, Some(_)) => socket.into(),
+                Some(_) => socket.into(),
+            },
         };
         Ok(Some(Self { client, buffer: Vec::new(), ssl_done: false, gss_done: false }))
     }
@@ -188,6 +191,8 @@ impl Negotiation {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::string_slice)]
+
     use proptest::prelude::*;
     use tokio::net::UnixStream;
 
@@ -234,7 +239,7 @@ mod tests {
                         client.read_to_end(&mut leftover).await.unwrap();
                         seen(Negotiated::Session { client, startup, leftover })
                     }
-                    other => seen(other),
+                    ended @ (Negotiated::Cancel { .. } | Negotiated::Refused { .. } | Negotiated::Gone) => seen(ended),
                 }
             };
             let talk = async {

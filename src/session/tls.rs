@@ -252,9 +252,12 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
 }
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|source| match source {
-        pem::Error::NoItemsFound => TlsError::NoKey(path.to_owned()),
-        source => TlsError::File { path: path.to_owned(), source },
+    PrivateKeyDer::from_pem_file(path).map_err(|source| {
+        if matches!(source, pem::Error::NoItemsFound) {
+            TlsError::NoKey(path.to_owned())
+        } else {
+            TlsError::File { path: path.to_owned(), source }
+        }
     })
 }
 

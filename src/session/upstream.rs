@@ -123,9 +123,8 @@ impl Upstream {
             }
             (1, [b'N', _]) if required => Err(ConnectError::NoTls),
             (1, [b'N', _]) => Ok(socket.into()),
-            // An error message here is not authenticated, so it is not shown (CVE-2024-10977).
-            (_, [b'E', _]) => Err(ConnectError::NotPostgres),
-            (1, _) => Err(ConnectError::NotPostgres),
+            // An error message (`E`) here is not authenticated, so it is not shown (CVE-2024-10977).
+            (_, [b'E', _]) | (1, _) => Err(ConnectError::NotPostgres),
             // Fail closed: bytes behind the answer.
             (_, _) => Err(ConnectError::Injected),
         }

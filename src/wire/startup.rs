@@ -277,6 +277,8 @@ fn name_text(name: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::string_slice)]
+
     use proptest::prelude::*;
 
     use super::*;
