@@ -78,6 +78,12 @@ impl Rule {
         }
     }
 
+    /// It has no conditions, so no rule behind it is ever asked.
+    pub fn is_unconditional(&self) -> bool {
+        let bare = Self { message: self.message.clone(), ..Self::new(self.name.clone(), self.action) };
+        *self == bare
+    }
+
     /// The conditions that stay the same for a session's statements.
     pub fn matches_session(&self, facts: &Facts<'_>) -> bool {
         let glob = |globs: &Option<OneOf<Glob>>, value: &str| {

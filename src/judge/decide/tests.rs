@@ -153,7 +153,7 @@ fn execute_is_judged_by_what_it_runs() {
         piece(vec![effect(EffectKind::Session, &[])], vec![act])
     };
     // Earlier statements of the same message count.
-    assert_eq!(verdict(vec![prepare("new", &read), execute("new")]), "Allow reads");
+    assert_eq!(verdict(vec![prepare("new", &read), execute("new")]), "Allow sessions");
     assert_eq!(verdict(vec![prepare("new", &delete), execute("new")]), "Hold lost-rows");
     assert_eq!(verdict(vec![deallocate(Some("read")), prepare("read", &delete), execute("read")]), "Hold lost-rows");
     assert_eq!(verdict(vec![deallocate(None), prepare("read", &delete), execute("read")]), "Hold lost-rows");

@@ -33,14 +33,23 @@ pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) {
     let written = sections.len();
     let mut names: Vec<String> = Vec::with_capacity(written);
     let mut clash = false;
+    let mut last: Option<String> = None;
     let mut rules: Vec<Rule> = sections
         .into_iter()
         .filter_map(|section| {
             let span = section.span();
             let rule = rule(section)?;
             if names.contains(&rule.name) {
-                document.error(span, format!("there is another rule named `{}`", rule.name));
+                document.error(span.clone(), format!("there is another rule named `{}`", rule.name));
                 clash = true;
+            }
+            if let Some(last) = &last {
+                document.warning(
+                    span,
+                    format!("rule `{}` is never asked: `{last}` before it matches everything", rule.name),
+                );
+            } else if rule.is_unconditional() {
+                last = Some(rule.name.clone());
             }
             names.push(rule.name.clone());
             Some(rule)

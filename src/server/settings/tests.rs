@@ -276,6 +276,16 @@ fn wrong_rules_are_told_with_their_lines_and_give_no_policy() {
 }
 
 #[test]
+fn rules_behind_one_that_matches_everything_are_warned_of() {
+    let text = "[[rule]]\nname = \"a\"\naction = \"allow\"\neffects = [\"read\"]\n[[rule]]\nname = \"b\"\naction = \"hold\"\nmessage = \"m\"\n\
+                [[rule]]\nname = \"c\"\naction = \"reject\"\n";
+    let warnings = Settings::parse(text, &Fake::default()).unwrap().warnings;
+    let found: Vec<_> = warnings.iter().filter(|warning| warning.message.contains("never asked")).collect();
+    assert_eq!(found.len(), 1, "{warnings:?}");
+    assert_eq!(found[0].place.unwrap().0, 9);
+}
+
+#[test]
 fn the_shipped_policy_holds_what_nobody_read() {
     let policy = parse("").policy;
     let judge = crate::judge::Judge::new(policy);
