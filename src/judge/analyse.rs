@@ -43,7 +43,12 @@ fn checked<'t>(text: &'t [u8], limits: &Limits) -> Result<(&'t str, Tokens), Str
     let decoded = std::str::from_utf8(text).map_err(|_| "it is not valid UTF-8".to_owned())?;
     let tokens = lex_bounded(text, true, limits.tokens).map_err(|error| match error.what {
         Trouble::TooManyTokens => format!("it has more than {} tokens", limits.tokens),
-        _ => error.to_string(),
+        Trouble::UnterminatedString
+        | Trouble::UnterminatedName
+        | Trouble::UnterminatedComment
+        | Trouble::EmptyName
+        | Trouble::JunkAfterNumber
+        | Trouble::TooLong => error.to_string(),
     })?;
     if tokens.comment_depth > limits.comment_depth {
         return Err(format!("its comments nest deeper than {}", limits.comment_depth));
@@ -111,16 +116,12 @@ fn judge_piece(
     ask_first: bool,
 ) -> Opinion {
     let mut opinion = second::read(statement, range);
-    if ask_first {
-        if let Some(piece) = text.get(range.clone()) {
-            first::compare(piece, range.start, tokens, &mut opinion);
-        }
+    if ask_first && let Some(piece) = text.get(range.clone()) {
+        first::compare(piece, range.start, tokens, &mut opinion);
     }
     let danger = opinion.effects.iter().any(is_danger);
-    if !danger {
-        if let Some(why) = tripwire::alarm(text.as_bytes(), tokens, &opinion.excused, opinion.quiet) {
-            opinion.effects.push(unknown(why));
-        }
+    if !danger && let Some(why) = tripwire::alarm(text.as_bytes(), tokens, &opinion.excused, opinion.quiet) {
+        opinion.effects.push(unknown(why));
     }
     opinion
 }

@@ -28,7 +28,7 @@ pub(super) fn compare(piece: &str, start: usize, tokens: &[Token], opinion: &mut
     let Ok(theirs) = Tokenizer::new(&dialect, piece).tokenize_with_location() else { return };
     // The masks are needed only if it parses, but parsing eats the tokens.
     let agree = masks::agree(piece, start, tokens, &theirs);
-    let Some(statement) = parse(&dialect, theirs) else { return };
+    let Some(statement) = parse(theirs) else { return };
     let mut reader = Reader { effects: Vec::new(), quiet: 0, sets: false };
     let _: ControlFlow<()> = statement.visit(&mut reader);
     merge(reader.effects, reader.sets, opinion);
@@ -41,8 +41,9 @@ pub(super) fn compare(piece: &str, start: usize, tokens: &[Token], opinion: &mut
     }
 }
 
-fn parse(dialect: &PostgreSqlDialect, tokens: Vec<TokenWithSpan>) -> Option<Statement> {
-    let mut parser = Parser::new(dialect).with_recursion_limit(RECURSION_LIMIT).with_tokens_with_locations(tokens);
+fn parse(tokens: Vec<TokenWithSpan>) -> Option<Statement> {
+    let dialect = PostgreSqlDialect {};
+    let mut parser = Parser::new(&dialect).with_recursion_limit(RECURSION_LIMIT).with_tokens_with_locations(tokens);
     let statement = parser.parse_statement().ok()?;
     (parser.peek_token_ref().token == TheirToken::EOF).then_some(statement)
 }
@@ -84,7 +85,7 @@ struct Reader {
     effects: Vec<Effect>,
     /// How many EXPLAINs that run nothing we are inside of.
     quiet: usize,
-    /// It calls set_config.
+    /// It calls `set_config`.
     sets: bool,
 }
 
@@ -133,11 +134,11 @@ impl Visitor for Reader {
         ControlFlow::Continue(())
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others name no function outside an expression")]
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         match factor {
             TableFactor::Table { name, args: Some(args), .. } => self.call(name, args.args.len()),
             TableFactor::Function { name, args, .. } => self.call(name, args.len()),
-            // The others hold no name of a function that is not an expression.
             _ => {}
         }
         ControlFlow::Continue(())
@@ -151,10 +152,10 @@ impl Visitor for Reader {
             };
             self.call(&function.name, arguments);
         }
-        if let Expr::CompoundIdentifier(parts) = expr {
-            if let [_, .., last] = parts.as_slice() {
-                self.attribute(last);
-            }
+        if let Expr::CompoundIdentifier(parts) = expr
+            && let [_, .., last] = parts.as_slice()
+        {
+            self.attribute(last);
         }
         if let Expr::CompoundFieldAccess { access_chain, .. } = expr {
             for access in access_chain {

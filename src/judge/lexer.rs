@@ -6,11 +6,6 @@
 //! Where PostgreSQL 15 and later ones differ (digits with underscores, `\v` as a space) this lexer follows the later one,
 //! like the grammar that is asked next; the older server refuses such text.
 
-#![expect(
-    clippy::arithmetic_side_effects,
-    reason = "positions are bounded by the text's length, which `lex` checks to fit in 32 bits; depths by positions"
-)]
-
 use std::fmt;
 use std::ops::Range;
 

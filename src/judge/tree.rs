@@ -121,7 +121,7 @@ impl<'t> At<'t> {
     pub(super) fn as_text(self) -> Option<&'t str> {
         match self.entry()?.value {
             Value::Text { start, end } => self.tree.text.get(start..end),
-            _ => None,
+            Value::Node(_) | Value::List | Value::Int(_) | Value::True | Value::Null => None,
         }
     }
 

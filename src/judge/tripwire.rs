@@ -14,6 +14,7 @@ pub(super) fn is_danger_word(name: &str) -> bool {
 
 /// What the tokens of a piece say that its effects do not. `excused`: the words the parse tree holds as mere names; `quiet`:
 /// it is an EXPLAIN that runs nothing, so only names in disguise are alarming.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only words and names can be alarming")]
 pub(super) fn alarm(text: &[u8], tokens: &[Token], excused: &[String], quiet: bool) -> Option<String> {
     let mut left: Vec<&str> = excused.iter().map(String::as_str).collect();
     let significant: Vec<&Token> = tokens.iter().filter(|token| !token.kind.is_comment()).collect();
@@ -24,13 +25,12 @@ pub(super) fn alarm(text: &[u8], tokens: &[Token], excused: &[String], quiet: bo
             _ if quiet => {}
             TokenKind::Word => {
                 let word = token.bytes(text).to_ascii_lowercase();
-                if let Some(word) = WORDS.iter().find(|danger| danger.as_bytes() == word) {
-                    if !follows_harmless(text, before) {
-                        match left.iter().position(|excused| excused == word) {
-                            Some(at) => drop(left.swap_remove(at)),
-                            None => return Some(format!("it holds the word {word} where no parser explains it")),
-                        }
-                    }
+                let danger = WORDS.iter().find(|danger| danger.as_bytes() == word);
+                if let Some(danger) = danger.filter(|_| !follows_harmless(text, before)) {
+                    let Some(excuse) = left.iter().position(|excused| excused == danger) else {
+                        return Some(format!("it holds the word {danger} where no parser explains it"));
+                    };
+                    left.swap_remove(excuse);
                 }
                 let next = position.checked_add(1).and_then(|next| significant.get(next));
                 if let Some(why) = named_function(&word, before, next) {
@@ -54,13 +54,10 @@ pub(super) fn alarm(text: &[u8], tokens: &[Token], excused: &[String], quiet: bo
 
 /// `ON DELETE CASCADE`, `ON COMMIT DROP`, `x AS delete`, `t.delete`.
 fn follows_harmless(text: &[u8], before: Option<&Token>) -> bool {
-    before.is_some_and(|token| match token.kind {
-        TokenKind::Dot => true,
-        TokenKind::Word => {
-            let word = token.bytes(text);
-            ["on", "commit", "as"].iter().any(|harmless| word.eq_ignore_ascii_case(harmless.as_bytes()))
-        }
-        _ => false,
+    before.is_some_and(|token| {
+        let word = token.bytes(text);
+        let harmless = ["on", "commit", "as"].iter().any(|harmless| word.eq_ignore_ascii_case(harmless.as_bytes()));
+        token.kind == TokenKind::Dot || token.kind == TokenKind::Word && harmless
     })
 }
 

@@ -264,7 +264,9 @@ mod tests {
     #[test]
     fn encryption_requests_may_come_once_each_in_either_order() {
         let startup = startup_packet(b"user\0ann\0\0");
-        for (requests, answers) in [(vec![], ""), (vec![SSL], "N"), (vec![GSS], "N"), (vec![SSL, GSS], "NN"), (vec![GSS, SSL], "NN")] {
+        for (requests, answers) in
+            [(vec![], ""), (vec![SSL], "N"), (vec![GSS], "N"), (vec![SSL, GSS], "NN"), (vec![GSS, SSL], "NN")]
+        {
             let mut chunks: Vec<_> = requests.iter().map(|request| request.to_vec()).collect();
             chunks.push(startup.clone());
             let session = Seen::Session { startup: startup.clone(), behind: Vec::new() };

@@ -51,7 +51,6 @@ pub(super) fn kind(statement: &Statement) -> EffectKind {
 
         Statement::CreateTable(table) if table.or_replace => EffectKind::Alter,
         Statement::CreateView(view) if view.or_replace || view.or_alter => EffectKind::Alter,
-        Statement::CreateType { representation: Some(Representation::SqlDefinition { .. }), .. } => EffectKind::Code,
         Statement::CreateTextSearch(search) => match search.object_type {
             TextSearchObjectType::Configuration => EffectKind::Create,
             TextSearchObjectType::Dictionary | TextSearchObjectType::Template | TextSearchObjectType::Parser => {
@@ -64,7 +63,12 @@ pub(super) fn kind(statement: &Statement) -> EffectKind {
         | Statement::CreateSequence { .. }
         | Statement::CreateSchema { .. }
         | Statement::CreateDomain(_)
-        | Statement::CreateType { .. }
+        | Statement::CreateType {
+            representation:
+                None
+                | Some(Representation::Composite { .. } | Representation::Enum { .. } | Representation::Range { .. }),
+            ..
+        }
         | Statement::CreateCollation(_) => EffectKind::Create,
 
         Statement::Drop { .. }
@@ -100,7 +104,8 @@ pub(super) fn kind(statement: &Statement) -> EffectKind {
         | Statement::Grant(_)
         | Statement::Revoke(_) => EffectKind::Privilege,
 
-        Statement::Call(_)
+        Statement::CreateType { representation: Some(Representation::SqlDefinition { .. }), .. }
+        | Statement::Call(_)
         | Statement::Load { .. }
         | Statement::CreateFunction(_)
         | Statement::CreateProcedure { .. }

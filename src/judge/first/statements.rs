@@ -2,7 +2,7 @@
 
 use sqlparser::ast::{
     CopySource, CopyTarget, Expr, FromTable, Ident, MergeAction, ObjectName as TheirName, ObjectNamePart, Reset, Set,
-    Statement, TableFactor, TableObject, TableWithJoins, UtilityOption, Value,
+    Statement, TableFactor, TableObject, TableWithJoins, UtilityOption,
 };
 
 use super::super::second::is_catalog;
@@ -54,11 +54,10 @@ fn runs(analyze: bool, options: Option<&[UtilityOption]>) -> bool {
 fn is_on(option: &UtilityOption) -> bool {
     match &option.arg {
         Some(Expr::Identifier(word)) => !["false", "off"].contains(&fold(word).as_str()),
-        Some(Expr::Value(value)) => match &value.value {
-            Value::Boolean(on) => *on,
-            Value::Number(number, _) => number != "0",
-            other => !other.to_string().trim_matches('\'').eq_ignore_ascii_case("off"),
-        },
+        Some(Expr::Value(value)) => {
+            let written = value.value.clone().into_string().unwrap_or_else(|| value.value.to_string());
+            !["false", "off", "0"].iter().any(|off| written.eq_ignore_ascii_case(off))
+        }
         Some(_) | None => true,
     }
 }
@@ -74,6 +73,7 @@ fn written(kind: EffectKind, names: Vec<ObjectName>, why: &str, has_where: Optio
 }
 
 /// The effects of one statement; those of statements inside it come with them.
+#[expect(clippy::wildcard_enum_match_arm, reason = "`kind` is exhaustive")]
 pub(super) fn effects(statement: &Statement) -> Vec<Effect> {
     match statement {
         Statement::Set(set) => setting(set),
@@ -95,6 +95,7 @@ fn resetting(reset: &Reset) -> Effect {
 }
 
 /// Statements on rows.
+#[expect(clippy::wildcard_enum_match_arm, reason = "`kind` is exhaustive")]
 fn rows(statement: &Statement) -> Option<Vec<Effect>> {
     Some(match statement {
         Statement::Insert(insert) => {
@@ -149,22 +150,30 @@ fn copy(source: &CopySource, to: bool, target: &CopyTarget, no_data: bool) -> Ve
     found
 }
 
+/// A value as SET takes it: a literal or a word.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what is no constant has no value here, and no value is judged worst"
+)]
+fn constant(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Value(value) => value.value.clone().into_string().or_else(|| Some(value.value.to_string())),
+        Expr::Identifier(word) => Some(fold(word)),
+        _ => None,
+    }
+}
+
 fn setting(set: &Set) -> Vec<Effect> {
     let judged = |name: &str, change| {
         let name = name.to_ascii_lowercase();
         let kind = settings::judge(&name, change);
         effect(kind, vec![ObjectName { schema: None, name }], "it changes a setting")
     };
-    let literal = |expr: &Expr| match expr {
-        Expr::Value(value) => value.value.clone().into_string().or_else(|| Some(value.value.to_string())),
-        Expr::Identifier(word) => Some(fold(word)),
-        _ => None,
-    };
     let privilege = || vec![effect(EffectKind::Privilege, Vec::new(), "it changes whose rights apply")];
     match set {
         Set::SingleAssignment { variable, values, .. } => {
             let value = match values.as_slice() {
-                [only] => literal(only),
+                [only] => constant(only),
                 _ => None,
             };
             let change = match value.as_deref() {

@@ -42,6 +42,7 @@ enum Head {
 impl Splitter {
     /// Takes the next token; gives the statement it ends.
     #[inline]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only words decide where a routine's body starts")]
     pub(super) fn feed(&mut self, token: &Token, index: usize, text: &[u8]) -> Option<PieceTokens> {
         match token.kind {
             TokenKind::LineComment | TokenKind::BlockComment => return None,
@@ -51,8 +52,12 @@ impl Splitter {
             TokenKind::OpenBracket => self.brackets += 1,
             TokenKind::CloseBracket => self.brackets = self.brackets.saturating_sub(1),
             TokenKind::Word if self.head != Head::Other => self.word(token.bytes(text)),
-            _ if self.head != Head::Routine => self.head = Head::Other,
-            _ => self.after_begin = false,
+            _ => {
+                self.after_begin = false;
+                if self.head != Head::Routine {
+                    self.head = Head::Other;
+                }
+            }
         }
         self.deepest = self.deepest.max(self.parens + self.brackets);
         let open = self.open.get_or_insert(Open { first: index, last: index, start: token.start, end: token.end });
@@ -80,9 +85,8 @@ impl Splitter {
             Head::Or if is("replace") => Head::Replace,
             Head::Create | Head::Replace if is("function") || is("procedure") => Head::Routine,
             Head::Routine => {
-                if self.after_begin && is("atomic") && self.parens == 0 {
-                    self.blocks += 1;
-                } else if self.blocks > 0 && is("case") {
+                let opens = self.after_begin && is("atomic") && self.parens == 0;
+                if opens || self.blocks > 0 && is("case") {
                     self.blocks += 1;
                 } else if self.blocks > 0 && is("end") {
                     self.blocks -= 1;

@@ -19,7 +19,8 @@ fn pieces(text: &str) -> Vec<&str> {
 /// Our tokens lie where libpg_query's scanner (Postgres's own) puts them.
 fn agrees(text: &str) -> Result<(), String> {
     let Ok(theirs) = pg_query::scan(text) else { return Ok(()) };
-    let theirs: Vec<_> = theirs.tokens.iter().map(|token| (token.start as u32, token.end as u32)).collect();
+    let theirs: Vec<_> =
+        theirs.tokens.iter().map(|token| (token.start.cast_unsigned(), token.end.cast_unsigned())).collect();
     match lex(text.as_bytes(), true) {
         // libpg_query lets letters follow a parameter; servers from 15 on do not, older ones read two tokens.
         Err(error) if error.what == Trouble::JunkAfterNumber && text.as_bytes()[error.at] == b'$' => Ok(()),

@@ -43,7 +43,7 @@ pub(super) fn statement<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
         "ExplainStmt" => explain(reader, at),
         // What the body does counts for the PREPARE itself as well.
         "PrepareStmt" => {
-            reader.add(EffectKind::Session, vec![names::plain(at.text("name"))], "it prepares a statement")
+            reader.add(EffectKind::Session, vec![names::plain(at.text("name"))], "it prepares a statement");
         }
         "ExecuteStmt" => {
             let name = at.text("name").to_owned();

@@ -33,7 +33,6 @@ pub(super) fn any(at: At<'_>) -> Option<ObjectName> {
         "ObjectWithArgs" => qualified(&at.names("objname")),
         "RoleSpec" => plain(at.text("rolename")),
         "AccessPriv" => plain(at.text("priv_name")),
-        "FunctionParameter" => return None,
         "List" => {
             let parts: Vec<_> = at.items("items").filter_map(|item| part(item)).collect();
             qualified(&parts)

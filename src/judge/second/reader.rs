@@ -195,7 +195,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// `x.name` calls the function `name` when `x` has no such column (`ParseFuncOrColumn` in parse_func.c).
+    /// `x.name` calls the function `name` when `x` has no such column (`ParseFuncOrColumn` in `parse_func.c`).
     fn attribute(&mut self, name: &str) {
         if let Some(kind) = functions::attribute_danger(name) {
             self.opinion.opaque = true;
@@ -250,6 +250,7 @@ impl<'t> Reader<'t> {
             settings::Change::Reset => "resets",
             settings::Change::Current => "keeps",
         };
+        #[expect(clippy::wildcard_enum_match_arm, reason = "`settings` gives no other kinds than these and `Session`")]
         let why = match kind {
             EffectKind::ReadingSetting => format!("it {verb} {name}, which changes how later text is read"),
             EffectKind::SensitiveSetting => format!("it {verb} {name}, which is not on the harmless list"),

@@ -123,14 +123,14 @@ pub(super) fn set_config<'t>(reader: &mut Reader<'t>, at: At<'t>) {
     };
     let value = args.get(1).and_then(|arg| constant(*arg));
     reader.setting(at, &name, Change::To(value.as_deref()));
-    if name.eq_ignore_ascii_case(REASON) {
-        if let Some(reason) = value {
-            reader.opinion.acts.push(SessionAct::SetReason { reason });
-        }
+    if name.eq_ignore_ascii_case(REASON)
+        && let Some(reason) = value
+    {
+        reader.opinion.acts.push(SessionAct::SetReason { reason });
     }
 }
 
-/// The setting's name: a literal, or (pg_dump asks so, to set only what the server knows) the column `name` in
+/// The setting's name: a literal, or (`pg_dump` asks so, to set only what the server knows) the column `name` in
 /// `SELECT set_config(name, …) FROM pg_settings WHERE name = 'literal'`.
 fn setting_name(root: At<'_>, call: At<'_>, arg: At<'_>) -> Option<String> {
     if let Some(name) = constant(arg) {

@@ -68,15 +68,17 @@ fn mutate(text: &str, others: &[Line], dice: &mut Dice) -> String {
         let at = dice.roll(out.len() + 1).min(out.len());
         match dice.roll(6) {
             0 => out.truncate(at),
-            1 => out.splice(at..at, dice.pick(SPICE).chars()).for_each(drop),
-            2 if at < out.len() => drop(out.remove(at)),
-            3 => out.splice(at..at, dice.pick(others).sql.chars()).for_each(drop),
-            4 => out.splice(at.., dice.pick(others).sql.chars().skip(at)).for_each(drop),
+            1 => out.splice(at..at, dice.pick(SPICE).chars()).for_each(|_: char| ()),
+            2 if at < out.len() => {
+                out.remove(at);
+            }
+            3 => out.splice(at..at, dice.pick(others).sql.chars()).for_each(|_: char| ()),
+            4 => out.splice(at.., dice.pick(others).sql.chars().skip(at)).for_each(|_: char| ()),
             _ => {
                 let end = at + dice.roll(out.len() - at + 1);
                 let copied: Vec<char> = out[at..end].to_vec();
                 let to = dice.roll(out.len() + 1).min(out.len());
-                out.splice(to..to, copied).for_each(drop);
+                out.splice(to..to, copied).for_each(|_: char| ());
             }
         }
     }
