@@ -69,7 +69,7 @@ pub enum Action {
     ApplicationName(String),
     /// Analyse this text off the thread and answer with [`Machine::handle_analysis`].
     Analyse(Vec<u8>),
-    /// Open a ticket and answer with [`Machine::handle_opened`] or [`Machine::refuse`].
+    /// Open a ticket and answer with [`Machine::handle_opened`] or [`Machine::end_hold`].
     OpenHold(Box<Draft>),
     /// Authentication is over.
     Ready,
