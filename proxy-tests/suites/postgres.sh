@@ -78,7 +78,7 @@ run() {
     (cd src/test/isolation && as_server ./pg_isolation_regress --inputdir=. --bindir="$bin" --host=127.0.0.1 --port="$to" --user=postgres \
         --schedule=./isolation_schedule >"$work/$name.isolation" 2>&1) || true
     for suite in regress isolation; do
-        sed -nE "s/^(test)? *([a-z0-9_-]+) +\.\.\. (ok|FAILED).*/$suite \2 \3/p" "$work/$name.$suite"
+        sed -nE "s/^(test)? *([a-z0-9_.-]+) +\.\.\. (ok|FAILED).*/$suite \2 \3/p" "$work/$name.$suite"
     done >"$work/$name"
     grep -q '^regress ' "$work/$name" && grep -q '^isolation ' "$work/$name" || { cat "$work/$name.regress" "$work/$name.isolation"; exit 1; }
     local program=$source_dir/src/test/modules/libpq_pipeline/libpq_pipeline test result
