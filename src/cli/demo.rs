@@ -1,6 +1,15 @@
 //! `querygate demo`: a throw-away Postgres with the gate in front, to try holding and deciding by hand, or to see it
 //! play by itself. Everything it makes is gone when it ends.
 
+/// Prints a line; whoever no longer listens (a closed pipe, a terminal that is gone) must not keep the demo from
+/// clearing up, as the panic of `println!` would.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _nobody_listens = writeln!(std::io::stdout(), $($words)*);
+    }};
+}
+
 mod postgres;
 mod script;
 
@@ -25,6 +34,9 @@ use script::ScriptError;
 
 /// Ended by a signal, as shells count it.
 const INTERRUPTED: u8 = 130;
+
+/// How long the live view gets to leave the screen.
+const VIEW_LAST: Duration = Duration::from_secs(1);
 
 /// How long sessions get when the demo ends.
 const LAST: Duration = Duration::from_secs(5);
@@ -82,7 +94,7 @@ pub fn run(args: &Args) -> ExitCode {
 async fn demo(args: &Args) -> Result<(), DemoError> {
     let stop = stop_signal().map_err(|error| DemoError::Gate(error.to_string()))?;
     let binaries = Binaries::find(args.postgres_bin.as_deref())?;
-    println!("Starting a throw-away {} with a sample shop …", binaries.version().await);
+    say!("Starting a throw-away {} with a sample shop …", binaries.version().await);
     let cluster = Cluster::start(&binaries, &stop).await?;
     let result = with_cluster(args, &binaries, &cluster, stop).await;
     cluster.stop().await;
@@ -187,21 +199,24 @@ async fn show(args: &Args, stage: Stage, mut stop: Stop) -> Result<(), DemoError
         "Try:  SELECT * FROM customers LIMIT 3;    DELETE FROM orders WHERE id = 1;    DROP TABLE products;".to_owned(),
     ];
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
-        println!("{}\nDecide with (Ctrl-C here ends the demo):", headline.join("\n"));
-        println!("    export QUERYGATE_API={} QUERYGATE_TOKEN={}", stage.base, stage.token);
-        println!("    querygate requests watch");
+        say!("{}\nDecide with (Ctrl-C here ends the demo):", headline.join("\n"));
+        say!("    export QUERYGATE_API={} QUERYGATE_TOKEN={}", stage.base, stage.token);
+        say!("    querygate requests watch");
         // An error means that the signals' tasks are gone, which is an end too.
         let _either = stop.wait_for(|stop| *stop).await;
         return Ok(());
     }
     let model = Model::with_headline(headline.to_vec());
-    let api = stage.api.clone();
-    let view = tokio::task::spawn_blocking(move || live::run_with(&api, model));
+    let (api, stopped) = (stage.api.clone(), stop.clone());
+    let view = tokio::task::spawn_blocking(move || live::run_with(&api, model, || *stopped.borrow()));
+    let late = async {
+        // A view whose terminal is gone may never look up from reading it (crossterm takes the end for no news).
+        let _gone = stop.wait_for(|stop| *stop).await;
+        tokio::time::sleep(VIEW_LAST).await;
+    };
     tokio::select! {
-        ended = view => Ok(ended.map_err(|error| DemoError::Gate(error.to_string()))??),
-        _ = stop.wait_for(|stop| *stop) => {
-            ratatui::restore();
-            Err(DemoError::Interrupted)
-        }
+        ended = view => ended.map_err(|error| DemoError::Gate(error.to_string()))??,
+        () = late => {}
     }
+    if *stop.borrow() { Err(DemoError::Interrupted) } else { Ok(()) }
 }

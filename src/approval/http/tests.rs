@@ -32,7 +32,10 @@ impl Server {
     }
 
     async fn start_with(limits: AdminSettings) -> Self {
-        let board = Board::new(HoldSettings::default());
+        Self::start_on(Board::new(HoldSettings::default()), limits).await
+    }
+
+    async fn start_on(board: Board, limits: AdminSettings) -> Self {
         let desk = Arc::new(ApprovalDesk::new(board.clone(), settings()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -350,6 +353,19 @@ async fn the_stream_tells_outsiders_only_of_their_own_requests() {
     let own = opened(&server.board, "dev_db");
     let (_, change) = reader.next().await.unwrap();
     assert_eq!(change["request"]["id"], own.id().0);
+}
+
+#[tokio::test]
+async fn a_stream_that_missed_changes_starts_over_with_a_snapshot() {
+    let holds = HoldSettings { event_backlog: 2, ..HoldSettings::default() };
+    let server = Server::start_on(Board::new(holds), AdminSettings::default()).await;
+    let mut reader = Reader::connect(&server, "ann").await;
+    assert_eq!(reader.next().await.unwrap().0, "snapshot");
+    // The stream's task cannot run before the next `await`, by when the board's backlog has overflowed.
+    let tickets: Vec<_> = (0..9).map(|_| opened(&server.board, "app")).collect();
+    let (name, snapshot) = reader.next().await.unwrap();
+    assert_eq!(name, "snapshot");
+    assert_eq!(snapshot["requests"].as_array().unwrap().len(), tickets.len());
 }
 
 #[tokio::test]

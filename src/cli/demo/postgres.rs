@@ -26,6 +26,9 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// How often a dropped cluster is looked at before it is killed.
+const DROP_LOOKS: u32 = 120;
+
 /// Users to become when we are root, which Postgres refuses to run as.
 const USERS: [&str; 2] = ["postgres", "nobody"];
 
@@ -143,7 +146,8 @@ fn installations() -> Vec<PathBuf> {
     found.into_iter().map(|(_, directory)| directory).collect()
 }
 
-/// A running cluster with the sample shop. [`Cluster::stop`] ends it and removes every trace; dropping it kills it.
+/// A running cluster with the sample shop. [`Cluster::stop`] ends it in good order, its drop at once; both remove
+/// every trace.
 pub(super) struct Cluster {
     directory: TempDir,
     server: Child,
@@ -180,21 +184,15 @@ impl Cluster {
 
     /// Stops the server and removes its directory.
     pub(super) async fn stop(mut self) {
-        let pid = self.server.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
-        // Fast shutdown, then immediate shutdown, then none (PostgreSQL documentation, "Shutting Down the Server").
-        for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGKILL] {
-            let Some(pid) = pid else {
-                break;
-            };
+        // Fast shutdown (PostgreSQL documentation, "Shutting Down the Server"); what does not heed it is dropped.
+        self.signal(Signal::SIGINT);
+        let _late = timeout(STOP_DEADLINE, self.server.wait()).await;
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.server.id().and_then(|pid| i32::try_from(pid).ok()) {
             // It fails only if the server is gone already.
-            let _gone = kill(pid, signal);
-            if timeout(STOP_DEADLINE, self.server.wait()).await.is_ok() {
-                break;
-            }
-        }
-        let path = self.directory.path().to_owned();
-        if let Err(error) = self.directory.close() {
-            eprintln!("querygate: cannot remove {}: {error}", path.display());
+            let _gone = kill(Pid::from_raw(pid), signal);
         }
     }
 
@@ -237,6 +235,22 @@ impl Cluster {
             run("psql", psql, stop).await?;
         }
         Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    /// Ends what still runs, so that the directory, which goes next, stays gone. Waits: there is nothing else to do.
+    fn drop(&mut self) {
+        // Immediate shutdown takes the children along; a kill leaves them to notice by themselves.
+        for signal in [Signal::SIGQUIT, Signal::SIGKILL] {
+            self.signal(signal);
+            for _ in 0..DROP_LOOKS {
+                if !matches!(self.server.try_wait(), Ok(None)) {
+                    return;
+                }
+                std::thread::park_timeout(LOOK_AGAIN);
+            }
+        }
     }
 }
 

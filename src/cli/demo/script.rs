@@ -43,7 +43,7 @@ pub(super) async fn play(stage: &Stage) -> Result<(), ScriptError> {
     script.approved_delete_runs().await?;
     script.rejected_drop_does_not().await?;
     script.ctrl_c_withdraws().await?;
-    println!("\nEvery step did what it says.");
+    say!("\nEvery step did what it says.");
     Ok(())
 }
 
@@ -126,7 +126,7 @@ impl Script<'_> {
         let mut command = psql(self.binaries, self.password);
         command.args(["-A", "-t", "-v", "VERBOSITY=verbose", "-d", self.url]);
         for statement in statements {
-            println!("    psql> {statement};");
+            say!("    psql> {statement};");
             command.args(["-c", statement]);
         }
         Ok(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
@@ -157,7 +157,7 @@ impl Script<'_> {
         loop {
             if let Some(request) = self.requests().await?.pop() {
                 let seen = text::request(&request, crate::clock::wall());
-                println!("{}", indented(&seen));
+                say!("{}", indented(&seen));
                 check("the very statement is shown", statement, request.statement.text.as_str())?;
                 return Ok(request);
             }
@@ -167,9 +167,9 @@ impl Script<'_> {
 
     async fn decide(&self, request: &RequestView, approve: bool, reason: &str) -> Result<(), ScriptError> {
         let verb = if approve { "approve" } else { "reject" };
-        println!("    querygate requests {verb} {} --reason \"{reason}\"", request.id);
+        say!("    querygate requests {verb} {} --reason \"{reason}\"", request.id);
         let decided = self.ask(request, approve, reason).await?;
-        println!("    {}", text::decided(&decided));
+        say!("    {}", text::decided(&decided));
         Ok(())
     }
 
@@ -201,7 +201,7 @@ async fn heard(child: Child) -> Result<Said, ScriptError> {
     let said = finish(child).await?;
     let lines = said.err.lines().chain(said.out.lines());
     for line in lines {
-        println!("    psql| {}", crate::approval::spell_out(line));
+        say!("    psql| {}", crate::approval::spell_out(line));
     }
     Ok(said)
 }
@@ -229,15 +229,15 @@ async fn wait(deadline: Instant, what: &'static str) -> Result<(), ScriptError> 
 #[expect(clippy::needless_pass_by_value, reason = "callers compare literals")]
 fn check<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, seen: T) -> Result<(), ScriptError> {
     if expected == seen {
-        println!("    ✓ {what}");
+        say!("    ✓ {what}");
         return Ok(());
     }
-    println!("    ✗ {what}");
+    say!("    ✗ {what}");
     Err(ScriptError::Check { what: what.to_owned(), expected: format!("{expected:?}"), seen: format!("{seen:?}") })
 }
 
 fn heading(words: &str) {
-    println!("\n{words}");
+    say!("\n{words}");
 }
 
 fn indented(text: &str) -> String {

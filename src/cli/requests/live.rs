@@ -30,11 +30,11 @@ const QUEUE: usize = 64;
 ///
 /// The gate refuses the token. A gate that cannot be reached is shown, and tried again.
 pub fn run(api: &Api) -> Result<(), ApiError> {
-    run_with(api, Model::default())
+    run_with(api, Model::default(), || false)
 }
 
-/// The same with a prepared model (its headline, for the demo).
-pub fn run_with(api: &Api, mut model: Model) -> Result<(), ApiError> {
+/// The same with a prepared model (its headline, for the demo), until `stop` says so or the person quits.
+pub fn run_with(api: &Api, mut model: Model, stop: impl Fn() -> bool) -> Result<(), ApiError> {
     // A wrong token is better told before the screen is taken.
     match api.me() {
         Ok(me) => model.introduce(&me),
@@ -56,8 +56,9 @@ pub fn run_with(api: &Api, mut model: Model) -> Result<(), ApiError> {
     })
     .map_err(|error| trouble(&error))?;
     let mut terminal = ratatui::try_init().map_err(|error| trouble(&error))?;
-    let done = converse(&mut terminal, &mut model, &inputs, &wishes);
-    ratatui::restore();
+    let done = converse(&mut terminal, &mut model, &inputs, &wishes, stop);
+    // A terminal that is gone needs no restoring.
+    let _gone = ratatui::try_restore();
     done.map_err(|error| trouble(&error))?;
     model.fatal.map_or(Ok(()), Err)
 }
@@ -72,9 +73,10 @@ fn converse(
     model: &mut Model,
     inputs: &Receiver<Input>,
     wishes: &SyncSender<Wish>,
+    stop: impl Fn() -> bool,
 ) -> io::Result<()> {
     let mut quiet = u8::MAX;
-    loop {
+    while !stop() {
         // Laying out a large statement takes a while; without news the countdown is all that moves.
         if quiet >= QUIET_TICKS {
             let now = crate::clock::wall();
@@ -96,6 +98,7 @@ fn converse(
             }
         }
     }
+    Ok(())
 }
 
 fn follow(api: &Api, news: &SyncSender<Input>) {
