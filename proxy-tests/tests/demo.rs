@@ -9,7 +9,8 @@ use std::process::{Command, Output};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use proxy_tests::DEADLINE;
-use proxy_tests::process::{Watched, binary_dir};
+use proxy_tests::gate;
+use proxy_tests::process::Watched;
 use proxy_tests::psql::{Psql, finish};
 use proxy_tests::raw::eventually;
 use serde_json::Value;
@@ -25,7 +26,7 @@ fn place() -> TempDir {
 fn demo(place: &Path, arguments: &str) -> Watched {
     let mut shell = Command::new("sh");
     // Standard error is what the fixture watches.
-    let line = format!("exec '{}' demo {arguments} 1>&2", binary_dir().join("querygate").display());
+    let line = format!("exec '{}' demo {arguments} 1>&2", gate::binary().display());
     shell.args(["-c", &line]).env("TMPDIR", place);
     Watched::spawn(shell)
 }
@@ -100,7 +101,7 @@ impl Desk {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(binary_dir().join("querygate"));
+        let mut command = Command::new(gate::binary());
         command.arg("requests").args(arguments).env("QUERYGATE_API", &self.api).env("QUERYGATE_TOKEN", &self.token);
         command.output().expect("querygate runs")
     }
@@ -132,7 +133,7 @@ fn the_command_line_lists_shows_decides_and_says_so_in_its_exit_status() {
     let desk = Desk::of(&demo);
 
     let mut watch = Command::new("sh");
-    let line = format!("exec '{}' requests watch 1>&2", binary_dir().join("querygate").display());
+    let line = format!("exec '{}' requests watch 1>&2", gate::binary().display());
     watch.args(["-c", &line]).env("QUERYGATE_API", &desk.api).env("QUERYGATE_TOKEN", &desk.token);
     let watch = Watched::spawn(watch);
 
