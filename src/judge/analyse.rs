@@ -10,12 +10,15 @@ use super::limits::Limits;
 use super::second::{self, Opinion, Statement};
 use super::{Analysis, Effect, EffectKind, Piece, first, tripwire};
 
-/// Stack the parsers may use. The grammar's trees are as deep as a text is long in the worst case (`1+1+1+…`).
+/// Stack given to the parsers where the caller's is too small.
 const STACK: usize = 256 << 20;
-/// Below this many tokens no tree gets deep enough to need a stack of its own.
-const SHALLOW_TOKENS: usize = 1_000;
-/// Stack a shallow text needs.
-const SHALLOW_STACK: usize = 1 << 20;
+/// Most stack a text within the default limits needs.
+const ENOUGH_STACK: usize = 200 << 20;
+/// Stack any text needs.
+const BASE_STACK: usize = 256 << 10;
+/// Stack a token needs at most: the grammar's trees are as deep as a text is long in the worst case (`1+1+1+…`), and each
+/// level takes several frames of the decoder.
+const TOKEN_STACK: usize = 8 << 10;
 /// Longest reason taken from a comment, in bytes.
 const REASON_BYTES: usize = 1_000;
 
@@ -23,8 +26,8 @@ const REASON_BYTES: usize = 1_000;
 pub fn analyse(text: &[u8], limits: &Limits) -> Analysis {
     match checked(text, limits) {
         Ok((text, tokens)) => {
-            let stack = if tokens.tokens.len() <= SHALLOW_TOKENS { SHALLOW_STACK } else { STACK };
-            let read = || stacker::maybe_grow(stack, STACK, || opinions(text, &tokens, limits));
+            let deepest = BASE_STACK.saturating_add(tokens.tokens.len().saturating_mul(TOKEN_STACK));
+            let read = || stacker::maybe_grow(deepest.min(ENOUGH_STACK), STACK, || opinions(text, &tokens, limits));
             // Fail closed: a panic in a parser is a text that cannot be read.
             catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| unreadable(text.len(), "a parser failed on it"))
         }

@@ -22,7 +22,7 @@ const CODE: &str = "
     query_export_to_s3 table_import_from_s3 aws_lambda_invoke
     exec_sql execute_sql exec_ddl pg_background_launch pg_background_result
     plpy_execute sys_eval sys_exec plv8_reset
-    pg_extension_config_dump lo_manage
+    pg_extension_config_dump lo_manage cypher
 ";
 
 /// Change the server, other sessions, replication, statistics, or read its files.
@@ -46,18 +46,19 @@ const ADMIN: &str = "
     pgstat_reset pg_repack pg_advance_wal remote_backend_pid pg_drop_stale_slots
     create_distributed_table create_reference_table undistribute_table alter_distributed_table truncate_local_data_after_distributing_table
     citus_add_node citus_remove_node citus_drop_all_shards master_drop_all_shards rebalance_table_shards
-    pg_reload_file pg_wal_rotate
+    pg_stat_kcache_reset pg_qualstats_reset pg_stat_monitor_reset pg_wait_sampling_reset_profile
 ";
 
 /// Remove what DROP or DELETE would remove.
 const DROP: &str = "
     lo_unlink drop_chunks dropgeometrytable dropgeometrycolumn droptopology droptopogeometrycolumn
     drop_partition_id drop_partition_time undo_partition run_maintenance run_maintenance_proc detach_tablespace
+    drop_graph drop_label drop_queue purge_queue anonymize_database anonymize_table anonymize_column
 ";
 
 /// Change what ALTER would change.
 const ALTER: &str = "
-    setval addgeometrycolumn updategeometrysrid populate_geometry_columns addrasterconstraints droprasterconstraints
+    setval addgeometrycolumn addtopogeometrycolumn updategeometrysrid populate_geometry_columns addrasterconstraints droprasterconstraints
     create_hypertable add_retention_policy remove_retention_policy add_compression_policy compress_chunk decompress_chunk
     set_chunk_time_interval attach_tablespace create_parent
 ";
@@ -81,7 +82,7 @@ const PREFIXES: &[(&str, EffectKind)] = &[
     ("pg_file_", EffectKind::CopyServerFile),
 ];
 
-/// Schemas of extensions all of whose functions act: `cron.schedule`, `partman.undo_partition` …
+/// Schemas of extensions whose functions act, and whose tables hold what they will do: `cron.schedule`, `partman.undo_partition` …
 const SCHEMAS: &[(&str, EffectKind)] = &[
     ("cron", EffectKind::Code),
     ("dblink", EffectKind::Code),
@@ -95,6 +96,9 @@ const SCHEMAS: &[(&str, EffectKind)] = &[
     ("repack", EffectKind::Admin),
     ("pglogical", EffectKind::Admin),
     ("bdr", EffectKind::Admin),
+    ("spock", EffectKind::Admin),
+    ("graphql", EffectKind::Code),
+    ("sqlj", EffectKind::Code),
     ("pgtle", EffectKind::Code),
     ("dbms_sql", EffectKind::Code),
     ("dbms_job", EffectKind::Code),
@@ -118,6 +122,11 @@ static DANGEROUS: LazyLock<HashMap<&'static str, EffectKind>> = LazyLock::new(||
 static BUILTIN: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| include_str!("functions/builtin.txt").split_whitespace().collect());
 
+/// Whether rows of this schema's tables are run as commands, so that writing them is (`INSERT INTO cron.job`).
+pub(super) fn schema_danger(schema: &str) -> Option<EffectKind> {
+    SCHEMAS.iter().find(|(owner, _)| *owner == schema).map(|(_, kind)| *kind)
+}
+
 /// What calling a function of this name does beyond reading, if anything. `name` as Postgres folds it (a quoted name keeps
 /// its case, and the listed functions are all lower case); `schema` as written.
 pub(super) fn danger(schema: Option<&str>, name: &str) -> Option<EffectKind> {
@@ -129,8 +138,7 @@ pub(super) fn danger(schema: Option<&str>, name: &str) -> Option<EffectKind> {
     if let Some((_, kind)) = PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix)) {
         return Some(*kind);
     }
-    let schema = schema?;
-    SCHEMAS.iter().find(|(owner, _)| *owner == schema).map(|(_, kind)| *kind)
+    schema.and_then(schema_danger)
 }
 
 /// [`danger`] of a call with so many arguments: `ts_rewrite(query, text)` runs the text, with three it only rewrites.

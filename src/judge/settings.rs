@@ -1,7 +1,7 @@
 //! Which settings are harmless, which change how later text is read, which change what a session may do. Knows names and
 //! values only; SET, RESET and `set_config` come here alike.
 
-use super::EffectKind;
+use super::{EffectKind, functions};
 
 /// Settings any session may change without anyone asking: where names are looked up, how long things may take, how plans
 /// are made, how values are shown, what transactions are like. Everything else is `sensitive-setting`.
@@ -74,12 +74,18 @@ pub(super) fn judge(name: &str, change: Change<'_>) -> EffectKind {
         "standard_conforming_strings" => reading(value.is_some_and(is_on)),
         "client_encoding" | "names" => reading(value.is_some_and(is_utf8)),
         "backslash_quote" => reading(value.is_some_and(|value| value.eq_ignore_ascii_case("safe_encoding"))),
+        // Found without their schema, the commands of cron and its like would look like anyone's functions and tables.
+        "search_path" if value.is_some_and(finds_acting_schema) => EffectKind::SensitiveSetting,
         "row_security" if value.is_some_and(is_on) => EffectKind::Session,
         name => match name.split_once('.') {
             Some((prefix, _)) => session(!lists(ACTING_PREFIXES, prefix)),
             None => session(lists(HARMLESS, name)),
         },
     }
+}
+
+fn finds_acting_schema(path: &str) -> bool {
+    path.split(',').any(|schema| functions::schema_danger(schema.trim().trim_matches('"')).is_some())
 }
 
 fn lists(list: &str, name: &str) -> bool {
@@ -117,6 +123,7 @@ mod tests {
         for (name, value, kind) in [
             ("search_path", Some("app"), Session),
             ("Search_Path", None, Session),
+            ("search_path", Some("app, \"cron\""), SensitiveSetting),
             ("app.tenant", Some("1"), Session),
             ("hnsw.ef_search", Some("1"), Session),
             ("plperl.on_init", Some("1"), SensitiveSetting),

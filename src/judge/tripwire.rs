@@ -2,7 +2,7 @@
 //! where no parser saw anything dangerous, is an alarm. Knows tokens only.
 
 use super::lexer::{Token, TokenKind};
-use super::{EffectKind, functions};
+use super::{EffectKind, functions, settings};
 
 /// Words that start, or stand in, a statement that removes or changes things.
 const WORDS: &[&str] = &["drop", "delete", "truncate", "alter", "grant", "revoke"];
@@ -25,6 +25,9 @@ pub(super) fn alarm(text: &[u8], tokens: &[Token], excused: &[String], quiet: bo
             _ if quiet => {}
             TokenKind::Word => {
                 let word = token.bytes(text).to_ascii_lowercase();
+                if let Some(why) = turkish(&word) {
+                    return Some(why);
+                }
                 let danger = WORDS.iter().find(|danger| danger.as_bytes() == word);
                 if let Some(danger) = danger.filter(|_| !follows_harmless(text, before)) {
                     let Some(excuse) = left.iter().position(|excused| excused == danger) else {
@@ -50,6 +53,17 @@ pub(super) fn alarm(text: &[u8], tokens: &[Token], excused: &[String], quiet: bo
         before = Some(token);
     }
     None
+}
+
+/// A server with a Turkish single-byte encoding folds `İ` to `i` (`downcase_identifier` in `scansup.c`), and only there a
+/// name with that letter is one of the server's own.
+fn turkish(word: &[u8]) -> Option<String> {
+    let word = std::str::from_utf8(word).ok().filter(|word| word.contains('İ'))?.replace('İ', "i");
+    let own = word.starts_with("pg_")
+        || word == "set_config"
+        || functions::danger(None, &word).is_some()
+        || settings::judge(&word, settings::Change::To(None)) == EffectKind::ReadingSetting;
+    own.then(|| "a name becomes one of the server's own when its letters are folded".to_owned())
 }
 
 /// `ON DELETE CASCADE`, `ON COMMIT DROP`, `x AS delete`, `t.delete`.

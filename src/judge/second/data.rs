@@ -1,6 +1,6 @@
 //! Statements that read and write rows, and those that wrap them.
 
-use pg_query::protobuf::{CmdType, MergeMatchKind, ObjectType};
+use pg_query::protobuf::{CmdType, DropBehavior, MergeMatchKind, ObjectType};
 
 use super::super::tree::At;
 use super::names::{self, relation};
@@ -8,6 +8,9 @@ use super::reader::{Reader, effect};
 use super::rows::{limits, target_name};
 use super::{EffectKind, ObjectName, SessionAct};
 
+/// DROP, TRUNCATE … CASCADE: an effect without objects stands for what is not named, so that no rule about objects lets
+/// it through.
+pub(super) const CASCADE: i64 = DropBehavior::DropCascade as i64;
 const DELETE: i64 = CmdType::CmdDelete as i64;
 const UPDATE: i64 = CmdType::CmdUpdate as i64;
 const INSERT: i64 = CmdType::CmdInsert as i64;
@@ -38,6 +41,9 @@ pub(super) fn statement<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
         "TruncateStmt" => {
             let tables = reader.claim_all(at, "relations");
             reader.add(EffectKind::Truncate, tables, "TRUNCATE empties tables");
+            if at.int("behavior") == CASCADE {
+                reader.add(EffectKind::Truncate, Vec::new(), "CASCADE empties tables it does not name");
+            }
         }
         "CreateTableAsStmt" => create_as(reader, at),
         "ExplainStmt" => explain(reader, at),

@@ -2,7 +2,9 @@
 
 use pg_query::protobuf::{AlterTableType, ObjectType};
 
+use super::super::functions;
 use super::super::tree::At;
+use super::data::CASCADE;
 use super::names;
 use super::reader::Reader;
 use super::{EffectKind, ObjectName};
@@ -78,6 +80,9 @@ fn add<'t>(reader: &mut Reader<'t>, at: At<'t>, kind: EffectKind, why: &str) {
 }
 
 fn drops<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
+    if at.kind().starts_with("Drop") && at.int("behavior") == CASCADE {
+        reader.add(EffectKind::Drop, Vec::new(), "CASCADE drops what it does not name");
+    }
     match at.kind() {
         "DropStmt" => {
             let what =
@@ -96,6 +101,7 @@ fn drops<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
         }
         "DropOwnedStmt" => {
             add(reader, at, EffectKind::Drop, "it drops everything a role owns");
+            reader.add(EffectKind::Drop, Vec::new(), "what the role owns is not named");
             add(reader, at, EffectKind::Privilege, "it revokes a role's rights");
         }
         "DropUserMappingStmt" => {
@@ -116,6 +122,14 @@ fn alters<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
     match at.kind() {
         "AlterTableStmt" => {
             add(reader, at, EffectKind::Alter, "it changes a definition");
+            // A partition to attach, a parent to inherit from, a table to refer to: changed as well.
+            let others: Vec<_> = at.items("cmds").flat_map(|command| reader.claim_below(command)).collect();
+            if !others.is_empty() {
+                reader.add(EffectKind::Alter, others, "it ties a table to another");
+            }
+            if at.items("cmds").any(|command| command.int("behavior") == CASCADE) {
+                reader.add(EffectKind::Alter, Vec::new(), "CASCADE changes what it does not name");
+            }
             if at.items("cmds").any(|command| changes_rights(command.int("subtype"))) {
                 add(reader, at, EffectKind::Privilege, "it changes an owner or row security");
             }
@@ -273,14 +287,24 @@ fn opens_catalog(at: At<'_>) -> bool {
     let Some(query) = at.get("query") else { return true };
     let from: Vec<_> = query.items("from_clause").collect();
     match from.as_slice() {
-        [only] => only.kind() == "RangeVar" && names::is_catalog(&names::relation(*only)),
+        [only] if only.kind() == "RangeVar" => {
+            let name = names::relation(*only);
+            names::is_catalog(&name) || names::schema(&name).and_then(functions::schema_danger).is_some()
+        }
         _ => false,
     }
 }
 
 fn creates<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
     match at.kind() {
-        "CreateStmt" => add(reader, at, EffectKind::Create, "it creates a table"),
+        "CreateStmt" => {
+            add(reader, at, EffectKind::Create, "it creates a table");
+            // The rows of a partition or child are the parent's, too.
+            let parents = reader.claim_all(at, "inh_relations");
+            if !parents.is_empty() {
+                reader.add(EffectKind::Create, parents, "it creates a child of a table");
+            }
+        }
         "IndexStmt" => add(reader, at, EffectKind::Create, "it creates an index"),
         "CreateSeqStmt" => add(reader, at, EffectKind::Create, "it creates a sequence"),
         "CreateSchemaStmt" => add(reader, at, EffectKind::Create, "it creates a schema"),

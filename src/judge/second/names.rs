@@ -62,10 +62,15 @@ pub(super) fn listed(at: At<'_>, field: &str) -> Vec<ObjectName> {
     if parts.is_empty() { Vec::new() } else { vec![qualified(&parts)] }
 }
 
+/// The schema itself, without the database before it.
+pub(super) fn schema(name: &ObjectName) -> Option<&str> {
+    name.schema.as_deref().map(|schema| schema.rsplit('.').next().unwrap_or(schema))
+}
+
 /// Whether a relation belongs to the system catalogues, which only the server should write. Unqualified `pg_…` names are
 /// found in `pg_catalog` before any other schema.
 pub(in super::super) fn is_catalog(name: &ObjectName) -> bool {
-    match name.schema.as_deref().map(|schema| schema.rsplit('.').next().unwrap_or(schema)) {
+    match schema(name) {
         Some(schema) => matches!(schema, "pg_catalog" | "information_schema" | "pg_toast"),
         None => name.name.starts_with("pg_"),
     }

@@ -156,6 +156,11 @@ impl<'t> Reader<'t> {
         at.items(field).filter(|at| at.kind() == "RangeVar").map(|at| self.take(at)).collect()
     }
 
+    /// All relations below, likewise.
+    pub(super) fn claim_below(&mut self, at: At<'t>) -> Vec<ObjectName> {
+        at.descendants().filter(|at| at.kind() == "RangeVar").map(|at| self.take(at)).collect()
+    }
+
     fn take(&mut self, at: At<'t>) -> ObjectName {
         self.claimed.insert(at.index());
         relation(at)
@@ -224,6 +229,17 @@ impl<'t> Reader<'t> {
             .collect();
         if !objects.is_empty() {
             self.add(EffectKind::Admin, objects, "it writes system catalogues");
+        }
+        let acting: Vec<_> = self
+            .opinion
+            .effects
+            .iter()
+            .filter(|effect| writes_rows_or_makes(effect.kind))
+            .flat_map(|effect| &effect.objects)
+            .filter_map(|name| Some((names::schema(name).and_then(functions::schema_danger)?, name.clone())))
+            .collect();
+        for (kind, name) in acting {
+            self.add(kind, vec![name], "it writes tables of an extension that acts on them");
         }
     }
 

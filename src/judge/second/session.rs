@@ -70,6 +70,9 @@ fn variable_set<'t>(reader: &mut Reader<'t>, at: At<'t>) {
             let args: Vec<_> = at.items("args").collect();
             let value = match args.as_slice() {
                 [only] => constant(*only),
+                several if name.eq_ignore_ascii_case("search_path") => {
+                    several.iter().map(|arg| constant(*arg)).collect::<Option<Vec<_>>>().map(|path| path.join(","))
+                }
                 _ => None,
             };
             reader.setting(at, name, Change::To(value.as_deref()));

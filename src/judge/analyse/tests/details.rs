@@ -69,12 +69,32 @@ fn effects_name_their_objects() {
         ("REFRESH MATERIALIZED VIEW s.m", Admin, vec!["s.m"]),
         ("UPDATE pg_class SET a = 1", Admin, vec!["pg_class"]),
         ("SET ROW_Security = off", SensitiveSetting, vec!["row_security"]),
+        ("ALTER TABLE p ATTACH PARTITION s.t DEFAULT", Alter, vec!["p", "s.t"]),
+        ("ALTER TABLE p INHERIT s.t", Alter, vec!["p", "s.t"]),
+        ("CREATE TABLE c PARTITION OF s.p DEFAULT", Create, vec!["c", "s.p"]),
+        ("CREATE TABLE c () INHERITS (a, s.p)", Create, vec!["c", "a", "s.p"]),
     ] {
         let mut found = objects(text, kind);
         found.sort();
         let mut expected = expected;
         expected.sort_unstable();
         assert_eq!(found, expected, "{text}");
+    }
+}
+
+#[test]
+fn cascade_is_an_effect_on_what_is_not_named() {
+    for (text, kind) in [
+        ("DROP TABLE a CASCADE", EffectKind::Drop),
+        ("DROP SCHEMA a CASCADE", EffectKind::Drop),
+        ("DROP FUNCTION f(int) CASCADE", EffectKind::Drop),
+        ("DROP OWNED BY a", EffectKind::Drop),
+        ("TRUNCATE a CASCADE", EffectKind::Truncate),
+        ("ALTER TABLE a DROP COLUMN b CASCADE", EffectKind::Alter),
+    ] {
+        let unnamed = |text: &str| effects(text).iter().any(|effect| effect.kind == kind && effect.objects.is_empty());
+        assert!(unnamed(text), "{text}");
+        assert!(!unnamed("DROP TABLE a; TRUNCATE a; ALTER TABLE a DROP COLUMN b RESTRICT"));
     }
 }
 

@@ -83,6 +83,25 @@ fn deep_trees_neither_overflow_nor_hang() {
 }
 
 #[test]
+fn a_small_stack_is_enough_for_any_depth() {
+    let deep = |levels: usize| {
+        for text in [
+            format!("SELECT {}1", "1+".repeat(levels)),
+            format!("SELECT {}1", "- ".repeat(levels * 2)),
+            format!("SELECT 1{}", "::int".repeat(levels)),
+            format!("SELECT {}1{}", "f(".repeat(levels.min(60)), ")".repeat(levels.min(60))),
+            format!("SELECT 1{}", " UNION SELECT 1".repeat(levels / 2)),
+            format!("SELECT 1 FROM {}a{}", "a JOIN ".repeat(levels / 3), " ON true".repeat(levels / 3)),
+        ] {
+            survives(&text);
+        }
+    };
+    let small = std::thread::Builder::new().stack_size(512 << 10);
+    let run = move || [1, 5, 10, 20, 40, 60, 100, 200, 400, 1_000, 3_000].into_iter().for_each(deep);
+    small.spawn(run).unwrap().join().unwrap();
+}
+
+#[test]
 fn wide_texts_are_judged_in_time() {
     let values = vec!["(1, 'x', NULL)"; 10_000].join(",");
     assert_eq!(survives(&format!("INSERT INTO t VALUES {values}")), [EffectKind::Read, EffectKind::Insert]);
