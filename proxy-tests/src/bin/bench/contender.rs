@@ -91,7 +91,9 @@ impl Contender {
                 (at(&server, address), Some(Running::Other(process, None)))
             }
             Kind::Querygate => {
-                let gate = Gate::builder().one_worker().start_binary(&server, &own_binary());
+                // The others speak no TLS to the server either, so none is asked for.
+                let gate =
+                    Gate::builder().one_worker().upstream("sslmode = \"disable\"").start_binary(&server, &own_binary());
                 (gate.target(), Some(Running::Gate(Box::new(gate))))
             }
             Kind::Pgbouncer => configured(&server, pgbouncer),
