@@ -145,6 +145,8 @@ pub enum SessionAct {
         /// The reason for what follows in this session.
         reason: String,
     },
+    /// COPY … FROM STDIN: the server reads COPY data next, and treats other messages differently until it has.
+    CopyIn,
     /// COMMIT, ROLLBACK, PREPARE TRANSACTION … : runs even in an aborted transaction.
     EndTransaction,
 }

@@ -176,7 +176,7 @@ fn analysis_bytes(analysis: &Analysis) -> usize {
             SessionAct::Execute { name: text } | SessionAct::SetReason { reason: text } => {
                 size_of::<SessionAct>().saturating_add(text.len())
             }
-            SessionAct::Deallocate { .. } | SessionAct::EndTransaction => size_of::<SessionAct>(),
+            SessionAct::Deallocate { .. } | SessionAct::CopyIn | SessionAct::EndTransaction => size_of::<SessionAct>(),
         });
         effects.chain(acts).fold(size_of::<Piece>(), usize::saturating_add)
     });

@@ -264,6 +264,7 @@ impl Scope<'_> {
                 SessionAct::Deallocate { name: None }
                 | SessionAct::Execute { .. }
                 | SessionAct::SetReason { .. }
+                | SessionAct::CopyIn
                 | SessionAct::EndTransaction => {}
             }
         }

@@ -19,6 +19,7 @@ use super::holding::{Holding, Turn};
 use super::judging::SessionJudge;
 use super::machine::{Action, Cleared, Ending, Machine, MachineSettings, Outbox};
 use super::offload::Answer;
+use super::parameters::is_false;
 use super::shared::{Scratch, Worker};
 use super::signal::{Asked, SessionSignal};
 use super::stream::{Peer, Stream};
@@ -179,7 +180,8 @@ impl<'a> Session<'a> {
             max_statement_bytes: settings.max_statement_bytes,
             reject_holds_in_transaction: settings.reject_holds_in_transaction,
             allow_function_call: settings.allow_function_call,
-            replication: opened.startup.parameter("replication").is_some(),
+            replication: settings.allow_replication
+                && opened.startup.parameter("replication").is_some_and(|value| !is_false(value)),
             client_tls: opened.client_tls,
             refusal_key: worker.shared.refusal_key(opened.session),
         }));
@@ -271,8 +273,11 @@ impl<'a> Session<'a> {
         let result = ready!(Pin::new(&mut self.client).poll_read(cx, &mut read));
         if result.is_err() || read.filled().is_empty() {
             self.client_ended = true;
+            // What was sent before the end still counts, as it does for the server; but nothing is released for nobody.
+            if result.is_err() || self.machine.is_holding() {
+                self.inbox = Vec::new();
+            }
             self.withdraw(Cause::ClientGone);
-            self.inbox = Vec::new();
             return Poll::Ready(Ok(true));
         }
         if self.inbox.is_empty() && !self.machine.is_waiting() {
@@ -290,7 +295,9 @@ impl<'a> Session<'a> {
 
     /// The client sends no more: the backend is told, and what it still answers is relayed.
     fn poll_half_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, End>> {
-        if self.half_closed || !self.to_backend.is_empty() {
+        // What waits for its turn (answers, an analysis, the end of authentication) is handled first.
+        let waiting = self.machine.is_waiting() || self.machine.is_authenticating();
+        if self.half_closed || !self.to_backend.is_empty() || (waiting && !self.inbox.is_empty()) {
             return Poll::Pending;
         }
         // An error here means that the backend is gone, which reading it will tell.
@@ -382,6 +389,7 @@ impl<'a> Session<'a> {
         if self.outbox_partial.is_empty() {
             let fresh = read.filled();
             let used = self.machine.handle_backend(fresh, outbox);
+            self.write_backend(cx, outbox);
             if self.write_client(cx, outbox, fresh).is_err() {
                 return Poll::Ready(Err(End::ClientGone));
             }
@@ -390,6 +398,7 @@ impl<'a> Session<'a> {
             let mut partial = std::mem::take(&mut self.outbox_partial);
             partial.extend_from_slice(read.filled());
             let used = self.machine.handle_backend(&partial, outbox);
+            self.write_backend(cx, outbox);
             if self.write_client(cx, outbox, &partial).is_err() {
                 return Poll::Ready(Err(End::ClientGone));
             }
@@ -399,6 +408,14 @@ impl<'a> Session<'a> {
         drop(scratch);
         self.act(cx);
         Poll::Ready(Ok(()))
+    }
+
+    /// What the machine itself has to say to the backend.
+    fn write_backend(&mut self, cx: &mut Context<'_>, outbox: &Outbox) {
+        for cleared in outbox.to_backend(&[]) {
+            // A failed write means that the backend is gone, which reading it will tell.
+            let _ = self.to_backend.write(&mut self.backend, cx, cleared.bytes());
+        }
     }
 
     fn write_client(&mut self, cx: &mut Context<'_>, outbox: &Outbox, input: &[u8]) -> std::io::Result<()> {
@@ -536,6 +553,11 @@ impl<'a> Session<'a> {
     }
 
     fn open_hold(&mut self, cx: &mut Context<'_>, draft: super::machine::Draft) {
+        if self.client_ended {
+            // Nobody is there to see the outcome: the statement is dropped with what came behind it.
+            self.inbox = Vec::new();
+            return;
+        }
         match Holding::open(&self.worker.shared, &self.origin, draft) {
             Ok((holding, notice)) => {
                 self.signal.begin_hold();

@@ -199,7 +199,7 @@ fn is_ascii_transparent(encoding: &[u8]) -> bool {
 }
 
 /// `parse_bool` (bool.c): unique prefixes, any case.
-fn is_false(value: &[u8]) -> bool {
+pub(super) fn is_false(value: &[u8]) -> bool {
     let value = value.to_ascii_lowercase();
     !value.is_empty()
         && (value == b"0"

@@ -184,7 +184,10 @@ impl Names {
                 self.0.remove(name);
             }
             SessionAct::Deallocate { name: None } => self.0.clear(),
-            SessionAct::Execute { .. } | SessionAct::SetReason { .. } | SessionAct::EndTransaction => {}
+            SessionAct::Execute { .. }
+            | SessionAct::SetReason { .. }
+            | SessionAct::CopyIn
+            | SessionAct::EndTransaction => {}
         }
     }
 }

@@ -175,6 +175,9 @@ fn copy<'t>(reader: &mut Reader<'t>, at: At<'t>) {
         let mut insert = effect(EffectKind::Insert, table, "COPY FROM adds rows");
         insert.columns = at.names("attlist").into_iter().map(str::to_owned).collect();
         reader.push(insert);
+        if !at.flag("is_program") && at.text("filename").is_empty() {
+            reader.opinion.acts.push(SessionAct::CopyIn);
+        }
     } else {
         reader.reads();
     }

@@ -1,11 +1,10 @@
 //! The backend's messages: they pass untouched but for the answers to what the gate itself sent.
 
-use super::names::Change;
-use super::replies::{CopyStart, Expect, SqlChange, SqlChanges};
-use super::{Action, Machine, Outbox, Phase, Rest, Waiting};
+use super::replies::{Expect, Probe, SqlChange, SqlChanges};
+use super::{Action, CopyIn, Machine, Outbox, Phase, Rest, Waiting};
 use crate::wire::backend;
 use crate::wire::frame::{self, Peek};
-use crate::wire::reply::Report;
+use crate::wire::reply::{Report, ready_for_query};
 
 /// Messages whose content the gate reads are read whole up to this size; a longer one passes unread.
 const MAX_READ: usize = 1 << 20;
@@ -83,7 +82,9 @@ impl Machine {
     fn reads(&mut self, tag: u8) -> bool {
         match tag {
             b'Z' | b'S' | b'K' | b'R' => true,
-            b'E' => matches!(self.replies.head(), Some(Expect::Refused(_) | Expect::RefusedQuery(_))),
+            b'E' => {
+                matches!(self.replies.head(), Some(Expect::Refused(_) | Expect::RefusedQuery(_) | Expect::Probe(_)))
+            }
             b't' => matches!(self.replies.head(), Some(Expect::OwnDescribe(_))),
             _ => false,
         }
@@ -92,7 +93,7 @@ impl Machine {
     /// `body` is there when the message is here whole.
     fn backend_frame(&mut self, tag: u8, body: Option<&[u8]>, out: &mut Outbox) -> Fate {
         match tag {
-            b'Z' => self.on_ready(body),
+            b'Z' => self.on_ready(body, out),
             b'E' => self.on_error(body, out),
             b'S' => self.on_parameter_status(body),
             b'K' => {
@@ -110,12 +111,16 @@ impl Machine {
             }
             b'1' | b'2' | b'3' | b'C' | b'I' | b's' | b't' | b'T' | b'n' => self.on_answer(tag, body),
             b'G' | b'W' => {
-                if self.replies.enter_copy_in() == CopyStart::Open {
-                    self.copy_in = true;
-                    // A statement waiting for earlier answers would wait for ever: in COPY the server refuses it.
+                let alone = self.replies.is_last();
+                if alone && matches!(self.replies.head(), Some(Expect::Query(..) | Expect::Execute(_))) {
+                    self.copy = CopyIn::Open(0);
+                    // A message waiting for this answer meets the COPY.
                     if matches!(self.waiting, Waiting::CatchUp) {
                         self.waiting = Waiting::Nothing;
                     }
+                } else {
+                    // A COPY nobody saw coming, with more sent behind it.
+                    self.lost_count();
                 }
                 Fate::Relay
             }
@@ -124,38 +129,45 @@ impl Machine {
         }
     }
 
-    /// Closing answers of the extended protocol.
+    /// Answers of the extended protocol, and those of Query that look the same.
     fn on_answer(&mut self, tag: u8, body: Option<&[u8]>) -> Fate {
-        let Some(head) = self.replies.head() else {
-            return Fate::Relay;
-        };
-        match (tag, &mut *head) {
-            (b't', Expect::OwnDescribe(settling)) => {
-                if let (Some(types), Change::Define(definition)) =
-                    (body.and_then(backend::parameter_description), &settling.change)
-                {
+        match (tag, self.replies.head()) {
+            (b't', Some(Expect::OwnDescribe(definition))) => {
+                if let Some(types) = body.and_then(backend::parameter_description) {
                     // Set once: a second answer for the same definition says the same.
                     let _ = definition.described.set(types);
                 }
                 Fate::Swallow
             }
-            (b'T' | b'n', Expect::OwnDescribe(_)) => {
-                if let Some(Expect::OwnDescribe(settling)) = self.replies.pop()
-                    && is_unseen(&settling.change)
-                {
-                    self.names.confirm(&settling.name, &settling.change);
-                }
+            (b'T' | b'n', Some(Expect::OwnDescribe(_))) => {
+                self.replies.pop();
                 Fate::Swallow
             }
-            (b'1', Expect::Parse(_))
-            | (b'2', Expect::Bind(_))
-            | (b'3', Expect::Close(_))
-            | (b'T' | b'n', Expect::Describe)
-            | (b'C' | b'I' | b's', Expect::Execute(_)) => {
+            (b'C' | b'I', Some(Expect::Execute(_))) => {
+                self.copy = CopyIn::Nothing;
                 self.answered();
                 Fate::Relay
             }
-            _ => Fate::Relay,
+            (b'1', Some(Expect::Parse(_)))
+            | (b'2', Some(Expect::Bind(_)))
+            | (b'3', Some(Expect::Close(_)))
+            | (b'T' | b'n', Some(Expect::Describe))
+            | (b's', Some(Expect::Execute(_))) => {
+                self.answered();
+                Fate::Relay
+            }
+            (b't', Some(Expect::Describe)) => Fate::Relay,
+            (b'C' | b'I' | b'T', Some(Expect::Query(..))) => {
+                // Within a Query a COPY has ended well when its CommandComplete comes.
+                if tag == b'C' {
+                    self.copy = CopyIn::Nothing;
+                }
+                Fate::Relay
+            }
+            _ => {
+                self.lost_count();
+                Fate::Relay
+            }
         }
     }
 
@@ -186,29 +198,63 @@ impl Machine {
     }
 
     fn on_error(&mut self, body: Option<&[u8]>, out: &mut Outbox) -> Fate {
-        self.copy_in = false;
+        let copy = std::mem::replace(&mut self.copy, CopyIn::Nothing);
         if let Some(fate) = self.on_own_error(body, out) {
             return fate;
         }
-        match self.replies.head() {
-            None => Fate::Relay,
-            Some(Expect::Query(changes)) => {
+        let extended = match self.replies.head() {
+            // Nothing was asked: the server ends the session.
+            None => return Fate::Relay,
+            Some(Expect::Query(changes, _)) => {
                 if let Some(changes) = changes {
                     changes.failed = true;
                 }
-                Fate::Relay
+                false
             }
-            Some(head) if head.ends_with_ready() => Fate::Relay,
+            Some(head) if head.ends_with_ready() => false,
             Some(_) => {
                 self.skip_after_error();
-                Fate::Relay
+                true
             }
+        };
+        if let CopyIn::Open(1..) | CopyIn::Ending(1..) = copy
+            && !self.probing
+        {
+            self.probe(extended, out);
+        }
+        Fate::Relay
+    }
+
+    /// A COPY failed, or may have, after Syncs had been sent into it. Those the server had come to by then were ignored, each of
+    /// the others will be answered. A failing message between two Syncs of the gate's own tells how many there are; if the
+    /// COPY is still going on, it ends the session as the client's message would have.
+    pub(super) fn probe(&mut self, skips: bool, out: &mut Outbox) {
+        self.probing = true;
+        let token = self.refusal_token();
+        out.send_backend(frame::build(b'S', &[]));
+        out.send_backend(frame::build(b'E', &[token.as_bytes(), b"\0", &[0; 4]]));
+        out.send_backend(frame::build(b'S', &[]));
+        self.replies.push(Expect::Probe(Box::new(Probe { token, status: None, passed: 0, skips })));
+        self.replies.push(Expect::OwnSync(self.names.last_bind()));
+        if matches!(self.waiting, Waiting::Nothing) {
+            self.waiting = Waiting::CatchUp;
         }
     }
 
     /// The error the gate made the backend raise becomes the gate's own; anything else there (the server going down) passes.
     fn on_own_error(&mut self, body: Option<&[u8]>, out: &mut Outbox) -> Option<Fate> {
+        let message = body.and_then(|body| backend::report_field(body, b'M'));
+        let raised = |token: &str| message.is_some_and(|message| contains(message, token.as_bytes()));
         let extended = match self.replies.head()? {
+            Expect::Probe(probe) => {
+                if !raised(&probe.token) {
+                    return Some(Fate::Relay);
+                }
+                self.skip = probe.skips && probe.passed == 0;
+                self.probing = false;
+                self.replies.pop();
+                return Some(Fate::Swallow);
+            }
             Expect::Refused(_) => true,
             Expect::RefusedQuery(_) => false,
             _ => return None,
@@ -216,9 +262,7 @@ impl Machine {
         let (Expect::Refused(refusal) | Expect::RefusedQuery(refusal)) = self.replies.head()? else {
             return None;
         };
-        let message = body.and_then(|body| backend::report_field(body, b'M'));
-        let raised = message.is_some_and(|message| contains(message, refusal.token.as_bytes()));
-        let report = raised.then(|| refusal.report.to_bytes());
+        let report = raised(&refusal.token).then(|| refusal.report.to_bytes());
         if extended {
             self.skip_after_error();
         }
@@ -237,10 +281,8 @@ impl Machine {
         let stopped = self.replies.skip_to_sync(|dropped| match dropped {
             Expect::Parse(settling) => names.fail(&settling.name, &settling.change),
             Expect::Close(Some(settling)) => names.fail(&settling.name, &settling.change),
-            Expect::OwnDescribe(settling) if is_unseen(&settling.change) => {
-                names.fail(&settling.name, &settling.change);
-            }
-            Expect::Execute(Some(changes)) | Expect::Query(Some(changes)) => {
+            Expect::Bind(Some((portal, number))) => names.unbound(&portal, number),
+            Expect::Execute(Some(changes)) | Expect::Query(Some(changes), _) => {
                 for change in changes.changes {
                     // Whether the server came to it before the error is not known here.
                     if let SqlChange::Name(settling) = change {
@@ -251,35 +293,47 @@ impl Machine {
             _ => {}
         });
         // A Sync of the client's own is on its way: skipping ends there. Otherwise what the client sends next is skipped.
-        if !matches!(stopped, Some(Expect::Sync)) {
+        if !matches!(stopped, Some(Expect::Sync(_))) {
             self.skip = true;
         }
     }
 
-    fn on_ready(&mut self, body: Option<&[u8]>) -> Fate {
+    fn on_ready(&mut self, body: Option<&[u8]>, out: &mut Outbox) -> Fate {
         if self.is_authenticating() {
             self.auth_done();
             return Fate::Relay;
         }
-        self.copy_in = false;
-        let own = loop {
-            match self.replies.pop() {
-                Some(Expect::Query(Some(changes))) => {
+        let status = match body {
+            Some(&[status]) => status,
+            _ => self.status,
+        };
+        if let Some(Expect::Probe(probe)) = self.replies.head() {
+            if let Some(before) = probe.status.replace(status) {
+                probe.passed = probe.passed.saturating_add(1);
+                out.send_client(ready_for_query(before).to_vec());
+            }
+            self.status = status;
+            return Fate::Swallow;
+        }
+        self.copy = CopyIn::Nothing;
+        let (own, binds) = match self.replies.pop() {
+            Some(Expect::Query(changes, binds)) => {
+                if let Some(changes) = changes {
                     self.settle_sql(*changes);
-                    break false;
                 }
-                Some(Expect::OwnSync) => break true,
-                Some(expect) if expect.ends_with_ready() => break false,
-                // Its answer never came: the count was off (a COPY that failed between two messages). Stay on the safe side.
-                Some(_) => {}
-                None => break false,
+                (false, binds)
+            }
+            Some(Expect::OwnSync(binds)) => (true, binds),
+            Some(Expect::Sync(binds)) => (false, binds),
+            Some(Expect::FunctionCall | Expect::RefusedQuery(_)) => (false, self.names.last_bind()),
+            _ => {
+                self.lost_count();
+                (false, 0)
             }
         };
-        if let Some(&[status]) = body {
-            self.status = status;
-        }
-        if self.status == b'I' {
-            self.names.end_transaction();
+        self.status = status;
+        if status == b'I' {
+            self.names.end_transaction(binds);
         }
         if self.replies.is_empty() {
             self.opaque = false;
@@ -314,13 +368,6 @@ impl Machine {
             _ => {}
         }
         Fate::Relay
-    }
-}
-
-fn is_unseen(change: &Change) -> bool {
-    match change {
-        Change::Define(definition) => definition.is_unseen(),
-        Change::Drop => false,
     }
 }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::held::Held;
 use super::held::HeldKind;
-use super::names::{Change, Definition, PortalNote, Resolved, acts};
+use super::names::{Change, Definition, PortalNote, Resolved, acts, may_copy_in};
 use super::params;
 use super::replies::{Expect, Settling, SqlChange, SqlChanges};
-use super::{Action, Draft, Judging, Machine, Outbox, Phase, Reading, Rest, Ruling, Waiting};
-use crate::judge::{Analysis, Judgement, SessionAct};
+use super::{Action, CopyIn, Draft, Judging, Machine, Outbox, Phase, Reading, Rest, Ruling, Waiting};
+use crate::judge::{Analysis, Effect, EffectKind, Judgement, SessionAct};
 use crate::wire::frame::{self, Peek};
 use crate::wire::frontend::{self, Malformed, Target};
 use crate::wire::reply::Report;
@@ -65,6 +65,9 @@ impl Machine {
                 Rest::Nothing => 0,
             };
             at = at.saturating_add(moved);
+            if self.client_rest == Rest::Nothing && std::mem::take(&mut self.settle) {
+                self.await_answers(out);
+            }
             if self.client_rest != Rest::Nothing || self.is_waiting() {
                 return at;
             }
@@ -111,10 +114,11 @@ impl Machine {
     }
 
     fn frontend_frame(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
-        if self.copy_in && !matches!(front.tag, b'd' | b'c' | b'f' | b'H' | b'S' | b'X') {
-            // The server, reading COPY data, ends the session on this type byte (`CopyGetData`).
-            out.send_backend(front.bytes.get(..frame::HEADER).unwrap_or_default().to_vec());
-            self.phase = Phase::Refusing;
+        if matches!(self.copy, CopyIn::Open(_)) && !matches!(front.tag, b'd' | b'c' | b'f' | b'H' | b'S' | b'X') {
+            // The server, reading COPY data, ends the session on such a message (`CopyGetData`). But the COPY may have failed
+            // already, and then it is an ordinary message: the gate asks with one of its own.
+            let extended = matches!(self.replies.head(), Some(Expect::Execute(_)));
+            self.probe(extended, out);
             return Step::Stay;
         }
         match front.tag {
@@ -132,10 +136,9 @@ impl Machine {
             b'C' => self.on_close(front, out),
             b'H' => self.checked(front, out, |body| frontend::empty(body).map(|()| None)),
             b'c' | b'f' => {
-                if self.copy_in {
-                    self.copy_in = false;
-                } else if !self.replies.is_empty() {
-                    self.replies.push(Expect::CopyEnd);
+                if let CopyIn::Open(syncs) = self.copy {
+                    self.copy = CopyIn::Ending(syncs);
+                    self.settle = true;
                 }
                 Step::Forward
             }
@@ -151,15 +154,21 @@ impl Machine {
         if !front.is_whole() {
             return Step::Stay;
         }
-        if let Err(how) = frontend::empty(front.body()) {
-            return self.malformed(front, how, out);
+        if let CopyIn::Open(syncs) = self.copy {
+            self.copy = CopyIn::Open(syncs.saturating_add(1));
+            return Step::Forward;
         }
-        if !self.copy_in {
-            self.replies.push(Expect::Sync);
-            self.end_batch();
-        }
+        // The type byte alone ends skipping (`SocketBackend`), whatever the body is.
+        self.replies.push(Expect::Sync(self.names.last_bind()));
+        self.end_batch();
         self.skip = false;
-        Step::Forward
+        match frontend::empty(front.body()) {
+            Ok(()) => Step::Forward,
+            Err(how) => {
+                out.send_backend(frontend::malformed_twin(front.tag, how));
+                Step::Drop
+            }
+        }
     }
 
     fn end_batch(&mut self) {
@@ -194,10 +203,8 @@ impl Machine {
     fn malformed(&mut self, front: Front<'_>, how: Malformed, out: &mut Outbox) -> Step {
         out.send_backend(frontend::malformed_twin(front.tag, how));
         let expect = match front.tag {
-            b'Q' => Expect::Query(None),
+            b'Q' => Expect::Query(None, self.names.last_bind()),
             b'F' => Expect::FunctionCall,
-            // An error at Sync or Terminate is followed by ReadyForQuery or the end.
-            b'S' => Expect::Sync,
             _ => {
                 self.batch.open = true;
                 Expect::Describe
@@ -227,17 +234,29 @@ impl Machine {
             Err(how) => return self.malformed(front, how, out),
         };
         if self.settings.replication && is_replication_command(text) {
-            self.replies.push(Expect::Query(None));
+            self.replies.push(Expect::Query(None, self.names.last_bind()));
+            // It may start a COPY in both directions.
+            self.settle = true;
             return Step::Forward;
         }
         match self.read(text, judging) {
-            Some((analysis, Ruling::Allow)) => self.forward_query(&analysis, front),
+            Some((analysis, Ruling::Allow)) => {
+                if self.depends_on_status(&analysis, judging) {
+                    self.analysed = Some(analysis);
+                    self.caught_up(None, out);
+                    return Step::Stay;
+                }
+                self.forward_query(&analysis, front)
+            }
             Some((_, Ruling::Reject(judgement))) => {
                 self.refuse_query(rejected_by_rule(&judgement), out);
                 Step::Drop
             }
             Some((analysis, Ruling::Hold(judgement))) => {
                 if self.caught_up(None, out) {
+                    if self.server_refuses(&analysis) {
+                        return self.forward_query(&analysis, front);
+                    }
                     let draft = self.draft(text, Vec::new(), &analysis, *judgement);
                     self.hold(front, HeldKind::Query(analysis), draft, out)
                 } else {
@@ -246,6 +265,24 @@ impl Machine {
             }
             None => Step::Stay,
         }
+    }
+
+    /// Allowed as things are known, but answers are outstanding that may open or end a transaction, and then it would not be.
+    fn depends_on_status(&self, analysis: &Analysis, judging: &mut dyn Judging) -> bool {
+        self.replies.may_change_status()
+            && !matches!(judging.decide(analysis, !self.in_transaction(), &self.names), Ruling::Allow)
+    }
+
+    /// The transaction has failed and nothing in the text could end it, so the server refuses it as it stands (25P02,
+    /// `exec_simple_query` and `exec_bind_message`): nobody needs to be asked.
+    fn server_refuses(&self, analysis: &Analysis) -> bool {
+        let cannot_end = |effect: &Effect| {
+            !matches!(effect.kind, EffectKind::Transaction | EffectKind::Unknown | EffectKind::Execute)
+        };
+        self.status == b'E'
+            && self.replies.is_empty()
+            && !self.batch.ran
+            && analysis.pieces.iter().flat_map(|piece| &piece.effects).all(cannot_end)
     }
 
     /// Reads a text, or sends it to be analysed elsewhere.
@@ -282,7 +319,8 @@ impl Machine {
         let text = frontend::query(front.body()).unwrap_or_default();
         let changes = self.note_acts(analysis, text);
         self.opaque |= analysis.opaque;
-        self.replies.push(Expect::Query(changes));
+        self.settle |= may_copy_in(analysis);
+        self.replies.push(Expect::Query(changes, self.names.last_bind()));
         // A Query ends whatever batch was open without a Sync: ReadyForQuery follows it.
         self.batch.ran = false;
         self.batch.open = false;
@@ -307,10 +345,11 @@ impl Machine {
                     self.reason = (!reason.is_empty()).then(|| reason.as_str().into());
                     continue;
                 }
-                SessionAct::Execute { .. } | SessionAct::EndTransaction => continue,
+                SessionAct::Execute { .. } | SessionAct::CopyIn | SessionAct::EndTransaction => continue,
             };
             let name: Box<[u8]> = name.as_bytes().into();
-            self.names.send(&name, None, change.clone());
+            // One name too many is not noted, so that it counts as unknown when it is executed.
+            let _ = self.names.send(&name, None, change.clone());
             changes.changes.push(SqlChange::Name(Settling { name, change }));
         }
         (!changes.changes.is_empty()).then(|| Box::new(changes))
@@ -333,19 +372,25 @@ impl Machine {
             return Step::Stay;
         };
         // Parsing runs nothing; what is to be held is held when it is bound.
-        if let Ruling::Reject(judgement) = ruling {
+        if let Ruling::Reject(judgement) = ruling
+            && !self.replies.may_change_status()
+        {
             self.refuse_extended(rejected_by_rule(&judgement), out);
             return Step::Drop;
         }
         let definition = Definition::new(parse.text, analysis, parse.types().collect());
         let change = Change::Define(definition);
-        self.names.send(parse.name, Some(self.batch.number), change.clone());
+        if !self.names.send(parse.name, Some(self.batch.number), change.clone()) {
+            self.refuse_extended(too_many_names(), out);
+            return Step::Drop;
+        }
         self.replies.push(Expect::Parse(Box::new(Settling { name: parse.name.into(), change })));
         self.batch.open = true;
         Step::Forward
     }
 
     fn on_bind(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
+        let described = self.unseen.take();
         if let Some(held) = self.take_released(front) {
             return match held.kind {
                 HeldKind::Bind(definition, note) => self.forward_bind(front, &definition, note),
@@ -353,33 +398,35 @@ impl Machine {
             };
         }
         let Some((_, statement)) = frontend::bind_names(front.body()) else {
-            return if front.is_whole() {
-                self.malformed(front, Malformed::Unterminated, out)
-            } else if front.bytes.len() > MAX_NAMES_BYTES {
-                // Fail closed: names that long are nobody's; the server would read on for the terminator.
+            // Fail closed: names that long are nobody's, and the server would refuse them at the end of the body.
+            return if front.is_whole() || front.bytes.len() > MAX_NAMES_BYTES {
                 self.malformed(front, Malformed::Unterminated, out)
             } else {
                 Step::Stay
             };
         };
-        match self.names.resolve(statement, self.batch.number) {
-            Resolved::One(definition) => self.bind_known(front, &definition, judging, out),
+        // A name the gate never saw defined was made by a function, or is not there at all. It is described first, so that
+        // the server itself refuses a name that does not exist; one that does is judged as unknown.
+        let unseen = || described.unwrap_or_else(|| params::unseen_statement(statement));
+        let definition = match self.names.resolve(statement, self.batch.number) {
+            Resolved::One(definition) => definition,
             Resolved::Several { pending: true, candidates } => {
-                if candidates.iter().all(|one| one.known_allowed(self.in_transaction())) {
-                    self.bind_any(front)
-                } else if self.caught_up(None, out) {
-                    // Nothing is outstanding and yet not settled: cannot be; judged as unknown below.
-                    self.bind_unknown(front, statement, judging, out)
-                } else {
-                    Step::Stay
+                let in_any = |one: &Arc<Definition>| one.known_allowed(true) && one.known_allowed(false);
+                if candidates.iter().all(in_any) {
+                    return self.bind_any(front);
                 }
+                if !self.caught_up(None, out) {
+                    return Step::Stay;
+                }
+                // Nothing is outstanding and yet it is not settled.
+                unseen()
             }
-            Resolved::Several { candidates, pending: false } => match strictest(&candidates, self, judging) {
-                Some(definition) => self.bind_known(front, &definition, judging, out),
-                None => self.bind_unknown(front, statement, judging, out),
-            },
-            Resolved::Unknown => self.bind_unknown(front, statement, judging, out),
-        }
+            Resolved::Several { candidates, pending: false } => {
+                strictest(&candidates, self, judging).unwrap_or_else(unseen)
+            }
+            Resolved::Unknown => unseen(),
+        };
+        self.bind_known(front, &definition, judging, out)
     }
 
     /// A Bind whose statement may be one of several, all of them allowed.
@@ -396,17 +443,28 @@ impl Machine {
         out: &mut Outbox,
     ) -> Step {
         let in_transaction = self.in_transaction();
-        if definition.known_allowed(in_transaction) {
+        let unsettled = self.replies.may_change_status();
+        if definition.known_allowed(in_transaction) && (!unsettled || definition.known_allowed(!in_transaction)) {
             return self.forward_bind(front, definition, None);
         }
-        let ruling = judging.decide(&definition.analysis, in_transaction, &self.names);
-        let judgement = match ruling {
+        let judgement = match judging.decide(&definition.analysis, in_transaction, &self.names) {
             Ruling::Allow => {
+                if self.depends_on_status(&definition.analysis, judging) {
+                    self.caught_up(None, out);
+                    return Step::Stay;
+                }
                 let note = self.portal_note(definition);
                 if note.is_none() {
                     definition.remember_allowed(in_transaction);
+                    if unsettled {
+                        definition.remember_allowed(!in_transaction);
+                    }
                 }
                 return self.forward_bind(front, definition, note);
+            }
+            Ruling::Reject(_) if unsettled => {
+                self.caught_up(None, out);
+                return Step::Stay;
             }
             Ruling::Reject(judgement) => {
                 self.refuse_extended(rejected_by_rule(&judgement), out);
@@ -439,26 +497,17 @@ impl Machine {
         let wanted = !bind.values.is_empty() || definition.is_unseen();
         let describe = (wanted && definition.described.get().is_none()).then_some((bind.statement, definition));
         if !self.caught_up(describe, out) {
+            self.unseen = definition.is_unseen().then(|| Arc::clone(definition));
             return Step::Stay;
+        }
+        if self.server_refuses(&definition.analysis) {
+            return self.forward_bind(front, definition, None);
         }
         let types = definition.described.get().unwrap_or(&definition.declared);
         let parameters = params::decode(&bind.values, types);
         let draft = self.draft(&definition.text, parameters, &definition.analysis, judgement);
         let note = self.portal_note(definition);
         self.hold(front, HeldKind::Bind(Arc::clone(definition), note), draft, out)
-    }
-
-    /// A name the gate never saw defined: made by a function, or not there at all. It is described first, so that the
-    /// server itself refuses a name that does not exist; one that does is judged as unknown from then on.
-    fn bind_unknown(
-        &mut self,
-        front: Front<'_>,
-        statement: &[u8],
-        judging: &mut dyn Judging,
-        out: &mut Outbox,
-    ) -> Step {
-        let definition = params::unseen_statement(statement);
-        self.bind_known(front, &definition, judging, out)
     }
 
     fn portal_note(&self, definition: &Arc<Definition>) -> Option<PortalNote> {
@@ -500,6 +549,10 @@ impl Machine {
                 self.refuse_extended(redefined(), out);
                 return Step::Drop;
             }
+            self.settle |= notes
+                .iter()
+                .flatten()
+                .any(|note| note.definition.is_unseen() || may_copy_in(&note.definition.analysis));
             let certain = notes.len() == 1;
             for note in notes.into_iter().flatten() {
                 let more = self.note_acts(&note.definition.analysis, &note.definition.text);
@@ -537,7 +590,7 @@ impl Machine {
         }
         let settling = match frontend::target(front.body()) {
             Ok(Target::Statement(name)) => {
-                self.names.send(name, Some(self.batch.number), Change::Drop);
+                let _ = self.names.send(name, Some(self.batch.number), Change::Drop);
                 Some(Box::new(Settling { name: name.into(), change: Change::Drop }))
             }
             Ok(Target::Portal(_)) => None,
@@ -569,30 +622,32 @@ impl Machine {
     fn caught_up(&mut self, describe: Option<(&[u8], &Arc<Definition>)>, out: &mut Outbox) -> bool {
         if let Some((name, definition)) = describe {
             out.send_backend(frame::build(b'D', &[b"S", name, b"\0"]));
-            let change = Change::Define(Arc::clone(definition));
-            if definition.is_unseen() {
-                self.names.send(name, Some(self.batch.number), change.clone());
-            }
-            self.replies.push(Expect::OwnDescribe(Box::new(Settling { name: name.into(), change })));
+            self.replies.push(Expect::OwnDescribe(Arc::clone(definition)));
             self.batch.open = true;
         }
         if self.replies.is_empty() {
             return true;
         }
-        if self.batch.open {
-            if self.batch.ran {
-                // Flush has no answer and changes nothing but when answers are sent.
-                out.send_backend(frame::build(b'H', &[]));
-            } else {
-                // Only Parse, Describe and Close so far: a Sync ends the implicit transaction they opened, so that nothing is
-                // kept open on the server while people think. Its ReadyForQuery is swallowed.
-                out.send_backend(frame::build(b'S', &[]));
-                self.replies.push(Expect::OwnSync);
-                self.end_batch();
-            }
+        self.await_answers(out);
+        false
+    }
+
+    /// Nothing more of the client's is handled before the backend has answered what it was sent.
+    pub(super) fn await_answers(&mut self, out: &mut Outbox) {
+        if self.replies.is_empty() {
+            return;
+        }
+        if self.batch.ran {
+            // Flush has no answer and changes nothing but when answers are sent.
+            out.send_backend(frame::build(b'H', &[]));
+        } else if self.batch.open {
+            // Only Parse, Describe and Close so far: a Sync ends the implicit transaction they opened, so that nothing is
+            // kept open on the server while people think. Its ReadyForQuery is swallowed.
+            out.send_backend(frame::build(b'S', &[]));
+            self.replies.push(Expect::OwnSync(self.names.last_bind()));
+            self.end_batch();
         }
         self.waiting = Waiting::CatchUp;
-        false
     }
 
     fn hold(&mut self, front: Front<'_>, kind: HeldKind, mut draft: Draft, out: &mut Outbox) -> Step {
@@ -722,6 +777,11 @@ fn in_transaction_report(judgement: &Judgement) -> Report {
     Report::error("42501", "querygate: this statement needs approval, and approvals are not asked inside a transaction")
         .with_detail(format!("Rule \"{}\": {}.", judgement.rule, judgement.why))
         .with_hint("Run it outside a transaction block (hold.in_transaction = \"reject\" in the gate's configuration).")
+}
+
+fn too_many_names() -> Report {
+    Report::error("54000", "querygate: too many prepared statements in one session")
+        .with_hint("Close those that are not needed any more (DEALLOCATE).")
 }
 
 fn redefined() -> Report {

@@ -120,7 +120,7 @@ impl Machine {
     }
 
     /// At most 63 bytes, so that the server quotes it whole.
-    fn refusal_token(&mut self) -> String {
+    pub(super) fn refusal_token(&mut self) -> String {
         self.refusals = self.refusals.wrapping_add(1);
         format!("querygate refused {} {}", self.settings.refusal_key, self.refusals)
     }

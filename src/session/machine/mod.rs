@@ -100,6 +100,19 @@ enum Waiting {
     Decision(Box<Held>),
 }
 
+/// COPY FROM STDIN, as far as the server has said.
+///
+/// While it reads COPY data the server ignores Sync and Flush (`CopyGetData`); after a failed COPY it does not. Which Syncs it
+/// came to before it failed cannot be known from outside, so they are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CopyIn {
+    Nothing,
+    /// The server reads data. So many Syncs were sent meanwhile.
+    Open(u32),
+    /// The client has ended it; the server's word is outstanding.
+    Ending(u32),
+}
+
 /// A frame whose rest has not arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rest {
@@ -136,8 +149,11 @@ pub struct Machine {
     batch: Batch,
     /// The client's messages are skipped up to Sync, as the server does after an error.
     skip: bool,
-    /// The server reads COPY data.
-    copy_in: bool,
+    copy: CopyIn,
+    /// A probe is among the outstanding answers.
+    probing: bool,
+    /// When the frame that passes has passed, everything waits for the answers: it may start or end a COPY.
+    settle: bool,
     /// Something opaque was sent since the last ReadyForQuery, so settings may have changed unreported.
     opaque: bool,
     waiting: Waiting,
@@ -145,6 +161,8 @@ pub struct Machine {
     released: Option<Box<Held>>,
     /// The text at the front was analysed elsewhere.
     analysed: Option<Arc<Analysis>>,
+    /// The statement that the Bind at the front names was not made through the gate; it is being described.
+    unseen: Option<Arc<names::Definition>>,
     /// The requester's reason, set for the session.
     reason: Option<Box<str>>,
     refusals: u32,
@@ -167,11 +185,14 @@ impl Machine {
             status: b'I',
             batch: Batch::default(),
             skip: false,
-            copy_in: false,
+            copy: CopyIn::Nothing,
+            probing: false,
+            settle: false,
             opaque: false,
             waiting: Waiting::Nothing,
             released: None,
             analysed: None,
+            unseen: None,
             reason: None,
             refusals: 0,
             terminated: false,
@@ -238,6 +259,18 @@ impl Machine {
 
     fn act(&mut self, action: Action) {
         self.actions.push_back(action);
+    }
+
+    /// The server answered something else than what was expected. Nothing that follows from the answers can be trusted then.
+    fn lost_count(&mut self) {
+        // Fail closed. (While refusing, the server is on its way out and nothing more is sent.)
+        if self.phase != Phase::Refusing {
+            self.close(
+                Report::fatal("58000", "querygate: the server's answers do not fit what it was sent").with_detail(
+                    "The session is closed, because the gate can no longer tell what the server would run.",
+                ),
+            );
+        }
     }
 
     fn close(&mut self, report: Report) {

@@ -11,8 +11,25 @@ use std::sync::{Arc, OnceLock};
 
 use crate::judge::{Analysis, Prepared, SessionAct};
 
-/// Names tracked per session. A name beyond it is unknown when used, and held.
+/// Names tracked per session. More are refused.
 const MAX_NAMES: usize = 65_536;
+
+/// `NAMEDATALEN - 1`: the server compares so many bytes of a statement's or portal's name (`string_hash`, `dynahash.c`).
+const NAME_BYTES: usize = 63;
+
+/// Where portals with non-ASCII names are noted, all together: no portal is called this.
+const FOREIGN_PORTAL: &[u8] = b"\xff";
+
+/// The name as the server compares it. `None` for names that are not ASCII: which bytes they are for the server depends on
+/// client_encoding, and a change of that is reported late.
+fn key(name: &[u8]) -> Option<&[u8]> {
+    let name = name.get(..NAME_BYTES).unwrap_or(name);
+    name.is_ascii().then_some(name)
+}
+
+fn portal_key(portal: &[u8]) -> &[u8] {
+    key(portal).unwrap_or(FOREIGN_PORTAL)
+}
 
 /// What a prepared statement's name stands for.
 #[derive(Debug)]
@@ -74,7 +91,7 @@ impl Definition {
 
     /// Whether running it reads or changes names, so that what it does depends on the session.
     pub(super) fn has_acts(&self) -> bool {
-        self.analysis.pieces.iter().any(|piece| !piece.acts.is_empty())
+        self.unseen || self.analysis.pieces.iter().any(|piece| !piece.acts.is_empty())
     }
 
     /// Names run by SQL `EXECUTE` inside it.
@@ -84,6 +101,7 @@ impl Definition {
             SessionAct::Prepare { .. }
             | SessionAct::Deallocate { .. }
             | SessionAct::SetReason { .. }
+            | SessionAct::CopyIn
             | SessionAct::EndTransaction => None,
         })
     }
@@ -91,6 +109,11 @@ impl Definition {
 
 fn bit(in_transaction: bool) -> u8 {
     if in_transaction { 2 } else { 1 }
+}
+
+/// Whether running it may start COPY FROM STDIN.
+pub(super) fn may_copy_in(analysis: &Analysis) -> bool {
+    acts(analysis).any(|act| matches!(act, SessionAct::CopyIn | SessionAct::Execute { .. }))
 }
 
 pub(super) fn acts(analysis: &Analysis) -> impl Iterator<Item = &SessionAct> {
@@ -165,7 +188,7 @@ pub(super) struct PortalNote {
 impl Names {
     /// Resolves a name as the server will when it reaches a message sent now, in `batch`.
     pub(super) fn resolve(&self, name: &[u8], batch: u32) -> Resolved {
-        let Some(slot) = self.statements.get(name) else {
+        let Some(slot) = key(name).and_then(|name| self.statements.get(name)) else {
             return Resolved::Unknown;
         };
         // A change sent earlier in this batch either succeeds or makes the server skip what is sent now.
@@ -191,23 +214,30 @@ impl Names {
     }
 
     /// A change was sent on. `batch`: the batch in which its failure makes the server skip; `None` for SQL statements.
-    pub(super) fn send(&mut self, name: &[u8], batch: Option<u32>, change: Change) {
+    ///
+    /// `false`: there are too many names to note another.
+    pub(super) fn send(&mut self, name: &[u8], batch: Option<u32>, change: Change) -> bool {
+        let Some(name) = key(name) else { return true };
         if let Some(slot) = self.statements.get_mut(name) {
             slot.pending.push(Pending { batch, change });
             self.pending = self.pending.saturating_add(1);
-            return;
+            return true;
         }
-        if let Change::Define(_) = change
-            && self.statements.len() < MAX_NAMES
-        {
-            let slot = Slot { confirmed: Vec::new(), pending: vec![Pending { batch, change }] };
-            self.statements.insert(name.into(), slot);
-            self.pending = self.pending.saturating_add(1);
+        if !matches!(change, Change::Define(_)) {
+            return true;
         }
+        if self.statements.len() >= MAX_NAMES {
+            return false;
+        }
+        let slot = Slot { confirmed: Vec::new(), pending: vec![Pending { batch, change }] };
+        self.statements.insert(name.into(), slot);
+        self.pending = self.pending.saturating_add(1);
+        true
     }
 
     /// The server said yes.
     pub(super) fn confirm(&mut self, name: &[u8], change: &Change) {
+        let Some(name) = key(name) else { return };
         let Some(slot) = self.statements.get_mut(name) else {
             return;
         };
@@ -221,6 +251,7 @@ impl Names {
 
     /// The server said no, or never looked at it.
     pub(super) fn fail(&mut self, name: &[u8], change: &Change) {
+        let Some(name) = key(name) else { return };
         if let Some(slot) = self.statements.get_mut(name) {
             slot.take(change, &mut self.pending);
         }
@@ -229,6 +260,7 @@ impl Names {
 
     /// The server said no to something this was part of; it may have happened.
     pub(super) fn leave_open(&mut self, name: &[u8], change: &Change) {
+        let Some(name) = key(name) else { return };
         if let Some(slot) = self.statements.get_mut(name) {
             slot.take(change, &mut self.pending);
             if let Change::Define(definition) = change {
@@ -297,8 +329,9 @@ impl Names {
             .collect()
     }
 
-    /// A Bind was sent on. Returns its number if it has to be settled by [`Self::bound`].
+    /// A Bind was sent on. Returns its number if it has to be settled by [`Self::bound`] or [`Self::unbound`].
     pub(super) fn bind(&mut self, portal: &[u8], note: Option<PortalNote>) -> Option<u32> {
+        let portal = portal_key(portal);
         if note.is_none() && !self.portals.contains_key(portal) {
             return None;
         }
@@ -309,25 +342,52 @@ impl Names {
 
     /// A Bind succeeded: what the portal was bound to before is gone.
     pub(super) fn bound(&mut self, portal: &[u8], number: u32) {
-        let Some(notes) = self.portals.get_mut(portal) else { return };
-        if let Some(at) = notes.iter().position(|(known, _)| *known == number) {
+        let portal = portal_key(portal);
+        if portal != FOREIGN_PORTAL
+            && let Some(notes) = self.portals.get_mut(portal)
+            && let Some(at) = notes.iter().position(|(known, _)| *known == number)
+        {
             notes.drain(..at);
         }
-        if notes.iter().all(|(_, note)| note.is_none()) {
+        self.tidy_portal(portal);
+    }
+
+    /// A Bind failed or was skipped.
+    pub(super) fn unbound(&mut self, portal: &[u8], number: u32) {
+        let portal = portal_key(portal);
+        if let Some(notes) = self.portals.get_mut(portal) {
+            notes.retain(|(known, _)| *known != number);
+        }
+        self.tidy_portal(portal);
+    }
+
+    fn tidy_portal(&mut self, portal: &[u8]) {
+        if self.portals.get(portal).is_some_and(|notes| notes.iter().all(|(_, note)| note.is_none())) {
             self.portals.remove(portal);
         }
     }
 
     /// What a portal may run.
     pub(super) fn portal(&self, portal: &[u8]) -> Vec<Option<PortalNote>> {
-        self.portals.get(portal).map(|notes| notes.iter().map(|(_, note)| note.clone()).collect()).unwrap_or_default()
+        let notes = self.portals.get(portal_key(portal));
+        notes.map(|notes| notes.iter().map(|(_, note)| note.clone()).collect()).unwrap_or_default()
     }
 
-    /// No transaction is open: portals of the protocol are gone (`AtCommit_Portals`, `AtCleanup_Portals`).
-    pub(super) fn end_transaction(&mut self) {
-        if !self.portals.is_empty() {
-            self.portals.clear();
+    /// The number of the last Bind that was noted.
+    pub(super) fn last_bind(&self) -> u32 {
+        self.binds
+    }
+
+    /// No transaction was open at a point after Bind number `until`: portals of the protocol from before are gone
+    /// (`AtCommit_Portals`, `AtCleanup_Portals`).
+    pub(super) fn end_transaction(&mut self, until: u32) {
+        if self.portals.is_empty() {
+            return;
         }
+        self.portals.retain(|_, notes| {
+            notes.retain(|(number, _)| until.wrapping_sub(*number) > u32::MAX / 2);
+            !notes.is_empty()
+        });
     }
 
     /// Whether portals need watching at all.

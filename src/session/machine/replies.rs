@@ -5,7 +5,9 @@
 
 use std::collections::VecDeque;
 
-use super::names::Change;
+use std::sync::Arc;
+
+use super::names::{Change, Definition};
 use crate::wire::reply::Report;
 
 /// A change of names that an answer will settle.
@@ -38,25 +40,41 @@ pub(super) enum SqlChange {
 /// An answer to come.
 #[derive(Debug)]
 pub(super) enum Expect {
-    Query(Option<Box<SqlChanges>>),
+    /// With the number of the last Bind before it.
+    Query(Option<Box<SqlChanges>>, u32),
     Parse(Box<Settling>),
     /// The portal's name and the number of the note, where one was made.
     Bind(Option<(Box<[u8]>, u32)>),
     Describe,
     Execute(Option<Box<SqlChanges>>),
     Close(Option<Box<Settling>>),
-    Sync,
+    /// With the number of the last Bind before it.
+    Sync(u32),
     FunctionCall,
-    /// CopyDone or CopyFail sent before the server said it is in COPY. It has no answer of its own.
-    CopyEnd,
     /// The gate's own Describe of a statement, swallowed.
-    OwnDescribe(Box<Settling>),
-    /// The gate's own Sync, swallowed.
-    OwnSync,
+    OwnDescribe(Arc<Definition>),
+    /// The gate's own Sync, swallowed. With the number of the last Bind before it.
+    OwnSync(u32),
+    /// The gate's own failing message behind a Sync of its own, sent to learn how many Syncs of the client's a COPY that failed
+    /// had swallowed. Every ReadyForQuery before its error is the client's, but for the last.
+    Probe(Box<Probe>),
     /// The gate's own message that fails: extended protocol.
     Refused(Box<Refusal>),
     /// The same in the simple protocol: ReadyForQuery follows.
     RefusedQuery(Box<Refusal>),
+}
+
+/// What has been learnt by a probe so far.
+#[derive(Debug)]
+pub(super) struct Probe {
+    /// Occurs in the backend's error exactly if it is the probe's.
+    pub(super) token: String,
+    /// The last transaction status reported; passed on if another follows.
+    pub(super) status: Option<u8>,
+    /// How many were passed on.
+    pub(super) passed: u32,
+    /// The COPY was of the extended protocol, so the server skips until it sees a Sync.
+    pub(super) skips: bool,
 }
 
 /// An error the backend was made to raise.
@@ -72,91 +90,85 @@ impl Expect {
     /// Answered by ReadyForQuery.
     pub(super) fn ends_with_ready(&self) -> bool {
         match self {
-            Self::Query(_) | Self::Sync | Self::FunctionCall | Self::OwnSync | Self::RefusedQuery(_) => true,
+            Self::Query(..) | Self::Sync(_) | Self::FunctionCall | Self::OwnSync(_) | Self::RefusedQuery(_) => true,
             Self::Parse(_)
             | Self::Bind(_)
             | Self::Describe
             | Self::Execute(_)
             | Self::Close(_)
-            | Self::CopyEnd
+            | Self::Probe(_)
             | Self::OwnDescribe(_)
             | Self::Refused(_) => false,
         }
     }
 
+    /// The transaction's status may be another after it.
+    fn runs(&self) -> bool {
+        self.ends_with_ready() || matches!(self, Self::Execute(_))
+    }
+
     /// Where skipping after an error stops.
     fn is_sync(&self) -> bool {
-        matches!(self, Self::Sync | Self::OwnSync)
+        // A probe begins with a Sync.
+        matches!(self, Self::Sync(_) | Self::OwnSync(_) | Self::Probe(_))
     }
 }
 
 /// The queue.
 #[derive(Debug, Default)]
-pub(super) struct Replies(VecDeque<Expect>);
+pub(super) struct Replies {
+    queue: VecDeque<Expect>,
+    /// How many of them may change the transaction's status.
+    running: usize,
+}
 
 /// An idle session keeps at most this many places.
 const KEEP: usize = 8;
 
 impl Replies {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.queue.is_empty()
+    }
+
+    /// The transaction's status is not known until more answers are here.
+    pub(super) fn may_change_status(&self) -> bool {
+        self.running > 0
     }
 
     pub(super) fn push(&mut self, expect: Expect) {
-        self.0.push_back(expect);
+        self.running = self.running.saturating_add(usize::from(expect.runs()));
+        self.queue.push_back(expect);
     }
 
     /// The message whose answer comes next.
     pub(super) fn head(&mut self) -> Option<&mut Expect> {
-        while matches!(self.0.front(), Some(Expect::CopyEnd)) {
-            self.0.pop_front();
-        }
-        self.0.front_mut()
+        self.queue.front_mut()
+    }
+
+    /// Whether exactly one answer is outstanding.
+    pub(super) fn is_last(&self) -> bool {
+        self.queue.len() == 1
     }
 
     pub(super) fn pop(&mut self) -> Option<Expect> {
-        let popped = self.0.pop_front();
-        if self.0.is_empty() && self.0.capacity() > KEEP {
-            self.0.shrink_to(KEEP);
+        let popped = self.queue.pop_front();
+        if popped.as_ref().is_some_and(Expect::runs) {
+            self.running = self.running.saturating_sub(1);
+        }
+        if self.queue.is_empty() && self.queue.capacity() > KEEP {
+            self.queue.shrink_to(KEEP);
         }
         popped
     }
 
-    /// After an error in the extended protocol: takes away everything the server skips. `Err` when no Sync has been
-    /// sent yet, so that what the client sends next is skipped too.
+    /// After an error in the extended protocol: takes away everything the server skips. Returns the Sync where it
+    /// stops; `None` when none has been sent yet, so that what the client sends next is skipped too.
     pub(super) fn skip_to_sync(&mut self, mut dropped: impl FnMut(Expect)) -> Option<&Expect> {
-        while let Some(front) = self.0.front() {
-            if front.is_sync() {
-                break;
-            }
-            if let Some(expect) = self.0.pop_front() {
+        while self.queue.front().is_some_and(|front| !front.is_sync()) {
+            if let Some(expect) = self.pop() {
                 dropped(expect);
             }
         }
-        self.0.front()
+        self.queue.front()
     }
-
-    /// COPY FROM STDIN began: the server ignores Sync until the client ends it (`CopyGetData`).
-    pub(super) fn enter_copy_in(&mut self) -> CopyStart {
-        let mut ended = false;
-        let mut first = true;
-        self.0.retain(|expect| {
-            let head = std::mem::take(&mut first);
-            if head || ended {
-                return true;
-            }
-            ended = matches!(expect, Expect::CopyEnd);
-            !expect.is_sync()
-        });
-        if ended { CopyStart::EndSent } else { CopyStart::Open }
-    }
-}
-
-/// Whether the client has already ended the COPY that begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CopyStart {
-    /// CopyDone or CopyFail was sent ahead.
-    EndSent,
-    /// Not yet.
-    Open,
 }
