@@ -40,8 +40,12 @@ impl ApprovalSettings {
 pub struct AdminSettings {
     /// Where it listens; `None` for nowhere.
     pub address: Option<SocketAddr>,
-    /// Most connections at once; further ones wait unaccepted.
+    /// Most connections at once. For a further one the oldest without a valid token is closed; if there is none, it waits.
     pub max_connections: usize,
+    /// Most connections of one address that have not presented a valid token; the oldest goes.
+    pub unproved_per_address: usize,
+    /// From accepting a connection to a request with a valid token; then it is closed.
+    pub token_deadline: Duration,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
     /// From the first byte of a request to the first of its answer.
@@ -61,6 +65,8 @@ impl Default for AdminSettings {
         Self {
             address: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7432)),
             max_connections: 256,
+            unproved_per_address: 16,
+            token_deadline: Duration::from_secs(5),
             max_body_bytes: 64 << 10,
             request_deadline: Duration::from_secs(20),
             idle_deadline: Duration::from_secs(60),

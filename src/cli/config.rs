@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> ExitCode {
                 ExitCode::SUCCESS
             }
             Err(error) => {
-                eprintln!("{error}");
+                eprintln!("{}", super::load_error(&error));
                 ExitCode::from(super::USAGE)
             }
         },

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::server::settings::LoadError;
+
 pub mod check;
 pub mod config;
 pub mod demo;
@@ -32,6 +34,15 @@ enum Command {
     Requests(requests::Args),
     /// Try it: a throw-away Postgres, the gate, and a live view to approve in.
     Demo(demo::Args),
+}
+
+/// Why there is no configuration. Problems in a file begin with its name and line, as compilers write them, so that
+/// editors find them; everything else begins with the program's name.
+fn load_error(error: &LoadError) -> String {
+    match error {
+        LoadError::Unreadable(..) => format!("querygate: {error}"),
+        LoadError::Wrong(..) => error.to_string(),
+    }
 }
 
 /// Runs the command line and returns the process's exit status.

@@ -15,16 +15,19 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::approval::http::view::{AnswerBody, ListView};
+use crate::approval::http::view::{AnswerBody, ListView, State};
 use api::{Api, ApiError, Change, Which};
 
 /// Where the admin API listens unless told otherwise.
 const DEFAULT_API: &str = "http://127.0.0.1:7432";
 
+/// Exit status when a request was decided before, is over, or its client went before the decision was carried out.
+const TOO_LATE: u8 = 5;
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit status: 0 done, 1 the gate cannot be reached or is in trouble, 2 wrong usage, \
-3 not allowed, 4 no such request, 5 decided before, over, or changed.")]
+3 not allowed, 4 no such request, 5 decided before, over, changed, or withdrawn before the decision was carried out.")]
 pub struct Args {
     /// Address of the admin API.
     #[arg(long, env = "QUERYGATE_API", default_value = DEFAULT_API, global = true, value_name = "URL")]
@@ -85,6 +88,8 @@ struct Answer {
 pub fn run(args: &Args) -> ExitCode {
     match try_run(args) {
         Ok(()) => ExitCode::SUCCESS,
+        // Its words are printed.
+        Err(Trouble::NotCarriedOut) => ExitCode::from(TOO_LATE),
         Err(Trouble::Api(error)) => {
             complain(&error.to_string());
             ExitCode::from(error.exit_status())
@@ -102,6 +107,8 @@ pub fn run(args: &Args) -> ExitCode {
 enum Trouble {
     #[error(transparent)]
     Api(#[from] ApiError),
+    #[error("the decision came too late")]
+    NotCarriedOut,
     #[error(transparent)]
     Output(#[from] std::io::Error),
 }
@@ -148,9 +155,15 @@ fn list(api: &Api, all: bool, limit: usize, format: Format, out: &mut impl Write
 fn decide(api: &Api, approve: bool, answer: &Answer, format: Format, out: &mut impl Write) -> Result<(), Trouble> {
     let body = AnswerBody { reason: answer.reason.clone(), statement_sha256: answer.sha256.clone() };
     let decided = api.decide(&answer.id, approve, &body)?;
+    // The decision stands; failing to see its outcome takes nothing from it.
+    let seen = api.outcome(decided.clone()).unwrap_or(decided);
     match format {
-        Format::Json => json(out, &decided),
-        Format::Text => Ok(writeln!(out, "{}", text::decided(&decided))?),
+        Format::Json => json(out, &seen)?,
+        Format::Text => writeln!(out, "{}", text::decided(&seen))?,
+    }
+    match seen.state {
+        State::Withdrawn | State::Expired => Err(Trouble::NotCarriedOut),
+        State::Pending | State::Approved | State::Released | State::Rejected => Ok(()),
     }
 }
 

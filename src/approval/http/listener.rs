@@ -6,7 +6,6 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -14,18 +13,20 @@ use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
 use crate::approval::AdminSettings;
 
+use super::seats::{Pass, Seat, Seats};
+
 /// How long to wait when the system has no more descriptors to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// A listener that accepts while there is room.
+/// A listener that finds every connection a seat.
 pub(super) struct Door {
     listener: TcpListener,
-    places: Arc<Semaphore>,
+    seats: Seats,
+    token_deadline: Duration,
     idle_deadline: Duration,
     request_deadline: Duration,
 }
@@ -34,7 +35,8 @@ impl Door {
     pub(super) fn new(listener: TcpListener, settings: &AdminSettings) -> Self {
         Self {
             listener,
-            places: Arc::new(Semaphore::new(settings.max_connections.max(1))),
+            seats: Seats::new(settings.max_connections, settings.unproved_per_address),
+            token_deadline: settings.token_deadline,
             idle_deadline: settings.idle_deadline,
             request_deadline: settings.request_deadline,
         }
@@ -46,14 +48,13 @@ impl Listener for Door {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Watched, SocketAddr) {
-        // `None` only if the semaphore were closed, which nothing does; such a connection would just not be counted.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     // Small answers; failing to set it only makes them slower.
                     let _slower = stream.set_nodelay(true);
-                    return (self.watch(stream, place), peer);
+                    let seat = self.seats.take(peer.ip()).await;
+                    return (self.watch(stream, seat), peer);
                 }
                 Err(error) if is_the_peers_fault(&error) => {}
                 Err(error) => {
@@ -70,13 +71,15 @@ impl Listener for Door {
 }
 
 impl Door {
-    fn watch(&self, stream: TcpStream, place: Option<OwnedSemaphorePermit>) -> Watched {
+    fn watch(&self, stream: TcpStream, seat: Seat) -> Watched {
         let now = crate::clock::now();
         Watched {
             stream,
-            _place: place,
+            seat,
+            accepted_at: now,
             moved_at: now,
             asked_at: None,
+            token_deadline: self.token_deadline,
             idle_deadline: self.idle_deadline,
             request_deadline: self.request_deadline,
             timer: Box::pin(tokio::time::sleep(self.idle_deadline)),
@@ -91,25 +94,31 @@ fn is_the_peers_fault(error: &io::Error) -> bool {
     )
 }
 
-/// The address a request came from.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) IpAddr);
+/// Where a request came from.
+#[derive(Clone)]
+pub(super) struct Peer {
+    pub(super) address: IpAddr,
+    /// To be told when a request over the connection carries a valid token.
+    pub(super) pass: Pass,
+}
 
 impl Connected<IncomingStream<'_, Door>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
-        Self(stream.remote_addr().ip())
+        Self { address: stream.remote_addr().ip(), pass: stream.io().seat.pass() }
     }
 }
 
-/// A connection that fails with `TimedOut` when nothing moves for too long, or when a request is not answered in time,
-/// be it because it never ends.
+/// A connection that fails with `TimedOut` when nothing moves for too long, when a request is not answered in time, be
+/// it because it never ends, when no valid token comes in time, or when another connection needs its seat.
 pub(super) struct Watched {
     stream: TcpStream,
-    _place: Option<OwnedSemaphorePermit>,
+    seat: Seat,
+    accepted_at: Instant,
     /// The last byte either way.
     moved_at: Instant,
     /// The first byte that came since the last one went.
     asked_at: Option<Instant>,
+    token_deadline: Duration,
     idle_deadline: Duration,
     request_deadline: Duration,
     timer: Pin<Box<Sleep>>,
@@ -121,9 +130,13 @@ impl Watched {
         if poll.is_ready() {
             return poll;
         }
+        if self.seat.is_evicted(context.waker()) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let idle = self.moved_at.checked_add(self.idle_deadline);
         let asked = self.asked_at.and_then(|at| at.checked_add(self.request_deadline));
-        let Some(due) = idle.into_iter().chain(asked).min() else {
+        let token = self.accepted_at.checked_add(self.token_deadline).filter(|_| !self.seat.is_proved());
+        let Some(due) = idle.into_iter().chain(asked).chain(token).min() else {
             return poll;
         };
         let due = tokio::time::Instant::from_std(due);

@@ -8,6 +8,7 @@ mod failures;
 mod handlers;
 mod listener;
 mod problem;
+mod seats;
 mod stream;
 pub mod view;
 #[cfg(test)]

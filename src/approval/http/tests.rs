@@ -159,6 +159,7 @@ async fn an_approval_wakes_the_session_and_the_second_hears_who_was_first() {
     let (status, approved) = server.decide(&ticket, "approve", "ann", r#"{"reason":"checked"}"#).await;
     assert_eq!((status, &approved["state"]), (200, &"approved".into()));
     assert_eq!(approved["decision"]["by"], "ann");
+    assert!(approved["note"].as_str().unwrap().contains("being carried out"), "{approved}");
     let decision = ticket.decision().await;
     assert_eq!((decision.by(), decision.reason()), ("ann", Some("checked")));
 
@@ -169,7 +170,7 @@ async fn an_approval_wakes_the_session_and_the_second_hears_who_was_first() {
     let path = format!("/v1/requests/{}", ticket.id());
     assert_eq!(ticket.finish(at(1)), Outcome::Released);
     let (_, shown) = server.get(&path, "bob").await;
-    assert_eq!(shown["state"], "released");
+    assert_eq!((&shown["state"], &shown["note"]), (&"released".into(), &Value::Null));
     assert_eq!(shown["may_decide"], false);
 }
 
@@ -261,7 +262,7 @@ async fn malformed_oversized_and_misdirected_requests_get_json_errors() {
 }
 
 #[tokio::test]
-async fn failed_tokens_are_throttled_and_then_not_even_right_ones_pass() {
+async fn failed_tokens_are_throttled_and_right_ones_from_the_same_address_pass() {
     let server = Server::start_with(AdminSettings {
         failure_burst: 2,
         failure_refill: Duration::from_secs(3_600),
@@ -274,10 +275,11 @@ async fn failed_tokens_are_throttled_and_then_not_even_right_ones_pass() {
         assert!(head.contains("www-authenticate: bearer"), "{head}");
         assert!(head.contains("cache-control: no-store"), "{head}");
     }
-    let header = format!("Authorization: Bearer {}\r\n", token("ann"));
-    let (status, head, _) = server.raw("GET", "/v1/me", &header, "").await;
+    let (status, head, _) = server.raw("GET", "/v1/me", "Authorization: Bearer other-wrong-token\r\n", "").await;
     assert_eq!(status, 429);
     assert!(head.contains("retry-after: "), "{head}");
+    assert_eq!(server.get("/v1/me", "ann").await.0, 200);
+    assert_eq!(server.get("/v1/me", "").await.0, 429, "a valid token gives no tries back");
     assert_eq!(server.get("/health", "").await.0, 200);
 }
 
@@ -418,6 +420,53 @@ async fn a_silent_connection_is_closed_but_a_quiet_stream_is_not() {
     let mut silent = TcpStream::connect(server.address).await.unwrap();
     assert_eq!(silent.read(&mut [0]).await.unwrap_or(0), 0);
     // By now the stream has been quiet for longer than the deadline.
+    let _told = opened(&server.board, "app");
+    assert_eq!(reader.next().await.unwrap().0, "opened");
+}
+
+/// Reads until the server closes, be it with an end of file or a reset.
+async fn closed(stream: &mut TcpStream) -> bool {
+    stream.read(&mut [0]).await.unwrap_or(0) == 0
+}
+
+#[tokio::test]
+async fn silent_connections_make_way_for_callers_and_leave_streams_alone() {
+    let server = Server::start_with(AdminSettings {
+        max_connections: 3,
+        unproved_per_address: 2,
+        token_deadline: Duration::from_secs(3_600),
+        ..AdminSettings::default()
+    })
+    .await;
+    let mut reader = Reader::connect(&server, "ann").await;
+    assert_eq!(reader.next().await.unwrap().0, "snapshot");
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        silent.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    assert_eq!(server.get("/v1/me", "ann").await.0, 200);
+    for stream in silent.iter_mut().take(4) {
+        assert!(closed(stream).await);
+    }
+    let _told = opened(&server.board, "app");
+    assert_eq!(reader.next().await.unwrap().0, "opened");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_valid_token_ends_at_the_deadline_and_one_with_stays() {
+    let server =
+        Server::start_with(AdminSettings { token_deadline: Duration::from_millis(200), ..AdminSettings::default() })
+            .await;
+    let mut reader = Reader::connect(&server, "ann").await;
+    assert_eq!(reader.next().await.unwrap().0, "snapshot");
+    let mut asking = TcpStream::connect(server.address).await.unwrap();
+    asking.write_all(b"GET /health HTTP/1.1\r\nHost: gate\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // Kept open by both sides, as HTTP/1.1 does; ends at the deadline.
+    let _either = asking.read_to_end(&mut answer).await;
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    assert!(closed(&mut silent).await);
     let _told = opened(&server.board, "app");
     assert_eq!(reader.next().await.unwrap().0, "opened");
 }

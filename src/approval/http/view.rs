@@ -19,7 +19,7 @@ pub const LIST_TEXT_BYTES: usize = 64 << 10;
 pub enum State {
     /// Waits for a decision.
     Pending,
-    /// Approved; its session is about to run it.
+    /// Approval is on record and being carried out: becomes released, or withdrawn if the client goes first.
     Approved,
     /// Approved and handed to the database.
     Released,
@@ -64,6 +64,9 @@ pub struct RequestView {
     pub deadline: Timestamp,
     /// The decision on record. A withdrawn request may have one that was never carried out.
     pub decision: Option<DecisionView>,
+    /// What a decision that is on record but not yet carried out waits for, in words.
+    #[serde(default)]
+    pub note: Option<String>,
     /// When it ended (RFC 3339).
     #[schema(value_type = Option<String>, format = DateTime)]
     pub ended_at: Option<Timestamp>,
@@ -249,6 +252,7 @@ impl RequestView {
             opened_at: request.opened_at,
             deadline: request.deadline,
             decision: decision(&hold.phase).map(DecisionView::from),
+            note: note(&hold.phase).map(str::to_owned),
             ended_at: ended.map(|ended| ended.at),
             cause: ended.and_then(cause),
             may_decide: open && may_decide.is_ok(),
@@ -268,6 +272,17 @@ fn state(phase: &Phase) -> State {
             Outcome::Expired => State::Expired,
             Outcome::Withdrawn { .. } => State::Withdrawn,
         },
+    }
+}
+
+/// A decision counts once it is recorded; whether the client still waits only its session can tell.
+fn note(phase: &Phase) -> Option<&'static str> {
+    match phase {
+        Phase::Decided(Decision::Approve { .. }) => Some(
+            "the approval is recorded and being carried out; the state becomes released, or withdrawn if the client no longer waits",
+        ),
+        Phase::Decided(Decision::Reject { .. }) => Some("the rejection is recorded and its client is being told"),
+        Phase::Pending | Phase::Ended(_) => None,
     }
 }
 

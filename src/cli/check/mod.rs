@@ -100,7 +100,7 @@ fn status(verdict: Verdict) -> ExitCode {
 
 fn judge(args: &Args) -> Result<ExitCode, String> {
     let policy = match &args.config {
-        Some(path) => Settings::load(path).map_err(|error| error.to_string())?.settings.policy,
+        Some(path) => Settings::load(path).map_err(|error| super::load_error(&error))?.settings.policy,
         None => Arc::new(Policy::shipped()),
     };
     let judge = Judge::new(policy);

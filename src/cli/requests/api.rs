@@ -28,6 +28,12 @@ const READ_DEADLINE: Duration = Duration::from_secs(30);
 /// First and longest wait before connecting again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
+/// How long to wait for a decision to be carried out; it takes milliseconds unless the gate is busy.
+const OUTCOME_DEADLINE: Duration = Duration::from_secs(2);
+
+/// First wait before looking for the outcome; each further one is twice as long.
+const OUTCOME_PAUSE: Duration = Duration::from_millis(10);
+
 /// Why the API did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -35,7 +41,9 @@ pub enum ApiError {
     #[error("{0}")]
     Usage(String),
     /// Nobody answered, or not as HTTP.
-    #[error("cannot reach the gate at {base}: {why}")]
+    #[error(
+        "cannot reach the gate at {base}: {why} (is it running, and is `--api` or QUERYGATE_API its [admin] address?)"
+    )]
     Unreachable {
         /// The address.
         base: String,
@@ -181,6 +189,21 @@ impl Api {
         let url = format!("{}/v1/requests/{}/{verb}", self.base, name(id)?);
         let sent = self.agent.post(url).header("Authorization", &self.authorization).send_json(body);
         self.read(self.answered(sent)?)
+    }
+
+    /// Waits a little for a decided request to end, and returns it as it is then.
+    pub fn outcome(&self, decided: RequestView) -> Result<RequestView, ApiError> {
+        let mut request = decided;
+        let mut pause = OUTCOME_PAUSE;
+        let mut left = OUTCOME_DEADLINE;
+        while request.ended_at.is_none() && !left.is_zero() {
+            let wait = pause.min(left);
+            std::thread::sleep(wait);
+            left = left.saturating_sub(wait);
+            pause = pause.saturating_mul(2);
+            request = self.show(&request.id)?;
+        }
+        Ok(request)
     }
 
     /// Passes on changes until `act` fails, over lost connections too.

@@ -66,12 +66,12 @@ pub fn list(list: &ListView) -> String {
 #[must_use]
 pub fn decided(request: &RequestView) -> String {
     let words = match request.state {
-        State::Approved => "approved; its session runs it now",
+        State::Approved => "approved; recorded and being carried out",
         State::Released => "approved and released to the database",
         State::Rejected => "rejected; its client is told",
         State::Pending => "still waits",
         State::Expired => "expired",
-        State::Withdrawn => "decided, but its client no longer waited: it never ran",
+        State::Withdrawn => "withdrawn: decided, but its client no longer waited, so it never ran",
     };
     format!("{}  {words}", request.id)
 }

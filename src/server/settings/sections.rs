@@ -126,6 +126,8 @@ fn admin(mut section: Section<'_, '_>, settings: &mut Settings) {
         }
     }
     count(&mut section, "max_connections", &mut slot.max_connections);
+    count(&mut section, "unproved_per_address", &mut slot.unproved_per_address);
+    time(&mut section, "token_deadline", Zero::No, &mut slot.token_deadline);
     size(&mut section, "max_body_bytes", &mut slot.max_body_bytes);
     time(&mut section, "request_deadline", Zero::No, &mut slot.request_deadline);
     time(&mut section, "idle_deadline", Zero::No, &mut slot.idle_deadline);

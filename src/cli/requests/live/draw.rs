@@ -162,7 +162,8 @@ fn footer(model: &Model) -> Vec<Line<'static>> {
             let (lines, _) = model.drawn;
             let unseen = lines.saturating_sub(model.seen);
             let unseen = if unseen > 0 && model.selected.as_ref() == Some(id) {
-                format!("You have NOT seen {unseen} of its {lines} lines. ")
+                let s = if lines == 1 { "" } else { "s" };
+                format!("You have NOT seen {unseen} of its {lines} line{s}. ")
             } else {
                 String::new()
             };

@@ -58,6 +58,7 @@ pub(super) fn view(id: &str) -> RequestView {
         opened_at: at(0),
         deadline: at(300),
         decision: None,
+        note: None,
         ended_at: None,
         cause: None,
         may_decide: true,
