@@ -27,12 +27,27 @@ pub fn analyse(text: &[u8], limits: &Limits) -> Analysis {
     match checked(text, limits) {
         Ok((text, tokens)) => {
             let deepest = BASE_STACK.saturating_add(tokens.tokens.len().saturating_mul(TOKEN_STACK));
-            let read = || stacker::maybe_grow(deepest.min(ENOUGH_STACK), STACK, || opinions(text, &tokens, limits));
+            let read = || with_stack(deepest.min(ENOUGH_STACK), || opinions(text, &tokens, limits));
             // Fail closed: a panic in a parser is a text that cannot be read.
             catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| unreadable(text.len(), "a parser failed on it"))
         }
         Err(why) => unreadable(text.len(), &why),
     }
+}
+
+/// Runs `read` on a thread with that much stack: this one, or one of its own. libpg_query measures what is left of the
+/// *thread's* stack (`set_max_stack_depth` in pg_query.c), so another stack under the same thread would make the verdict
+/// depend on where the system put it.
+fn with_stack(stack: usize, read: impl FnOnce() -> Analysis + Send) -> Analysis {
+    if stacker::remaining_stack().is_some_and(|left| left >= stack) {
+        return read();
+    }
+    std::thread::scope(|scope| {
+        let thread =
+            std::thread::Builder::new().name("analysis".to_owned()).stack_size(STACK).spawn_scoped(scope, read);
+        // Fail closed: no thread or a panic in a parser.
+        thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| unreadable(0, "a parser failed on it"))
+    })
 }
 
 /// Limits that need no parser, and the tokens.
@@ -51,6 +66,7 @@ fn checked<'t>(text: &'t [u8], limits: &Limits) -> Result<(&'t str, Tokens), Str
         | Trouble::UnterminatedComment
         | Trouble::EmptyName
         | Trouble::JunkAfterNumber
+        | Trouble::Tangled
         | Trouble::TooLong => error.to_string(),
     })?;
     if tokens.comment_depth > limits.comment_depth {
@@ -84,8 +100,12 @@ fn opinions(text: &str, tokens: &Tokens, limits: &Limits) -> Analysis {
         return Analysis { pieces: Vec::new(), literal_independent: plain(tokens), opaque: false, reason };
     }
     // Fail closed: neither the server nor we know what this is.
-    let Some(parsed) = second::parse(text, true) else {
-        return Analysis { reason, ..unreadable(text.len(), "Postgres's grammar does not accept it") };
+    let parsed = match second::parse(text, true) {
+        Ok(parsed) => parsed,
+        Err(why) => {
+            let why = format!("Postgres's grammar does not accept it: {why}");
+            return Analysis { reason, ..unreadable(text.len(), &why) };
+        }
     };
     let statements = parsed.statements(text.len());
     let agree = statements.len() == tokens.pieces.len()
@@ -163,14 +183,16 @@ fn other_string_mode(text: &str, tokens: &Tokens, limits: &Limits) -> Option<Str
     }
     let other = match lex_bounded(text.as_bytes(), false, limits.tokens) {
         Ok(other) => other,
-        Err(LexError { what: Trouble::TooManyTokens, .. }) => return Some("it has too many tokens".to_owned()),
+        Err(LexError { what: Trouble::TooManyTokens | Trouble::Tangled, .. }) => {
+            return Some("read with standard_conforming_strings off it has too many tokens".to_owned());
+        }
         Err(_) => return None,
     };
     if same_boundaries(tokens, &other) {
         return None;
     }
     let runs =
-        second::parse(text, false).is_some() || tripwire::alarm(text.as_bytes(), &other.tokens, &[], false).is_some();
+        second::parse(text, false).is_ok() || tripwire::alarm(text.as_bytes(), &other.tokens, &[], false).is_some();
     runs.then(|| "it means something else when standard_conforming_strings is off".to_owned())
 }
 

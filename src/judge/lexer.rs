@@ -189,6 +189,8 @@ pub enum Trouble {
     JunkAfterNumber,
     /// More tokens than asked for.
     TooManyTokens,
+    /// Runs of operator characters and comments that Postgres's scanner reads again and again.
+    Tangled,
     /// More bytes than a 32-bit offset reaches.
     TooLong,
 }
@@ -202,6 +204,7 @@ impl fmt::Display for LexError {
             Trouble::EmptyName => "zero-length quoted identifier",
             Trouble::JunkAfterNumber => "letters right after a number",
             Trouble::TooManyTokens => "too many tokens",
+            Trouble::Tangled => "a run of operators or comments too long to read in time",
             Trouble::TooLong => "text too long",
         };
         write!(f, "{what} at byte {}", self.at)

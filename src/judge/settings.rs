@@ -7,9 +7,13 @@ use super::{EffectKind, functions};
 /// are made, how values are shown, what transactions are like. Everything else is `sensitive-setting`.
 ///
 /// Left out on purpose: `transform_null_equals` (changes what conditions mean), `synchronous_commit` (loses commits in a
-/// crash), `check_function_bodies`, `row_security`, `session_replication_role`, `local_preload_libraries`,
+/// crash), `session_replication_role`, `local_preload_libraries`,
 /// `password_encryption`, `debug_*`, `log_*`, everything only superusers may set.
+///
+/// `pg_dump` and `pg_restore` send `row_security = off` on every connection: it shows no more rows, it turns rows that a
+/// policy would hide into an error. Nor does `check_function_bodies` run or permit anything: CREATE FUNCTION is held anyway.
 const HARMLESS: &str = "
+    row_security check_function_bodies
     search_path application_name client_min_messages
     statement_timeout lock_timeout idle_in_transaction_session_timeout idle_session_timeout transaction_timeout
     datestyle intervalstyle timezone timezone_abbreviations extra_float_digits bytea_output
@@ -76,7 +80,6 @@ pub(super) fn judge(name: &str, change: Change<'_>) -> EffectKind {
         "backslash_quote" => reading(value.is_some_and(|value| value.eq_ignore_ascii_case("safe_encoding"))),
         // Found without their schema, the commands of cron and its like would look like anyone's functions and tables.
         "search_path" if value.is_some_and(finds_acting_schema) => EffectKind::SensitiveSetting,
-        "row_security" if value.is_some_and(is_on) => EffectKind::Session,
         name => match name.split_once('.') {
             Some((prefix, _)) => session(!lists(ACTING_PREFIXES, prefix)),
             None => session(lists(HARMLESS, name)),
@@ -129,7 +132,7 @@ mod tests {
             ("plperl.on_init", Some("1"), SensitiveSetting),
             ("session_replication_role", Some("replica"), SensitiveSetting),
             ("row_security", Some("on"), Session),
-            ("row_security", Some("off"), SensitiveSetting),
+            ("row_security", Some("off"), Session),
             ("ROLE", Some("dba"), Privilege),
             ("session_authorization", None, Privilege),
             ("standard_conforming_strings", Some("on"), Session),

@@ -36,6 +36,9 @@ const CLASS: [u8; 256] = {
     table
 };
 
+/// Bytes of operators and comment openings that may be read again, beside twice the text's length.
+const PATIENCE: usize = 1 << 20;
+
 #[inline]
 fn class(byte: u8) -> u8 {
     CLASS.get(byte as usize).copied().unwrap_or(0)
@@ -58,6 +61,10 @@ pub(super) struct Lexer<'t> {
     text: &'t [u8],
     at: usize,
     conforming: bool,
+    /// Behind the run of operator characters last met.
+    run_end: usize,
+    /// Bytes that the scanner may still read more than once.
+    patience: usize,
     pub(super) comment_depth: u32,
     pub(super) plain_backslash: bool,
     pub(super) continued: bool,
@@ -77,6 +84,8 @@ impl<'t> Lexer<'t> {
             text,
             at: 0,
             conforming: standard_conforming_strings,
+            run_end: 0,
+            patience: text.len().saturating_mul(2).saturating_add(PATIENCE),
             comment_depth: 0,
             plain_backslash: false,
             continued: false,
@@ -373,9 +382,28 @@ impl<'t> Lexer<'t> {
             }
             (b'/', b'*') => self.block_comment(),
             _ => {
+                self.charge()?;
                 self.operator();
                 Ok(TokenKind::Operator)
             }
+        }
+    }
+
+    /// `operator` and `xcstart` match every operator character ahead before scan.l puts back what it does not want, so a
+    /// long run of short operators or comments costs the square of its length, there and in [`Self::operator`]. A ruler
+    /// such as `/******/` or `-------` is matched once.
+    fn charge(&mut self) -> Result<(), LexError> {
+        if self.at >= self.run_end {
+            let rest = self.text.get(self.at..).unwrap_or_default();
+            let length = rest.iter().position(|&byte| class(byte) != OPERATOR).unwrap_or(rest.len());
+            self.run_end = self.at + length;
+        }
+        match self.patience.checked_sub(self.run_end - self.at) {
+            Some(left) => {
+                self.patience = left;
+                Ok(())
+            }
+            None => Self::trouble(self.at, Trouble::Tangled),
         }
     }
 
@@ -389,6 +417,7 @@ impl<'t> Lexer<'t> {
             };
             match (byte, self.peek(1)) {
                 (b'/', b'*') => {
+                    self.charge()?;
                     depth += 1;
                     self.comment_depth = self.comment_depth.max(depth);
                     self.at += 2;

@@ -1,5 +1,7 @@
 //! Statements that read and write rows, and those that wrap them.
 
+use std::collections::HashSet;
+
 use pg_query::protobuf::{CmdType, DropBehavior, MergeMatchKind, ObjectType};
 
 use super::super::tree::At;
@@ -82,14 +84,13 @@ fn select<'t>(reader: &mut Reader<'t>, at: At<'t>) {
 }
 
 fn columns(at: At<'_>, field: &str) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    for target in at.items(field).filter(|item| item.kind() == "ResTarget") {
-        let name = target.text("name");
-        if !name.is_empty() && !found.iter().any(|known| known == name) {
-            found.push(name.to_owned());
-        }
-    }
-    found
+    let mut seen = HashSet::new();
+    at.items(field)
+        .filter(|item| item.kind() == "ResTarget")
+        .map(|target| target.text("name"))
+        .filter(|name| !name.is_empty() && seen.insert(*name))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn insert<'t>(reader: &mut Reader<'t>, at: At<'t>) {

@@ -35,6 +35,8 @@ struct Cte {
 
 /// Effects listed per statement.
 const MAX_EFFECTS: usize = 500;
+/// Objects named per statement, over all its effects. `pg_dump` locks some thousands of tables in one.
+const MAX_OBJECTS: usize = 10_000;
 
 fn unknown(why: &str) -> Effect {
     effect(EffectKind::Unknown, Vec::new(), why)
@@ -71,8 +73,22 @@ impl<'t> Reader<'t> {
             self.opinion.effects.push(effect(EffectKind::Read, objects, "it reads"));
         }
         self.catalog_writes();
+        self.bound_objects();
         self.opinion.acts.extend(self.prepare_act());
         self.opinion
+    }
+
+    /// Keeps what rules are asked about, and people shown, within bounds.
+    fn bound_objects(&mut self) {
+        let mut left = MAX_OBJECTS;
+        for effect in &mut self.opinion.effects {
+            effect.objects.truncate(left);
+            left = left.saturating_sub(effect.objects.len());
+        }
+        if left == 0 {
+            // Fail closed: nobody could read them all.
+            self.opinion.effects.push(unknown(&format!("it names {MAX_OBJECTS} objects or more")));
+        }
     }
 
     fn node(&mut self, at: At<'t>) {
@@ -130,7 +146,7 @@ impl<'t> Reader<'t> {
 
     /// Adds an effect.
     pub(super) fn push(&mut self, effect: Effect) {
-        if self.opinion.effects.contains(&effect) {
+        if self.opinion.effects.len() > MAX_EFFECTS || self.opinion.effects.contains(&effect) {
             return;
         }
         match self.opinion.effects.len() {

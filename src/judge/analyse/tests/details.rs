@@ -68,11 +68,11 @@ fn effects_name_their_objects() {
         ("VACUUM FULL a", Admin, vec!["a"]),
         ("REFRESH MATERIALIZED VIEW s.m", Admin, vec!["s.m"]),
         ("UPDATE pg_class SET a = 1", Admin, vec!["pg_class"]),
-        ("SET ROW_Security = off", SensitiveSetting, vec!["row_security"]),
         ("ALTER TABLE p ATTACH PARTITION s.t DEFAULT", Alter, vec!["p", "s.t"]),
         ("ALTER TABLE p INHERIT s.t", Alter, vec!["p", "s.t"]),
         ("CREATE TABLE c PARTITION OF s.p DEFAULT", Create, vec!["c", "s.p"]),
         ("CREATE TABLE c () INHERITS (a, s.p)", Create, vec!["c", "a", "s.p"]),
+        ("SET Zero_Damaged_Pages = on", SensitiveSetting, vec!["zero_damaged_pages"]),
     ] {
         let mut found = objects(text, kind);
         found.sort();

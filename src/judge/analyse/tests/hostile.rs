@@ -105,8 +105,18 @@ fn a_small_stack_is_enough_for_any_depth() {
 fn wide_texts_are_judged_in_time() {
     let values = vec!["(1, 'x', NULL)"; 10_000].join(",");
     assert_eq!(survives(&format!("INSERT INTO t VALUES {values}")), [EffectKind::Read, EffectKind::Insert]);
-    let tables: Vec<_> = (0..40_000).map(|number| format!("t{number}")).collect();
+    let tables: Vec<_> = (0..9_999).map(|number| format!("t{number}")).collect();
     assert_eq!(survives(&format!("SELECT 1 FROM {}", tables.join(","))), [EffectKind::Read]);
+    let tables: Vec<_> = (0..24_000).map(|number| format!("t{number}")).collect();
+    assert_eq!(survives(&format!("SELECT 1 FROM {}", tables.join(","))), [EffectKind::Read, EffectKind::Unknown]);
+    let granted = survives(&format!("GRANT SELECT ON {} TO r", tables.join(",")));
+    assert_eq!(granted, [EffectKind::Privilege, EffectKind::Unknown]);
+    let set = tables.join(" = 1,");
+    assert_eq!(survives(&format!("UPDATE t SET {set} = 1 WHERE id = 1")), [EffectKind::Update]);
+    assert_eq!(
+        survives(&format!("INSERT INTO t ({}) VALUES (1)", tables.join(","))),
+        [EffectKind::Read, EffectKind::Insert]
+    );
     let ctes: Vec<_> = (0..9_000).map(|number| format!("c{number} AS (SELECT 1 FROM c0)")).collect();
     assert_eq!(survives(&format!("WITH {} SELECT 1", ctes.join(","))), [EffectKind::Read]);
     let calls: Vec<_> = (0..12_000).map(|number| format!("s{number}.lo_unlink(1)")).collect();
@@ -115,6 +125,55 @@ fn wide_texts_are_judged_in_time() {
     let shadowed =
         format!("UPDATE t SET a = 1 WHERE EXISTS (SELECT 1 FROM t WHERE {} true)", "t.a AND ".repeat(15_000));
     assert_eq!(survives(&shadowed)[0..2], [EffectKind::Read, EffectKind::Update]);
+}
+
+#[test]
+fn runs_that_the_scanner_reads_again_and_again_are_refused() {
+    for text in ["/**/", "+", "/*/**/*/", "@-", "<*/**/"] {
+        let text = format!("SELECT 1 {} 1", text.repeat(62_000 / text.len()));
+        unreadable(text.as_bytes());
+    }
+    // The run is inside a literal unless standard_conforming_strings is off.
+    let hidden = format!("SELECT '\\', '{} '", "/**/".repeat(15_000));
+    assert_eq!(survives(&hidden), [EffectKind::Read, EffectKind::Unknown]);
+}
+
+#[test]
+fn rulers_and_long_comments_are_read() {
+    for text in [
+        format!("/{}/ SELECT 1", "*".repeat(100_000)),
+        format!("/*{}*/ SELECT 1", "=".repeat(100_000)),
+        format!("{}\nSELECT 1", "-".repeat(100_000)),
+        format!("SELECT 1 {}", "/* x */ ".repeat(10_000)),
+        format!("SELECT 1 {}", "/**/".repeat(250)),
+        format!("SELECT 1 {} 1", "- ".repeat(500)),
+    ] {
+        assert_eq!(survives(&text), [EffectKind::Read], "{}", &text[..40]);
+    }
+}
+
+#[test]
+fn long_texts_are_judged_alike_on_every_stack() {
+    let joins: String = (0..400).map(|number| format!(" JOIN b{number} ON a.id = b{number}.id")).collect();
+    for text in [
+        format!("SELECT {}1", "1 + ".repeat(501)),
+        format!("SELECT 'a'{}", " || 'a'".repeat(501)),
+        format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(800)),
+        format!("SELECT * FROM a{joins}"),
+    ] {
+        let judged = |stack: usize| {
+            let text = text.clone();
+            std::thread::Builder::new().stack_size(stack).spawn(move || read(&text)).unwrap().join().unwrap()
+        };
+        assert_eq!(survives(&text), [EffectKind::Read], "{}", &text[..20]);
+        assert_eq!(judged(1 << 20), judged(256 << 20));
+    }
+}
+
+#[test]
+fn what_the_grammar_says_is_passed_on() {
+    let why = read("SELECT FROM WHERE").pieces[0].effects[0].why.clone();
+    assert!(why.contains("syntax error at or near"), "{why}");
 }
 
 #[test]
