@@ -172,6 +172,16 @@ fn sigterm_withdraws_the_hold() {
 }
 
 #[test]
+fn a_gate_killed_while_it_holds_runs_nothing() {
+    let (database, mut gate) = setup(Gate::builder());
+    let (mut raw, _id) = hold(&gate);
+    gate.process.signal(Signal::SIGKILL);
+    assert!(!gate.process.wait(DEADLINE).success());
+    assert!(raw.until_eof().iter().all(|frame| frame.tag != b'C'), "the statement ran");
+    assert_eq!(rows(&database), "3");
+}
+
+#[test]
 fn an_approval_races_a_cancel_request_and_one_wins() {
     let (database, gate) = setup(Gate::builder());
     for _ in 0..20 {
