@@ -22,7 +22,7 @@ const CODE: &str = "
     query_export_to_s3 table_import_from_s3 aws_lambda_invoke
     exec_sql execute_sql exec_ddl pg_background_launch pg_background_result
     plpy_execute sys_eval sys_exec plv8_reset
-    pg_extension_config_dump lo_manage cypher
+    pg_extension_config_dump lo_manage cypher add_job delete_job run_job
 ";
 
 /// Change the server, other sessions, replication, statistics, or read its files.
@@ -46,6 +46,9 @@ const ADMIN: &str = "
     pgstat_reset pg_repack pg_advance_wal remote_backend_pid pg_drop_stale_slots
     create_distributed_table create_reference_table undistribute_table alter_distributed_table truncate_local_data_after_distributing_table
     citus_add_node citus_remove_node citus_drop_all_shards master_drop_all_shards rebalance_table_shards
+    pg_show_all_file_settings pg_ident_file_mappings
+    citus_drain_node citus_disable_node citus_activate_node master_add_node master_remove_node master_drain_node
+    pgpool_recovery pgpool_remote_start pgpool_pgctl pgpool_switch_xlog
     pg_stat_kcache_reset pg_qualstats_reset pg_stat_monitor_reset pg_wait_sampling_reset_profile
 ";
 
@@ -103,7 +106,35 @@ const SCHEMAS: &[(&str, EffectKind)] = &[
     ("dbms_sql", EffectKind::Code),
     ("dbms_job", EffectKind::Code),
     ("utl_file", EffectKind::CopyServerFile),
+    ("anon", EffectKind::Code),
+    ("pgq", EffectKind::Code),
+    ("squeeze", EffectKind::Admin),
+    ("_timescaledb_config", EffectKind::Code),
+    ("_timescaledb_catalog", EffectKind::Code),
 ];
+
+/// Run text though they are stable or immutable, so that the planner itself may call them: EXPLAIN is enough.
+const PLANNED: &str = "
+    xslt_process xpath_table query_to_xmlschema
+    schema_to_xml schema_to_xmlschema schema_to_xml_and_xmlschema
+    database_to_xml database_to_xmlschema database_to_xml_and_xmlschema
+";
+
+/// Dangerous functions of no argument, of several, or of users' own making: behind a dot their names are columns.
+const NO_ATTRIBUTES: &str = "
+    schedule schedule_in_database http alter_job job_run run_job add_job delete_job exec_sql execute_sql exec_ddl
+    create_parent cypher drop_graph drop_label drop_queue purge_queue run_maintenance
+";
+
+/// Functions of one argument in the families of [`PREFIXES`].
+const FAMILY_ATTRIBUTES: &str = "
+    dblink dblink_exec dblink_connect dblink_connect_u dblink_disconnect dblink_open dblink_close dblink_fetch
+    dblink_send_query dblink_get_result dblink_cancel_query crosstab crosstab2 crosstab3 crosstab4 connectby
+    pg_replication_origin_create pg_replication_origin_drop pg_replication_origin_session_setup
+    pg_stat_reset_shared pg_stat_reset_slru pg_stat_reset_single_table_counters pg_stat_reset_single_function_counters
+    pg_stat_reset_replication_slot pg_stat_reset_subscription_stats pg_stat_reset_backend_stats
+    pg_ls_dir pg_ls_tmpdir pg_ls_replslotdir pg_file_unlink pg_file_sync pg_file_read pg_file_length
+";
 
 static DANGEROUS: LazyLock<HashMap<&'static str, EffectKind>> = LazyLock::new(|| {
     [
@@ -138,7 +169,21 @@ pub(super) fn danger(schema: Option<&str>, name: &str) -> Option<EffectKind> {
     if let Some((_, kind)) = PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix)) {
         return Some(*kind);
     }
-    schema.and_then(schema_danger)
+    schema.map(last_part).and_then(schema_danger)
+}
+
+/// A schema may be written behind the database's name (`shop.cron.schedule`).
+fn last_part(schema: &str) -> &str {
+    schema.rsplit('.').next().unwrap_or(schema)
+}
+
+/// Whether planning a query may call this function already.
+pub(super) fn runs_when_planned(name: &str) -> bool {
+    lists(PLANNED, name) || ["crosstab", "connectby"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn lists(list: &str, name: &str) -> bool {
+    list.split_whitespace().any(|entry| entry == name)
 }
 
 /// [`danger`] of a call with so many arguments: `ts_rewrite(query, text)` runs the text, with three it only rewrites.
@@ -149,12 +194,18 @@ pub(super) fn call_danger(schema: Option<&str>, name: &str, arguments: usize) ->
 /// Whether `x.name` may be the call `name(x)`: Postgres reads it so when `x` has no column of that name. A few listed names
 /// are common column names and take more than one argument, so there the column is meant.
 pub(super) fn attribute_danger(name: &str) -> Option<EffectKind> {
-    if matches!(name, "schedule" | "http") { None } else { danger(None, name) }
+    let family = PREFIXES.iter().any(|(prefix, _)| name.starts_with(prefix)) && !DANGEROUS.contains_key(name);
+    let callable = if family {
+        lists(FAMILY_ATTRIBUTES, name) || name.starts_with("binary_upgrade_")
+    } else {
+        !lists(NO_ATTRIBUTES, name)
+    };
+    danger(None, name).filter(|_| callable)
 }
 
 /// Whether the server's own function of this name is known to leave the session's settings alone.
 pub(super) fn is_builtin(schema: Option<&str>, name: &str) -> bool {
-    schema.is_none_or(|schema| schema == "pg_catalog") && BUILTIN.contains(name)
+    schema.is_none_or(|schema| last_part(schema) == "pg_catalog") && BUILTIN.contains(name)
 }
 
 #[cfg(test)]
@@ -183,6 +234,11 @@ mod tests {
         ] {
             assert_eq!(danger(schema, name), Some(kind), "{name}");
         }
+        assert_eq!(danger(Some("shop.partman"), "kill"), Some(EffectKind::Alter));
+        assert_eq!(attribute_danger("dblink_exec"), Some(EffectKind::Code));
+        assert_eq!(attribute_danger("dblink_id"), None);
+        assert_eq!(attribute_danger("lo_unlink"), Some(EffectKind::Drop));
+        assert_eq!(attribute_danger("job_run"), None);
         assert_eq!(danger(None, "lower"), None);
         assert_eq!(danger(Some("app"), "charge_customer"), None);
         assert!(is_builtin(None, "lower") && is_builtin(Some("pg_catalog"), "lower"));

@@ -138,6 +138,17 @@ impl<'t> At<'t> {
         self.get(field).and_then(Self::entry).is_some_and(|entry| entry.value == Value::True)
     }
 
+    /// Whether two entries are alike, leaving aside their fields and what is below them.
+    pub(super) fn is_alike(self, other: Self) -> bool {
+        match (self.as_text(), other.as_text()) {
+            (None, None) => match (self.entry(), other.entry()) {
+                (Some(one), Some(two)) => one.value == two.value,
+                _ => false,
+            },
+            (one, two) => one == two,
+        }
+    }
+
     /// The `String` nodes of the list in this field, as text; other nodes (`*`, subscripts) left out.
     pub(super) fn names(self, field: &str) -> Vec<&'t str> {
         self.items(field).filter(|item| item.kind() == "String").map(|item| item.text("sval")).collect()

@@ -1,6 +1,8 @@
 //! A last look at the bare tokens, for the day both parsers are fooled: a word that removes or changes things, standing
 //! where no parser saw anything dangerous, is an alarm. Knows tokens only.
 
+use std::collections::HashMap;
+
 use super::lexer::{Token, TokenKind};
 use super::{EffectKind, functions, settings};
 
@@ -16,7 +18,11 @@ pub(super) fn is_danger_word(name: &str) -> bool {
 /// it is an EXPLAIN that runs nothing, so only names in disguise are alarming.
 #[expect(clippy::wildcard_enum_match_arm, reason = "only words and names can be alarming")]
 pub(super) fn alarm(text: &[u8], tokens: &[Token], excused: &[String], quiet: bool) -> Option<String> {
-    let mut left: Vec<&str> = excused.iter().map(String::as_str).collect();
+    let mut left: HashMap<&str, usize> = HashMap::new();
+    for word in excused {
+        let count = left.entry(word).or_default();
+        *count = count.saturating_add(1);
+    }
     let significant: Vec<&Token> = tokens.iter().filter(|token| !token.kind.is_comment()).collect();
     let mut before: Option<&Token> = None;
     for (position, token) in significant.iter().enumerate() {
@@ -30,13 +36,13 @@ pub(super) fn alarm(text: &[u8], tokens: &[Token], excused: &[String], quiet: bo
                 }
                 let danger = WORDS.iter().find(|danger| danger.as_bytes() == word);
                 if let Some(danger) = danger.filter(|_| !follows_harmless(text, before)) {
-                    let Some(excuse) = left.iter().position(|excused| excused == danger) else {
+                    let Some(count) = left.get_mut(danger).filter(|count| **count > 0) else {
                         return Some(format!("it holds the word {danger} where no parser explains it"));
                     };
-                    left.swap_remove(excuse);
+                    *count = count.saturating_sub(1);
                 }
                 let next = position.checked_add(1).and_then(|next| significant.get(next));
-                if let Some(why) = named_function(&word, before, next) {
+                if let Some(why) = named_function(&word, before, next, &left) {
                     return Some(why);
                 }
             }
@@ -44,7 +50,7 @@ pub(super) fn alarm(text: &[u8], tokens: &[Token], excused: &[String], quiet: bo
                 let name = token.bytes(text);
                 let name = name.get(1..name.len().saturating_sub(1)).unwrap_or_default();
                 let next = position.checked_add(1).and_then(|next| significant.get(next));
-                if let Some(why) = named_function(name, before, next) {
+                if let Some(why) = named_function(name, before, next, &left) {
                     return Some(why);
                 }
             }
@@ -75,14 +81,19 @@ fn follows_harmless(text: &[u8], before: Option<&Token>) -> bool {
     })
 }
 
-/// A dangerous function's name before a parenthesis or behind a dot. `set_config` has been judged by its argument.
-fn named_function(name: &[u8], before: Option<&Token>, next: Option<&&Token>) -> Option<String> {
+/// A dangerous function's name before a parenthesis or behind a dot, unless the tree holds it as the name of a relation.
+/// `set_config` has been judged by its argument.
+fn named_function(
+    name: &[u8],
+    before: Option<&Token>,
+    next: Option<&&Token>,
+    excused: &HashMap<&str, usize>,
+) -> Option<String> {
     let called = next.is_some_and(|token| token.kind == TokenKind::OpenParen);
     let attribute = before.is_some_and(|token| token.kind == TokenKind::Dot);
     let name = std::str::from_utf8(name).ok()?;
     let kind: Option<EffectKind> = match (called, attribute) {
-        // `schedule (` may be a table of an INSERT.
-        (true, _) if name != "ts_rewrite" => functions::attribute_danger(name),
+        (true, _) if name != "ts_rewrite" && !excused.contains_key(name) => functions::danger(None, name),
         (false, true) => functions::attribute_danger(name),
         _ => None,
     };

@@ -1,5 +1,5 @@
 //! `check --jsonl`: a stream of statements in, a stream of verdicts out, in the same order. Each line is judged on its own, as
-//! the first message of a session. A line that cannot be read gets `{"id", "line", "error"}` and no verdict; the others are
+//! the first message of a session. A line that cannot be read gets `{"id", "line", "verdict": "hold", "error"}`; the others are
 //! still judged, and the exit status says that something was wrong.
 
 use std::borrow::Cow;
@@ -38,6 +38,7 @@ struct Does {
 struct Failure {
     id: Option<serde_json::Value>,
     line: u64,
+    verdict: Verdict,
     error: String,
 }
 
@@ -63,7 +64,10 @@ pub(super) fn run(
                     failed = true;
                     let id = serde_json::from_slice::<serde_json::Value>(&line).ok();
                     let id = id.and_then(|value| value.get("id").cloned());
-                    serde_json::to_writer(&mut output, &Failure { id, line: number, error: error.to_string() })?;
+                    serde_json::to_writer(
+                        &mut output,
+                        &Failure { id, line: number, verdict: Verdict::Hold, error: error.to_string() },
+                    )?;
                 }
             }
             output.write_all(b"\n")?;

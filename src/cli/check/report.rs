@@ -9,6 +9,8 @@ use crate::judge::{Finding, Judgement, PieceJudgement, Verdict};
 
 /// Characters of a statement shown in a line.
 const SHOWN: usize = 100;
+/// Effects of a statement, and objects of an effect, shown to people.
+const LISTED: usize = 50;
 
 /// A judged message.
 #[derive(Debug)]
@@ -111,17 +113,23 @@ impl Statement {
     fn print(&self, colour: bool, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{} {}", word(self.verdict, colour), beginning(&self.sql))?;
         writeln!(out, "       rule    {}", one_line(&self.rule))?;
-        for (index, effect) in self.effects.iter().enumerate() {
+        for (index, effect) in self.effects.iter().take(LISTED).enumerate() {
             let label = if index == 0 { "effects" } else { "       " };
             let mut line = effect.kind.clone();
-            for (index, object) in effect.objects.iter().enumerate() {
+            for (index, object) in effect.objects.iter().take(LISTED).enumerate() {
                 let _ = write!(line, "{}{}", if index == 0 { " of " } else { ", " }, object);
+            }
+            if let Some(more) = effect.objects.len().checked_sub(LISTED).filter(|more| *more > 0) {
+                let _ = write!(line, " and {more} more");
             }
             if effect.has_where == Some(false) {
                 line.push_str(" without a condition on rows");
             }
             let _ = write!(line, " → {} by {}", plain(effect.verdict), effect.rule);
             writeln!(out, "       {label} {}", one_line(&line))?;
+        }
+        if let Some(more) = self.effects.len().checked_sub(LISTED).filter(|more| *more > 0) {
+            writeln!(out, "               … and {more} more")?;
         }
         writeln!(out, "       why     {}", one_line(&self.why))?;
         if let Some(message) = &self.message {

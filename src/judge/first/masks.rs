@@ -24,7 +24,7 @@ enum Class {
 /// hide the same bytes.
 pub(super) fn agree(piece: &str, start: usize, ours: &[Token], theirs: &[TokenWithSpan]) -> bool {
     let mut offsets = Offsets::new(piece);
-    let mut theirs = theirs.iter().filter_map(|token| {
+    let theirs = theirs.iter().filter_map(|token| {
         let class = class_of(&token.token)?;
         let start = offsets.of(token.span.start);
         // `0x1F` is a number to Postgres 16 and a hex string to sqlparser; it hides nothing.
@@ -34,11 +34,19 @@ pub(super) fn agree(piece: &str, start: usize, ours: &[Token], theirs: &[TokenWi
         let end = offsets.of(token.span.end);
         Some(trim(piece, Mask { class, start, end }))
     });
+    let mut theirs = theirs.peekable();
+    let mut operator_end = None;
     for token in ours {
+        let behind_operator = operator_end == Some(token.start);
+        operator_end = (token.kind == TokenKind::Operator).then_some(token.end);
         let Some(class) = own_class(token.kind) else { continue };
         let range = token.range();
         let own = Mask { class, start: range.start.saturating_sub(start), end: range.end.saturating_sub(start) };
         let own = trim(piece, own);
+        // `<=/**/` is one operator to sqlparser; nothing of the comment is hidden from either if no mask of theirs is in it.
+        if behind_operator && own.class == Class::Comment && theirs.peek().is_none_or(|next| next.start >= own.end) {
+            continue;
+        }
         let Some(first) = theirs.next() else { return false };
         if first == own {
             continue;

@@ -95,13 +95,49 @@ fn columns(at: At<'_>, field: &str) -> Vec<String> {
 
 fn insert<'t>(reader: &mut Reader<'t>, at: At<'t>) {
     let table = reader.claim(at, "relation");
-    let why = match at.get("on_conflict_clause") {
-        Some(clause) if clause.items("target_list").next().is_some() => "it inserts rows, or updates those in conflict",
-        _ => "it inserts rows",
-    };
-    let mut insert = effect(EffectKind::Insert, table, why);
+    let conflict = at.get("on_conflict_clause").filter(|clause| clause.items("target_list").next().is_some());
+    let why = if conflict.is_some() { "it inserts rows, or updates those in conflict" } else { "it inserts rows" };
+    let mut insert = effect(EffectKind::Insert, table.clone(), why);
     insert.columns = columns(at, "cols");
     reader.push(insert);
+    if let Some(clause) = conflict {
+        let target = at.get("relation").map_or("", target_name);
+        let limited =
+            clause.get("where_clause").is_some_and(|condition| limits(condition, target)) || !copies_itself(at);
+        let why =
+            if limited { "it updates the rows in conflict" } else { "it updates all rows: it inserts them again" };
+        let mut update = effect(EffectKind::Update, table, why);
+        update.has_where = Some(limited);
+        update.columns = columns(clause, "target_list");
+        reader.push(update);
+    }
+}
+
+/// Whether the rows to insert are those of the table itself, with no condition on them: all are in conflict then. Subqueries
+/// in expressions yield single values, not rows.
+fn copies_itself(insert: At<'_>) -> bool {
+    let name = insert.get("relation").map_or("", |relation| relation.text("relname"));
+    let sources = [insert.get("with_clause"), insert.get("select_stmt")];
+    sources.into_iter().flatten().any(|source| {
+        let (mut skip, mut conditioned) = (0, 0);
+        source.descendants().any(|at| {
+            if at.index() < skip {
+                return false;
+            }
+            match at.kind() {
+                "SubLink" => skip = at.end(),
+                "SelectStmt" if at.index() >= conditioned && reads_columns(at) => conditioned = at.end(),
+                "RangeVar" => return at.index() >= conditioned && at.text("relname") == name,
+                _ => {}
+            }
+            false
+        })
+    })
+}
+
+/// Whether a SELECT has a condition on columns.
+fn reads_columns(select: At<'_>) -> bool {
+    select.get("where_clause").is_some_and(|condition| condition.descendants().any(|at| at.kind() == "ColumnRef"))
 }
 
 /// Whether a WHERE clause is there and limits the rows of the target.
@@ -148,11 +184,11 @@ fn merge<'t>(reader: &mut Reader<'t>, at: At<'t>) {
             reader.push(delete);
         } else if action == UPDATE {
             merge.columns.extend(columns(when, "target_list"));
-            if !limited {
-                let mut update = effect(EffectKind::Update, table.clone(), "its MERGE updates all rows");
-                update.has_where = Some(false);
-                reader.push(update);
-            }
+            let why = if limited { "its MERGE updates the rows it finds" } else { "its MERGE updates all rows" };
+            let mut update = effect(EffectKind::Update, table.clone(), why);
+            update.has_where = Some(limited);
+            update.columns = columns(when, "target_list");
+            reader.push(update);
         } else if action == INSERT {
             merge.columns.extend(columns(when, "target_list"));
         }

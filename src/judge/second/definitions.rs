@@ -21,7 +21,7 @@ pub(super) fn statement<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
 
 /// The objects a statement names, wherever its kind keeps them.
 fn objects<'t>(reader: &mut Reader<'t>, at: At<'t>) -> Vec<ObjectName> {
-    const RELATIONS: &[&str] = &["relation", "sequence", "view", "typevar"];
+    const RELATIONS: &[&str] = &["relation", "sequence", "view", "typevar", "table"];
     const NODES: &[&str] = &["object", "func", "role"];
     const LISTS: &[&str] = &["objects", "roles"];
     const NAME_LISTS: &[&str] = &[
@@ -68,6 +68,15 @@ fn objects<'t>(reader: &mut Reader<'t>, at: At<'t>) -> Vec<ObjectName> {
     for field in NAME_LISTS {
         found.extend(names::listed(at, field));
     }
+    let root = reader.root();
+    if at.index() != root.index() && root.kind() == "CreateSchemaStmt" {
+        // CREATE SCHEMA x CREATE TABLE t makes x.t.
+        let schema = Some(root.text("schemaname")).filter(|schema| !schema.is_empty());
+        let schema = schema.or_else(|| root.get("authrole").map(|role| role.text("rolename")));
+        for name in found.iter_mut().filter(|name| name.schema.is_none()) {
+            name.schema = schema.map(str::to_owned);
+        }
+    }
     if found.is_empty() {
         found.extend(TEXTS.iter().map(|field| at.text(field)).filter(|name| !name.is_empty()).map(names::plain));
     }
@@ -87,10 +96,20 @@ fn drops<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
         "DropStmt" => {
             let what =
                 ObjectType::try_from(i32::try_from(at.int("remove_type")).unwrap_or_default()).unwrap_or_default();
-            add(reader, at, EffectKind::Drop, &format!("it drops {}", kind_name(what)));
-            if what == ObjectType::ObjectPolicy {
-                add(reader, at, EffectKind::Privilege, "it drops a row security policy");
+            let on_table =
+                matches!(what, ObjectType::ObjectPolicy | ObjectType::ObjectTrigger | ObjectType::ObjectRule);
+            let mut dropped = objects(reader, at);
+            if on_table {
+                // `s.t.trigger` is part of the table `s.t`.
+                dropped = dropped.iter().filter_map(|name| name.schema.as_deref()).map(names::dotted).collect();
             }
+            if at.int("behavior") == CASCADE {
+                reader.add(EffectKind::Drop, Vec::new(), "CASCADE drops what it does not name");
+            }
+            if what == ObjectType::ObjectPolicy {
+                reader.add(EffectKind::Privilege, dropped.clone(), "it drops a row security policy");
+            }
+            reader.add(EffectKind::Drop, dropped, format!("it drops {}", kind_name(what)));
         }
         "DropdbStmt" => add(reader, at, EffectKind::Drop, "it drops a database"),
         "DropTableSpaceStmt" => add(reader, at, EffectKind::Drop, "it drops a tablespace"),
@@ -142,6 +161,13 @@ fn alters<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
             add(reader, at, EffectKind::Alter, "it changes an extension");
             add(reader, at, EffectKind::Code, "it runs the scripts of an extension");
         }
+        "AlterObjectSchemaStmt" => {
+            let from = objects(reader, at);
+            let schema = at.text("newschema").to_owned();
+            let to = from.iter().map(|name| ObjectName { schema: Some(schema.clone()), name: name.name.clone() });
+            let both = from.iter().cloned().chain(to).collect();
+            reader.add(EffectKind::Alter, both, "it moves an object to another schema");
+        }
         "RenameStmt" => add(reader, at, EffectKind::Alter, "it renames an object"),
         // A comment replaces the one before, and tools read settings from comments (PostgREST, PostGraphile).
         "CommentStmt" => add(reader, at, EffectKind::Alter, "it replaces an object's comment"),
@@ -152,7 +178,6 @@ fn alters<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
         | "AlterSeqStmt"
         | "AlterStatsStmt"
         | "AlterFunctionStmt"
-        | "AlterObjectSchemaStmt"
         | "AlterObjectDependsStmt"
         | "AlterOperatorStmt"
         | "AlterOpFamilyStmt"

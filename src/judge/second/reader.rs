@@ -211,7 +211,7 @@ impl<'t> Reader<'t> {
 
     fn function_effect(&mut self, at: At<'t>, kind: EffectKind, name: &ObjectName) {
         self.opinion.opaque = true;
-        if !self.is_quiet(at) {
+        if !self.is_quiet(at) || functions::runs_when_planned(&name.name) {
             self.add(kind, vec![name.clone()], format!("it calls {name}()"));
         }
     }
@@ -229,7 +229,11 @@ impl<'t> Reader<'t> {
         if at.index() < self.literal_until {
             return;
         }
-        if let Some(text) = at.as_text().filter(|text| super::super::tripwire::is_danger_word(text)) {
+        let Some(text) = at.as_text() else { return };
+        // What is named here is a relation, not a function: `job_run (id)` has columns, no arguments.
+        let named =
+            matches!(at.field(), "relname" | "ctename" | "aliasname") && functions::danger(None, text).is_some();
+        if named || super::super::tripwire::is_danger_word(text) {
             self.opinion.excused.push(text.to_owned());
         }
     }
@@ -314,7 +318,15 @@ fn literal_independent(root: At<'_>) -> bool {
         "TransactionStmt" => root.text("gid").is_empty(),
         _ => false,
     };
-    plain && root.descendants().all(|at| at.kind() != "FuncCall" || !at.names("funcname").contains(&"set_config"))
+    // Whether `LIKE '%'` limits the rows that are written is in its literal (`rows::limits`).
+    let (mut like, mut writes) = (false, false);
+    plain
+        && root.descendants().all(|at| {
+            let kind = at.kind();
+            writes |= matches!(kind, "UpdateStmt" | "DeleteStmt" | "MergeStmt" | "InsertStmt");
+            like |= kind == "AExpr" && super::rows::is_like(at);
+            !(like && writes) && (kind != "FuncCall" || !at.names("funcname").contains(&"set_config"))
+        })
 }
 
 fn ctes(root: At<'_>) -> HashMap<&str, Vec<Cte>> {

@@ -116,8 +116,10 @@ pub(super) fn set_config<'t>(reader: &mut Reader<'t>, at: At<'t>) {
     }
     let args: Vec<_> = at.items("args").collect();
     let positional = args.iter().all(|arg| arg.kind() != "NamedArgExpr") && !at.flag("func_variadic");
-    let name =
-        args.first().filter(|_| positional && args.len() == 3).and_then(|arg| setting_name(reader.root(), at, *arg));
+    let name = args
+        .first()
+        .filter(|_| positional && args.len() == 3)
+        .and_then(|arg| setting_name(reader.root(), at, &args, *arg));
     let Some(name) = name else {
         // Fail closed: whichever setting it is, it may be the worst.
         reader.opinion.opaque = true;
@@ -133,17 +135,23 @@ pub(super) fn set_config<'t>(reader: &mut Reader<'t>, at: At<'t>) {
     }
 }
 
-/// The setting's name: a literal, or (`pg_dump` asks so, to set only what the server knows) the column `name` in
-/// `SELECT set_config(name, …) FROM pg_settings WHERE name = 'literal'`.
-fn setting_name(root: At<'_>, call: At<'_>, arg: At<'_>) -> Option<String> {
+/// The setting that `pg_dump` sets only where the server knows it, and its value.
+const DUMP_SETTING: (&str, &str) = ("restrict_nonsystem_relation_kind", "view, foreign-table");
+
+/// The setting's name: a literal, or the column `name` in the one query that `pg_dump` sends,
+/// `SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings WHERE name = 'restrict_…'`. Nothing else
+/// computed is believed: `pg_settings` may be a view of the session's own making.
+fn setting_name(root: At<'_>, call: At<'_>, args: &[At<'_>], arg: At<'_>) -> Option<String> {
     if let Some(name) = constant(arg) {
         return Some(name);
     }
     let from: Vec<_> = root.items("from_clause").collect();
     let where_clause = root.get("where_clause")?;
     let [table] = from.as_slice() else { return None };
-    let direct =
-        root.items("target_list").any(|target| target.get("val").is_some_and(|val| val.index() == call.index()));
+    let targets: Vec<_> = root.items("target_list").collect();
+    let [only] = targets.as_slice() else { return None };
+    let direct = only.get("val").is_some_and(|val| val.index() == call.index())
+        && args.get(1).and_then(|value| constant(*value)).is_some_and(|value| value == DUMP_SETTING.1);
     let plain = root.kind() == "SelectStmt"
         && root.get("with_clause").is_none()
         && direct
@@ -156,7 +164,8 @@ fn setting_name(root: At<'_>, call: At<'_>, arg: At<'_>) -> Option<String> {
         && where_clause.int("kind") == pg_query::protobuf::AExprKind::AexprOp as i64
         && where_clause.names("name") == ["="]
         && where_clause.get("lexpr").is_some_and(|left| left.kind() == "ColumnRef" && left.names("fields") == ["name"]);
-    if plain { where_clause.get("rexpr").filter(|right| right.kind() == "AConst").and_then(constant) } else { None }
+    let wanted = where_clause.get("rexpr").filter(|right| right.kind() == "AConst").and_then(constant);
+    wanted.filter(|name| plain && name == DUMP_SETTING.0)
 }
 
 fn transaction<'t>(reader: &mut Reader<'t>, at: At<'t>) {
