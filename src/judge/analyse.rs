@@ -14,8 +14,8 @@ use super::{Analysis, Effect, EffectKind, Piece, first, tripwire};
 const STACK: usize = 256 << 20;
 /// Most stack a text within the default limits needs.
 const ENOUGH_STACK: usize = 200 << 20;
-/// Stack any text needs.
-const BASE_STACK: usize = 256 << 10;
+/// Stack any text needs: sqlparser takes tens of KiB per nested query, and is allowed twenty-five.
+const BASE_STACK: usize = 4 << 20;
 /// Stack a token needs at most: the grammar's trees are as deep as a text is long in the worst case (`1+1+1+…`), and each
 /// level takes several frames of the decoder.
 const TOKEN_STACK: usize = 8 << 10;
@@ -27,9 +27,10 @@ pub fn analyse(text: &[u8], limits: &Limits) -> Analysis {
     match checked(text, limits) {
         Ok((text, tokens)) => {
             let deepest = BASE_STACK.saturating_add(tokens.tokens.len().saturating_mul(TOKEN_STACK));
-            let read = || with_stack(deepest.min(ENOUGH_STACK), || opinions(text, &tokens, limits));
             // Fail closed: a panic in a parser is a text that cannot be read.
-            catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| unreadable(text.len(), "a parser failed on it"))
+            let read = || catch_unwind(AssertUnwindSafe(|| opinions(text, &tokens, limits))).ok();
+            with_stack(deepest.min(ENOUGH_STACK), read)
+                .unwrap_or_else(|| unreadable(text.len(), "a parser failed on it"))
         }
         Err(why) => unreadable(text.len(), &why),
     }
@@ -38,15 +39,14 @@ pub fn analyse(text: &[u8], limits: &Limits) -> Analysis {
 /// Runs `read` on a thread with that much stack: this one, or one of its own. libpg_query measures what is left of the
 /// *thread's* stack (`set_max_stack_depth` in pg_query.c), so another stack under the same thread would make the verdict
 /// depend on where the system put it.
-fn with_stack(stack: usize, read: impl FnOnce() -> Analysis + Send) -> Analysis {
+fn with_stack<T: Send>(stack: usize, read: impl FnOnce() -> Option<T> + Send) -> Option<T> {
     if stacker::remaining_stack().is_some_and(|left| left >= stack) {
         return read();
     }
     std::thread::scope(|scope| {
         let thread =
             std::thread::Builder::new().name("analysis".to_owned()).stack_size(STACK).spawn_scoped(scope, read);
-        // Fail closed: no thread or a panic in a parser.
-        thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| unreadable(0, "a parser failed on it"))
+        thread.ok()?.join().ok()?
     })
 }
 
@@ -191,8 +191,10 @@ fn other_string_mode(text: &str, tokens: &Tokens, limits: &Limits) -> Option<Str
     if same_boundaries(tokens, &other) {
         return None;
     }
-    let runs =
-        second::parse(text, false).is_ok() || tripwire::alarm(text.as_bytes(), &other.tokens, &[], false).is_some();
+    // Fail closed: a tree too deep to be handed over may still be a statement to the server.
+    let refused =
+        second::parse(text, false).is_err_and(|why| !why.contains("too deeply") && !why.contains("stack depth"));
+    let runs = !refused || tripwire::alarm(text.as_bytes(), &other.tokens, &[], false).is_some();
     runs.then(|| "it means something else when standard_conforming_strings is off".to_owned())
 }
 

@@ -78,6 +78,7 @@ fn deep_trees_neither_overflow_nor_hang() {
     survives(&format!("SELECT 1 FROM a {}", "JOIN b ON true ".repeat(20_000)));
     survives(&format!("SELECT 1 FROM {}a{}", "a JOIN ".repeat(350), " ON true".repeat(350)));
     survives(&format!("SELECT 1 FROM {}a{}", "a JOIN ".repeat(20_000), " ON true".repeat(20_000)));
+    survives(&format!("SELECT 1 FROM {}a{}", "a JOIN ".repeat(3_900), " ON true".repeat(3_900)));
     survives(&format!("{}SELECT 1", "EXPLAIN ".repeat(5_000)));
     survives(&format!("{}DELETE FROM t", "EXPLAIN ANALYZE ".repeat(3)));
 }
@@ -189,8 +190,10 @@ fn long_literals_cost_no_more_than_their_length() {
 
 #[test]
 fn input_that_doubles_sqlparsers_work_is_quick() {
-    survives(&format!("SELECT a {} 1 {}", "IN (SELECT - a ".repeat(22), ")".repeat(22)));
-    survives(&format!("SELECT {} 1 {}", "(SELECT - a IN ".repeat(30), ")".repeat(30)));
+    let doubling = |levels: usize| format!("{}a{}", "a IN (SELECT - ".repeat(levels), ")".repeat(levels));
+    assert_eq!(survives(&format!("SELECT {}", doubling(22))), [EffectKind::Read]);
+    assert_eq!(survives(&format!("SELECT {}", doubling(60))), [EffectKind::Read]);
+    assert_eq!(survives(&format!("SELECT {}", vec![doubling(20); 30].join(", "))), [EffectKind::Read]);
 }
 
 #[test]
