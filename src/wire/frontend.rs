@@ -248,7 +248,6 @@ pub fn malformed_twin(tag: u8, how: Malformed) -> Vec<u8> {
         (b'D' | b'C', Malformed::TrailingBytes) => frame::build(tag, &[b"S\0x"]),
         (b'D' | b'C', Malformed::BadCode) => frame::build(tag, &[b"?\0"]),
         (b'D' | b'C', Malformed::TooShort) => frame::build(tag, &[b""]),
-        (b'S' | b'H' | b'X' | b'c', _) => frame::build(tag, &[b"x"]),
         _ => frame::build(tag, &[b"x"]),
     }
 }

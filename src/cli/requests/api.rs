@@ -198,6 +198,7 @@ impl Api {
         let mut left = OUTCOME_DEADLINE;
         while request.ended_at.is_none() && !left.is_zero() {
             let wait = pause.min(left);
+            #[expect(clippy::disallowed_methods, reason = "a command line that asks again has no runtime to await on")]
             std::thread::sleep(wait);
             left = left.saturating_sub(wait);
             pause = pause.saturating_mul(2);

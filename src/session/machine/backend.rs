@@ -245,7 +245,7 @@ impl Machine {
     fn on_own_error(&mut self, body: Option<&[u8]>, out: &mut Outbox) -> Option<Fate> {
         let message = body.and_then(|body| backend::report_field(body, b'M'));
         let raised = |token: &str| message.is_some_and(|message| contains(message, token.as_bytes()));
-        let extended = match self.replies.head()? {
+        let refused = match self.replies.head()? {
             Expect::Probe(probe) => {
                 if !raised(&probe.token) {
                     return Some(Fate::Relay);
@@ -255,13 +255,20 @@ impl Machine {
                 self.replies.pop();
                 return Some(Fate::Swallow);
             }
-            Expect::Refused(_) => true,
-            Expect::RefusedQuery(_) => false,
-            _ => return None,
+            Expect::Refused(refusal) => (true, refusal),
+            Expect::RefusedQuery(refusal) => (false, refusal),
+            Expect::Query(..)
+            | Expect::Parse(_)
+            | Expect::Bind(_)
+            | Expect::Describe
+            | Expect::Execute(_)
+            | Expect::Close(_)
+            | Expect::Sync(_)
+            | Expect::FunctionCall
+            | Expect::OwnDescribe(_)
+            | Expect::OwnSync(_) => return None,
         };
-        let (Expect::Refused(refusal) | Expect::RefusedQuery(refusal)) = self.replies.head()? else {
-            return None;
-        };
+        let (extended, refusal) = refused;
         let report = raised(&refusal.token).then(|| refusal.report.to_bytes());
         if extended {
             self.skip_after_error();
@@ -279,8 +286,7 @@ impl Machine {
     fn skip_after_error(&mut self) {
         let names = &mut self.names;
         let stopped = self.replies.skip_to_sync(|dropped| match dropped {
-            Expect::Parse(settling) => names.fail(&settling.name, &settling.change),
-            Expect::Close(Some(settling)) => names.fail(&settling.name, &settling.change),
+            Expect::Parse(settling) | Expect::Close(Some(settling)) => names.fail(&settling.name, &settling.change),
             Expect::Bind(Some((portal, number))) => names.unbound(&portal, number),
             Expect::Execute(Some(changes)) | Expect::Query(Some(changes), _) => {
                 for change in changes.changes {
@@ -290,7 +296,18 @@ impl Machine {
                     }
                 }
             }
-            _ => {}
+            Expect::Query(None, _)
+            | Expect::Bind(None)
+            | Expect::Describe
+            | Expect::Execute(None)
+            | Expect::Close(None)
+            | Expect::Sync(_)
+            | Expect::FunctionCall
+            | Expect::OwnDescribe(_)
+            | Expect::OwnSync(_)
+            | Expect::Probe(_)
+            | Expect::Refused(_)
+            | Expect::RefusedQuery(_) => {}
         });
         // A Sync of the client's own is on its way: skipping ends there. Otherwise what the client sends next is skipped.
         if !matches!(stopped, Some(Expect::Sync(_))) {

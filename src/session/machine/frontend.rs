@@ -309,7 +309,7 @@ impl Machine {
         Some((analysis, ruling))
     }
 
-    /// Something opaque ran since the last ReadyForQuery and may have changed client_encoding, which is only reported there.
+    /// Something opaque ran since the last ReadyForQuery and may have changed `client_encoding`, which is only reported there.
     /// ASCII reads the same in every client encoding; other text then counts as unknown.
     fn doubts_encoding_of(&self, text: &[u8]) -> bool {
         self.opaque && !text.is_ascii()
@@ -660,7 +660,7 @@ impl Machine {
             }
             return Step::Drop;
         }
-        self.open_hold(Held::new(front.bytes, kind), draft);
+        self.open_hold(Box::new(Held::new(front.bytes, kind)), draft);
         Step::Stay
     }
 

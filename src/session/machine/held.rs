@@ -57,8 +57,8 @@ pub enum Ending {
 }
 
 impl Held {
-    pub(super) fn new(frame: &[u8], kind: HeldKind) -> Box<Self> {
-        Box::new(Self { total: frame.len(), digest: Sha256::digest(frame).into(), kind })
+    pub(super) fn new(frame: &[u8], kind: HeldKind) -> Self {
+        Self { total: frame.len(), digest: Sha256::digest(frame).into(), kind }
     }
 
     pub(super) fn is(&self, frame: &[u8]) -> bool {
@@ -79,7 +79,9 @@ impl Machine {
                 self.waiting = Waiting::Decision(held);
                 out.send_client(notice.to_bytes());
             }
-            other => self.waiting = other,
+            other @ (Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis | Waiting::Decision(_)) => {
+                self.waiting = other;
+            }
         }
     }
 
@@ -97,7 +99,7 @@ impl Machine {
                 }
             },
             // Nothing is held: there is nothing to end.
-            other => self.waiting = other,
+            other @ (Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis) => self.waiting = other,
         }
     }
 

@@ -39,6 +39,7 @@ use replies::Replies;
 use std::sync::Arc;
 
 /// What the machine may be told by configuration.
+#[expect(clippy::struct_excessive_bools, reason = "they are independent switches of the configuration")]
 #[derive(Debug, Clone)]
 pub struct MachineSettings {
     /// Largest Query or Parse taken, and the largest Bind that can be shown to approvers, in bytes.
@@ -136,6 +137,7 @@ struct Batch {
 }
 
 /// One session's protocol state.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact about the server that the others do not imply")]
 #[derive(Debug)]
 pub struct Machine {
     settings: Arc<MachineSettings>,

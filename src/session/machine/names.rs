@@ -21,7 +21,7 @@ const NAME_BYTES: usize = 63;
 const FOREIGN_PORTAL: &[u8] = b"\xff";
 
 /// The name as the server compares it. `None` for names that are not ASCII: which bytes they are for the server depends on
-/// client_encoding, and a change of that is reported late.
+/// `client_encoding`, and a change of that is reported late.
 fn key(name: &[u8]) -> Option<&[u8]> {
     let name = name.get(..NAME_BYTES).unwrap_or(name);
     name.is_ascii().then_some(name)
@@ -164,13 +164,16 @@ pub(super) enum Resolved {
     Unknown,
 }
 
+/// One Bind: its number, and what is to be known of its statement, if anything.
+type Bound = (u32, Option<PortalNote>);
+
 /// The names of a session.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     statements: HashMap<Box<[u8]>, Slot>,
     /// Portals whose statement may read or change names when it runs: what each was bound to, oldest first, with the
     /// number of the Bind; `None` for a statement that does neither.
-    portals: HashMap<Box<[u8]>, Vec<(u32, Option<PortalNote>)>>,
+    portals: HashMap<Box<[u8]>, Vec<Bound>>,
     binds: u32,
     /// Pending changes of all names together.
     pending: usize,

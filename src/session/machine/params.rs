@@ -83,10 +83,10 @@ fn binary(bytes: &[u8], oid: u32) -> Option<String> {
         T::DATE => date(i32::from_be_bytes(bytes.try_into().ok()?))?,
         T::TIMESTAMP => timestamp(i64::from_be_bytes(bytes.try_into().ok()?))?,
         T::TIMESTAMPTZ => format!("{}+00", timestamp(i64::from_be_bytes(bytes.try_into().ok()?))?),
-        ref other => match other.kind() {
-            postgres_types::Kind::Array(element) => array(bytes, element.oid())?,
-            _ => return None,
-        },
+        ref other => {
+            let postgres_types::Kind::Array(element) = other.kind() else { return None };
+            array(bytes, element.oid())?
+        }
     })
 }
 
