@@ -195,6 +195,7 @@ impl Raw {
     }
 
     /// A second handle that only sends, for another thread; not over TLS.
+    #[must_use]
     pub fn writer(&self) -> Raw {
         let stream = match &self.stream {
             Stream::Tcp(stream) => Stream::Tcp(stream.try_clone().expect("a socket can be duplicated")),

@@ -37,7 +37,7 @@ pub fn analyse(text: &[u8], limits: &Limits) -> Analysis {
 }
 
 /// Runs `read` on a thread with that much stack: this one, or one of its own. libpg_query measures what is left of the
-/// *thread's* stack (`set_max_stack_depth` in pg_query.c), so another stack under the same thread would make the verdict
+/// *thread's* stack (`set_max_stack_depth` in `pg_query.c`), so another stack under the same thread would make the verdict
 /// depend on where the system put it.
 fn with_stack<T: Send>(stack: usize, read: impl FnOnce() -> Option<T> + Send) -> Option<T> {
     if stacker::remaining_stack().is_some_and(|left| left >= stack) {

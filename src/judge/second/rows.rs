@@ -217,7 +217,7 @@ fn form(at: At<'_>, target: &str) -> String {
             continue;
         }
         match part.kind() {
-            "TypeCast" | "CollateClause" => {}
+            // Casts and collations among them: they leave the value what it is.
             "AConst" => skip = part.end(),
             "ColumnRef" => {
                 text.push_str(&column(part, target).join("\0"));

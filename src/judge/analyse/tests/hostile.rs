@@ -155,7 +155,7 @@ fn rulers_and_long_comments_are_read() {
 
 #[test]
 fn long_texts_are_judged_alike_on_every_stack() {
-    let joins: String = (0..400).map(|number| format!(" JOIN b{number} ON a.id = b{number}.id")).collect();
+    let joins = (0..400).map(|number| format!(" JOIN b{number} ON a.id = b{number}.id")).collect::<Vec<_>>().concat();
     for text in [
         format!("SELECT {}1", "1 + ".repeat(501)),
         format!("SELECT 'a'{}", " || 'a'".repeat(501)),
