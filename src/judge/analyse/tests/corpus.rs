@@ -26,3 +26,8 @@ fn every_known_attack_is_held() {
 fn ordinary_traffic_passes() {
     check("harmless.jsonl");
 }
+
+#[test]
+fn the_tools_of_postgres_are_not_held() {
+    check("tools.jsonl");
+}
