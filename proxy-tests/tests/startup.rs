@@ -128,7 +128,7 @@ fn the_upstream_leg_speaks_tls_as_its_sslmode_says() {
     ] {
         let mut lines = format!("sslmode = \"{mode}\"");
         if let Some(ca) = ca {
-            lines.push_str(&format!("\nca = \"{}\"", ca.display()));
+            lines += &format!("\nca = \"{}\"", ca.display());
         }
         let gate = Gate::builder().allow_all().upstream(&lines).start(&cluster.target());
         let mut raw = connect(&gate.target());
@@ -239,7 +239,7 @@ fn startup_packets_of_impossible_length_are_closed_as_the_server_does() {
 fn protocol_versions_and_options_are_negotiated_by_the_server() {
     let database = shared();
     let gate = Gate::transparent(database.target());
-    for version in [m::VERSION_3_0, m::VERSION_3_2, (3 << 16) | 9999] {
+    for version in [m::VERSION_3_0, m::VERSION_3_2, (3 << 16) | 0x270f] {
         same_from(database.target(), &gate.target(), |raw, target| {
             raw.send(m::startup_version(version, &user(target)));
             raw.until(b'Z');

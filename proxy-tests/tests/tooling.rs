@@ -83,10 +83,10 @@ fn test_names(directory: &Path) -> Vec<String> {
             for line in text.lines().map(str::trim) {
                 if line.starts_with("#[") && line.contains("test") {
                     after_attribute = true;
-                } else if let Some(name) = line.trim_start_matches("async ").strip_prefix("fn ") {
-                    if std::mem::take(&mut after_attribute) {
-                        names.extend(name.split('(').next().map(str::to_owned));
-                    }
+                } else if let Some(name) = line.trim_start_matches("async ").strip_prefix("fn ")
+                    && std::mem::take(&mut after_attribute)
+                {
+                    names.extend(name.split('(').next().map(str::to_owned));
                 }
             }
         }
