@@ -43,7 +43,7 @@ fn harmless_settings_take_effect_and_others_are_refused_by_name() {
     for (parameter, named) in [
         (("session_replication_role", "replica"), "session_replication_role"),
         (("role", "postgres"), "role"),
-        (("options", "-c row_security=off"), "row_security"),
+        (("options", "-c session_preload_libraries=x"), "session_preload_libraries"),
         (("options", "--standard-conforming-strings=off"), "standard_conforming_strings"),
         (("options", "-O"), "-O"),
         (("standard_conforming_strings", "off"), "standard_conforming_strings"),

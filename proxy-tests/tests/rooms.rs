@@ -27,7 +27,6 @@ const INPUT_OUTPUT: &[&str] = &[
     "tokio::time",
     "std::fs",
     "std::process",
-    "std::thread",
     "std::env",
     "TcpStream",
     "UnixStream",
