@@ -8,7 +8,7 @@ use proxy_tests::postgres::{Database, Target, shared};
 use proxy_tests::psql::{Psql, pgbench, python_script, tool, tool_with_input};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
-/// A schema with something of everything that psql describes and pg_dump dumps.
+/// A schema with something of everything that psql describes and `pg_dump` dumps.
 const SHOP: &str = "
     CREATE SCHEMA shop; SET search_path = shop;
     CREATE TYPE state AS ENUM ('new', 'paid', 'sent');
@@ -121,11 +121,12 @@ fn psqls_describe_family_sees_the_same() {
         "\\conninfo",
     ];
     // Without the sizes of `\l+`, which differ from one moment to the next.
-    let script: String = commands
+    let script = commands
         .iter()
         .filter(|command| **command != "\\conninfo")
         .map(|command| format!("\\echo {command}\n{command}\n"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     let run = |target: &Target| Psql::new(target).arg("-E").script(&script).ok();
     let direct = run(database.target());
     assert!(direct.contains("what people bought"));

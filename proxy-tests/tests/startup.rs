@@ -126,10 +126,8 @@ fn the_upstream_leg_speaks_tls_as_its_sslmode_says() {
         ("verify-ca", Some(&other_ca), None),
         ("verify-full", Some(&other_ca), None),
     ] {
-        let mut lines = format!("sslmode = \"{mode}\"");
-        if let Some(ca) = ca {
-            lines += &format!("\nca = \"{}\"", ca.display());
-        }
+        let ca = ca.map(|ca| format!("\nca = \"{}\"", ca.display())).unwrap_or_default();
+        let lines = format!("sslmode = \"{mode}\"{ca}");
         let gate = Gate::builder().allow_all().upstream(&lines).start(&cluster.target());
         let mut raw = connect(&gate.target());
         raw.send(m::startup(&user(&cluster.target())));

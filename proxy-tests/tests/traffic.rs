@@ -463,7 +463,7 @@ fn notifications_look_the_same_idle_in_pipelines_and_in_bursts() {
         let mut other = database.raw();
         other.query("NOTIFY ch, 'idle'");
         raw.until(b'A');
-        let burst: String = (0..500).map(|n| format!("NOTIFY ch, 'burst {n}';")).collect();
+        let burst = (0..500).map(|n| format!("NOTIFY ch, 'burst {n}';")).collect::<Vec<_>>().concat();
         other.query(burst);
         for _ in 0..500 {
             raw.expect(b'A');
