@@ -1,5 +1,5 @@
 //! Wire checklist, rows 20, 21, 24 and 25: how sessions end, and what is refused.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
