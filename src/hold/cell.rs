@@ -79,7 +79,7 @@ pub enum Refused {
     #[error("{}", ended_words(.0))]
     Ended(Ended),
     /// Its deadline has passed, though its session has not noticed yet.
-    #[error("expired at {deadline}")]
+    #[error("expired at {deadline:.0}")]
     Late {
         /// The deadline.
         deadline: Timestamp,
@@ -92,7 +92,7 @@ fn ended_words(ended: &Ended) -> String {
         (Outcome::Released | Outcome::Rejected, Some(by)) => format!("already decided by {by}"),
         (Outcome::Released, None) => "already released".to_owned(),
         (Outcome::Rejected, None) => "already rejected".to_owned(),
-        (Outcome::Expired, _) => format!("expired at {}", ended.at),
+        (Outcome::Expired, _) => format!("expired at {:.0}", ended.at),
         (Outcome::Withdrawn { cause }, _) => format!("withdrawn at {}: {cause}", ended.at),
     }
 }

@@ -429,3 +429,46 @@ fn merge(candidates: &[Arc<Definition>]) -> Option<Arc<Analysis>> {
     }
     Some(Arc::new(merged))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition() -> Arc<Definition> {
+        Definition::new(b"SELECT 1", Arc::new(super::super::unreadable("test")), Vec::new())
+    }
+
+    #[test]
+    fn names_are_compared_as_the_server_compares_them() {
+        let mut names = Names::default();
+        let long = [b'a'; 70];
+        let define = Change::Define(definition());
+        assert!(names.send(&long, Some(1), define.clone()));
+        names.confirm(&long, &define);
+        assert!(matches!(names.resolve(&long[..63], 2), Resolved::One(_)));
+        assert!(matches!(names.resolve(&long[..62], 2), Resolved::Unknown));
+        names.confirm(&long[..65], &Change::Drop);
+        assert!(matches!(names.resolve(&long, 2), Resolved::Unknown));
+    }
+
+    #[test]
+    fn names_that_are_not_ascii_are_never_believed() {
+        let mut names = Names::default();
+        let define = Change::Define(definition());
+        assert!(names.send("é".as_bytes(), Some(1), define.clone()));
+        names.confirm("é".as_bytes(), &define);
+        assert!(matches!(names.resolve("é".as_bytes(), 1), Resolved::Unknown));
+    }
+
+    #[test]
+    fn one_name_too_many_is_refused_and_those_noted_stay() {
+        let mut names = Names::default();
+        let define = Change::Define(definition());
+        for number in 0..MAX_NAMES {
+            assert!(names.send(number.to_string().as_bytes(), Some(1), define.clone()));
+        }
+        assert!(!names.send(b"more", Some(1), define.clone()));
+        assert!(names.send(b"7", Some(1), define), "another change of a noted name");
+        assert!(matches!(names.resolve(b"more", 1), Resolved::Unknown));
+    }
+}
