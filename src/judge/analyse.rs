@@ -30,9 +30,9 @@ pub fn analyse(text: &[u8], limits: &Limits) -> Analysis {
             // Fail closed: a panic in a parser is a text that cannot be read.
             let read = || catch_unwind(AssertUnwindSafe(|| opinions(text, &tokens, limits))).ok();
             with_stack(deepest.min(ENOUGH_STACK), read)
-                .unwrap_or_else(|| unreadable(text.len(), "a parser failed on it"))
+                .unwrap_or_else(|| unreadable(text.len(), EffectKind::Unknown, "a parser failed on it"))
         }
-        Err(why) => unreadable(text.len(), &why),
+        Err((kind, why)) => unreadable(text.len(), kind, &why),
     }
 }
 
@@ -51,47 +51,47 @@ fn with_stack<T: Send>(stack: usize, read: impl FnOnce() -> Option<T> + Send) ->
 }
 
 /// Limits that need no parser, and the tokens.
-fn checked<'t>(text: &'t [u8], limits: &Limits) -> Result<(&'t str, Tokens), String> {
+fn checked<'t>(text: &'t [u8], limits: &Limits) -> Result<(&'t str, Tokens), (EffectKind, String)> {
+    let unknown = |why: String| Err((EffectKind::Unknown, why));
     if text.len() > limits.bytes {
-        return Err(format!("it is longer than {} bytes", limits.bytes));
+        return unknown(format!("it is longer than {} bytes", limits.bytes));
     }
     if text.contains(&0) {
-        return Err("it holds a NUL byte".to_owned());
+        return unknown("it holds a NUL byte".to_owned());
     }
-    let decoded = std::str::from_utf8(text).map_err(|_| "it is not valid UTF-8".to_owned())?;
+    let decoded = std::str::from_utf8(text).map_err(|_| (EffectKind::Unknown, "it is not valid UTF-8".to_owned()))?;
     let tokens = lex_bounded(text, true, limits.tokens).map_err(|error| match error.what {
-        Trouble::TooManyTokens => format!("it has more than {} tokens", limits.tokens),
+        Trouble::TooManyTokens => (EffectKind::Unknown, format!("it has more than {} tokens", limits.tokens)),
+        Trouble::Tangled | Trouble::TooLong => (EffectKind::Unknown, error.to_string()),
         Trouble::UnterminatedString
         | Trouble::UnterminatedName
         | Trouble::UnterminatedComment
         | Trouble::EmptyName
-        | Trouble::JunkAfterNumber
-        | Trouble::Tangled
-        | Trouble::TooLong => error.to_string(),
+        | Trouble::JunkAfterNumber => (EffectKind::Unparsed, error.to_string()),
     })?;
     if tokens.comment_depth > limits.comment_depth {
-        return Err(format!("its comments nest deeper than {}", limits.comment_depth));
+        return unknown(format!("its comments nest deeper than {}", limits.comment_depth));
     }
     if tokens.paren_depth > limits.paren_depth {
-        return Err(format!("its parentheses nest deeper than {}", limits.paren_depth));
+        return unknown(format!("its parentheses nest deeper than {}", limits.paren_depth));
     }
     if tokens.pieces.len() > limits.statements {
-        return Err(format!("it has more than {} statements", limits.statements));
+        return unknown(format!("it has more than {} statements", limits.statements));
     }
     Ok((decoded, tokens))
 }
 
-fn unreadable(length: usize, why: &str) -> Analysis {
+fn unreadable(length: usize, kind: EffectKind, why: &str) -> Analysis {
     Analysis {
-        pieces: vec![Piece { range: 0..length, effects: vec![unknown(why)], acts: Vec::new() }],
+        pieces: vec![Piece { range: 0..length, effects: vec![doubt(kind, why)], acts: Vec::new() }],
         literal_independent: false,
         opaque: true,
         reason: None,
     }
 }
 
-fn unknown(why: impl Into<String>) -> Effect {
-    Effect { kind: EffectKind::Unknown, objects: Vec::new(), has_where: None, columns: Vec::new(), why: why.into() }
+fn doubt(kind: EffectKind, why: impl Into<String>) -> Effect {
+    Effect { kind, objects: Vec::new(), has_where: None, columns: Vec::new(), why: why.into() }
 }
 
 fn opinions(text: &str, tokens: &Tokens, limits: &Limits) -> Analysis {
@@ -104,7 +104,7 @@ fn opinions(text: &str, tokens: &Tokens, limits: &Limits) -> Analysis {
         Ok(parsed) => parsed,
         Err(why) => {
             let why = format!("Postgres's grammar does not accept it: {why}");
-            return Analysis { reason, ..unreadable(text.len(), &why) };
+            return Analysis { reason, ..unreadable(text.len(), EffectKind::Unparsed, &why) };
         }
     };
     let statements = parsed.statements(text.len());
@@ -112,7 +112,10 @@ fn opinions(text: &str, tokens: &Tokens, limits: &Limits) -> Analysis {
         && statements.iter().zip(&tokens.pieces).all(|(statement, piece)| statement.covers(&piece.range));
     if !agree {
         // Fail closed: two ways to cut the text into statements.
-        return Analysis { reason, ..unreadable(text.len(), "its statements cannot be told apart with certainty") };
+        return Analysis {
+            reason,
+            ..unreadable(text.len(), EffectKind::Disagreement, "its statements cannot be told apart with certainty")
+        };
     }
     let other_mode = other_string_mode(text, tokens, limits);
     let ask_first = tokens.tokens.len() <= limits.first_parser_tokens;
@@ -121,7 +124,7 @@ fn opinions(text: &str, tokens: &Tokens, limits: &Limits) -> Analysis {
         let mine = tokens.of(piece);
         let mut opinion = judge_piece(text, statement, &piece.range, mine, ask_first);
         if let Some(why) = &other_mode {
-            opinion.effects.push(unknown(why));
+            opinion.effects.push(doubt(EffectKind::Disagreement, why));
         }
         analysis.literal_independent &= opinion.literal_independent;
         analysis.opaque |= opinion.opaque;
@@ -144,7 +147,7 @@ fn judge_piece(
     }
     let danger = opinion.effects.iter().any(is_danger);
     if !danger && let Some(why) = tripwire::alarm(text.as_bytes(), tokens, &opinion.excused, opinion.quiet) {
-        opinion.effects.push(unknown(why));
+        opinion.effects.push(doubt(EffectKind::Disagreement, why));
     }
     opinion
 }
@@ -171,6 +174,8 @@ pub(super) fn is_danger(effect: &Effect) -> bool {
         | EffectKind::Admin
         | EffectKind::ReadingSetting
         | EffectKind::SensitiveSetting
+        | EffectKind::Unparsed
+        | EffectKind::Disagreement
         | EffectKind::Unknown => true,
     }
 }

@@ -90,7 +90,11 @@ pub enum EffectKind {
     Transaction,
     /// Runs a statement prepared earlier; what that does is looked up in the session.
     Execute,
-    /// Could not be read with certainty: no parser accepts it, the opinions differ, or a limit was passed.
+    /// Postgres's grammar does not accept it: most likely the server will say so too.
+    Unparsed,
+    /// It can be read in two ways: the opinions of two parsers, or of two lexers, differ.
+    Disagreement,
+    /// Could not be read for another reason: a limit was passed, the bytes are no text, a name is not known.
     Unknown,
 }
 

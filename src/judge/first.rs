@@ -34,7 +34,7 @@ pub(super) fn compare(piece: &str, start: usize, tokens: &[Token], opinion: &mut
     merge(reader.effects, reader.sets, opinion);
     if !agree {
         opinion.effects.push(effect(
-            EffectKind::Unknown,
+            EffectKind::Disagreement,
             Vec::new(),
             "its literals and comments can be read in two ways",
         ));
@@ -72,7 +72,7 @@ fn merge(found: Vec<Effect>, sets: bool, opinion: &mut Opinion) {
     if unseen || !theirs.is_subset(&ours) {
         // Fail closed: one of them is wrong, and nobody knows which.
         let why = "two parsers read it differently";
-        opinion.effects.push(effect(EffectKind::Unknown, Vec::new(), why));
+        opinion.effects.push(effect(EffectKind::Disagreement, Vec::new(), why));
     }
 }
 

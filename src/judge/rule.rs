@@ -151,6 +151,8 @@ fn may_touch_unnamed(kind: EffectKind) -> bool {
         | EffectKind::CopyServerFile
         | EffectKind::LargeObject
         | EffectKind::Admin
+        | EffectKind::Unparsed
+        | EffectKind::Disagreement
         | EffectKind::Unknown => true,
     }
 }

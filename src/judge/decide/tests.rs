@@ -232,6 +232,8 @@ fn any_kind() -> impl Strategy<Value = EffectKind> {
         Just(EffectKind::Drop),
         Just(EffectKind::Update),
         Just(EffectKind::Code),
+        Just(EffectKind::Unparsed),
+        Just(EffectKind::Disagreement),
         Just(EffectKind::Unknown)
     ]
 }

@@ -277,7 +277,14 @@ impl Machine {
     /// `exec_simple_query` and `exec_bind_message`): nobody needs to be asked.
     fn server_refuses(&self, analysis: &Analysis) -> bool {
         let cannot_end = |effect: &Effect| {
-            !matches!(effect.kind, EffectKind::Transaction | EffectKind::Unknown | EffectKind::Execute)
+            !matches!(
+                effect.kind,
+                EffectKind::Transaction
+                    | EffectKind::Execute
+                    | EffectKind::Unparsed
+                    | EffectKind::Disagreement
+                    | EffectKind::Unknown
+            )
         };
         self.status == b'E'
             && self.replies.is_empty()
