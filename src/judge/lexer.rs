@@ -231,7 +231,7 @@ pub fn lex_bounded(text: &[u8], standard_conforming_strings: bool, max_tokens: u
     let mut lexer = Lexer::new(text, standard_conforming_strings)?;
     let mut splitter = split::Splitter::default();
     // Most texts are short and a token is five bytes or so; a long literal must not cost memory here.
-    let likely = (text.len() / 4 + 4).min(1_024);
+    let likely = (text.len() / 4).saturating_add(4).min(1_024);
     let mut out = Tokens { tokens: Vec::with_capacity(likely), ..Tokens::default() };
     while let Some(token) = lexer.next_token()? {
         if out.tokens.len() >= max_tokens {

@@ -146,10 +146,14 @@ fn reworded(text: &str, dice: &mut Dice) -> String {
     let mut at = 0;
     for token in lex_bounded(text.as_bytes(), true, 10_000).unwrap().tokens {
         out.push_str(&text[at..token.range().start]);
-        match token.kind {
-            TokenKind::String => out.push_str(&format!("'{}'", dice.pick(WORDS))),
-            TokenKind::Integer if text[token.range()].len() < 9 => out.push_str(&dice.roll(1_000).to_string()),
-            _ => out.push_str(&text[token.range()]),
+        let word = &text[token.range()];
+        if token.kind == TokenKind::String {
+            let chosen: &str = *dice.pick::<&str>(WORDS);
+            out.extend(["'", chosen, "'"]);
+        } else if token.kind == TokenKind::Integer && word.len() < 9 {
+            out.push_str(&dice.roll(1_000).to_string());
+        } else {
+            out.push_str(word);
         }
         at = token.range().end;
     }
