@@ -148,7 +148,7 @@ fn reworded(text: &str, dice: &mut Dice) -> String {
         out.push_str(&text[at..token.range().start]);
         let word = &text[token.range()];
         if token.kind == TokenKind::String {
-            let chosen: &str = *dice.pick::<&str>(WORDS);
+            let chosen: &str = dice.pick::<&str>(WORDS);
             out.extend(["'", chosen, "'"]);
         } else if token.kind == TokenKind::Integer && word.len() < 9 {
             out.push_str(&dice.roll(1_000).to_string());
