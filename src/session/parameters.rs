@@ -274,7 +274,7 @@ mod tests {
         for name in [
             "session_replication_role",
             "ROLE",
-            "Row_Security",
+            "Allow_System_Table_Mods",
             "session_authorization",
             "plperl.on_init",
             "User",
