@@ -59,6 +59,9 @@ fn a_killed_backend_ends_its_session_and_warns_the_others() {
     let cluster = Cluster::builder().start();
     let gate = Gate::transparent(&cluster.target());
     let (mut killed, mut other) = (Raw::login(&gate.target()), Raw::login(&gate.target()));
+    // A backend that is still sending when it is told to quit keeps its last words to itself (`socket_putmessage`).
+    let waits = format!("SELECT wait_event FROM pg_stat_activity WHERE pid = {}", other.key.as_ref().unwrap().0);
+    eventually("the other backend waits for its client", || (killed.value(&waits) == "ClientRead").then_some(()));
     let pid = i32::try_from(killed.key.as_ref().unwrap().0).unwrap();
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     // The killed one says nothing itself; the gate may, but only of class 08 or 57.
