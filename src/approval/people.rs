@@ -61,28 +61,15 @@ impl TokenDigest {
 
     /// A digest given as 64 hexadecimal digits.
     pub fn from_hex(hex: &str) -> Result<Self, TokenError> {
-        let digits: Option<Vec<u8>> =
-            hex.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
-        let bytes: Vec<u8> = digits
-            .ok_or(TokenError::NotADigest)?
-            .chunks(2)
-            .map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | digit))
-            .collect();
-        match <[u8; 32]>::try_from(bytes) {
-            Ok(digest) if hex.len() == 64 => Ok(Self(digest)),
-            Ok(_) | Err(_) => Err(TokenError::NotADigest),
-        }
+        let mut digest = [0; 32];
+        hex::decode_to_slice(hex, &mut digest).map_err(|_| TokenError::NotADigest)?;
+        Ok(Self(digest))
     }
 
     /// As [`TokenDigest::from_hex`] reads it.
     #[must_use]
     pub fn to_hex(&self) -> String {
-        use fmt::Write as _;
-        self.0.iter().fold(String::new(), |mut hex, byte| {
-            // Writing into a string cannot fail.
-            let _infallible = write!(hex, "{byte:02x}");
-            hex
-        })
+        hex::encode(self.0)
     }
 
     fn compute(token: &str) -> Self {

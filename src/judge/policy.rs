@@ -244,8 +244,6 @@ impl SessionClass {
 
 /// Rules are hashed as JSON: fields in the order of [`Rule`], absent conditions left out, lists sorted.
 fn version(rules: &[Rule]) -> Arc<str> {
-    use std::fmt::Write as _;
-
     let mut hash = Sha256::new();
     hash.update(b"querygate policy 1\n");
     for rule in rules {
@@ -253,9 +251,5 @@ fn version(rules: &[Rule]) -> Arc<str> {
         hash.update(&line);
         hash.update(b"\n");
     }
-    let mut hex = String::with_capacity(64);
-    for byte in hash.finalize() {
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex.into()
+    hex::encode(hash.finalize()).into()
 }

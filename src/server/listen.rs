@@ -1,28 +1,26 @@
-//! The listening socket: accepts connections and hands them out. Knows nothing of what they say.
+//! The listening socket: binds it and accepts connections. Knows nothing of what they say.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
-
-use super::workers::Dispatcher;
+use tokio::net::{TcpListener, TcpStream};
 
 /// Connections the kernel keeps for us; it cuts this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 /// Pause after an error that another attempt would only repeat: no file descriptors, no memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A bound listening socket.
+/// A bound listening socket, not yet on any runtime.
 #[derive(Debug)]
 pub(super) struct Listener {
-    socket: TcpListener,
+    socket: std::net::TcpListener,
     address: SocketAddr,
 }
 
 impl Listener {
-    /// Binds `address`; port 0 takes any free one. Must be called on a runtime.
+    /// Binds `address`; port 0 takes any free one.
     pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restarted gate must not wait for connections of the old one to be forgotten.
@@ -30,7 +28,7 @@ impl Listener {
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
-        let socket = TcpListener::from_std(socket.into())?;
+        let socket = std::net::TcpListener::from(socket);
         let address = socket.local_addr()?;
         Ok(Self { socket, address })
     }
@@ -40,24 +38,37 @@ impl Listener {
         self.address
     }
 
-    /// Accepts for ever, giving each connection to a session thread.
+    /// Registers the socket with the runtime this is called on.
+    pub(super) fn open(self) -> io::Result<Entrance> {
+        Ok(Entrance { socket: TcpListener::from_std(self.socket)?, complained: false })
+    }
+}
+
+/// Where connections come in. Its drop stops listening.
+#[derive(Debug)]
+pub(super) struct Entrance {
+    socket: TcpListener,
+    /// The trouble that still goes on has been logged.
+    complained: bool,
+}
+
+impl Entrance {
+    /// The next connection. Errors are logged and outlived.
     ///
     /// # Cancellation safety
-    /// A dropped future stops listening; a connection on its way to a thread is closed.
-    pub(super) async fn run(self, dispatcher: Dispatcher) {
-        let mut complained = false;
+    /// No connection is lost.
+    pub(super) async fn next(&mut self) -> (TcpStream, SocketAddr) {
         loop {
-            // Leaves this runtime at once: the session's thread registers the socket with its own.
-            match self.socket.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
-                Ok((stream, peer)) => {
-                    complained = false;
-                    dispatcher.dispatch(stream, peer).await;
+            match self.socket.accept().await {
+                Ok(visitor) => {
+                    self.complained = false;
+                    return visitor;
                 }
                 Err(error) if is_the_connections(&error) => {}
                 Err(error) => {
-                    if !complained {
+                    if !self.complained {
                         tracing::error!("cannot accept connections: {error}");
-                        complained = true;
+                        self.complained = true;
                     }
                     tokio::time::sleep(PAUSE).await;
                 }

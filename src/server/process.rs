@@ -35,7 +35,6 @@ pub struct Server {
     desk: Arc<ApprovalDesk>,
     workers: Workers,
     phase: watch::Sender<Phase>,
-    acceptor: JoinHandle<()>,
     admin_stop: watch::Sender<bool>,
     admin: Option<JoinHandle<()>>,
 }
@@ -74,7 +73,7 @@ pub enum StartError {
 }
 
 impl Server {
-    /// Starts everything. Must be called on a tokio runtime, which then carries the acceptor and the admin API;
+    /// Starts everything. Must be called on a tokio runtime, which then carries the admin API;
     /// sessions have threads of their own.
     ///
     /// # Errors
@@ -93,15 +92,13 @@ impl Server {
         let (admin_stop, stop) = watch::channel(false);
         tokio::spawn(approval::journal::keep(board.clone(), stop.clone()));
         let gate = gate(&settings, board)?;
+        let address = listener.address();
         let shared = Arc::new(Shared::new(settings.session, tls, upstream, limits.connections, gate));
 
         let (phase, phases) = watch::channel(Phase::Serve);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let workers = Workers::start(limits.workers(cores), half_open(limits.connections), &shared, &phases)
+        let workers = Workers::start(limits.workers(cores), half_open(limits.connections), listener, &shared, &phases)
             .map_err(StartError::Threads)?;
-        let address = listener.address();
-        let dispatcher = workers.dispatcher();
-        let acceptor = tokio::spawn(listener.run(dispatcher));
         let admin_address = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let admin = admin_listener.map(|listener| {
             let serve = approval::http::serve(listener, Arc::clone(&desk), settings.admin, stop);
@@ -111,7 +108,7 @@ impl Server {
                 }
             })
         });
-        Ok(Self { address, admin_address, shared, desk, workers, phase, acceptor, admin_stop, admin })
+        Ok(Self { address, admin_address, shared, desk, workers, phase, admin_stop, admin })
     }
 
     /// Where clients connect.
@@ -151,7 +148,6 @@ impl Server {
 
     /// Stops accepting and asks sessions to end: idle ones at once, running ones when they are done.
     pub fn drain(&self) {
-        self.acceptor.abort();
         self.phase.send_if_modified(|phase| advance(phase, Phase::Drain));
     }
 
@@ -178,7 +174,6 @@ impl Server {
 
     /// Ends all sessions now.
     pub fn quit(&self) {
-        self.acceptor.abort();
         self.phase.send_if_modified(|phase| advance(phase, Phase::Quit));
     }
 

@@ -1,16 +1,20 @@
 //! Threads that carry sessions: each with a runtime of its own, so that sessions share no lock, and a stack large enough for
-//! the parsers' recursion.
+//! the parsers' recursion. The first of them also accepts: a connection it keeps for itself, which with one thread is
+//! every connection, costs no hand-over.
 
+use std::future::pending;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
+use super::listen::{Entrance, Listener};
 use crate::session::lobby;
 use crate::session::shared::{Shared, Worker};
 use crate::session::stream::{Peer, Socket};
@@ -36,18 +40,12 @@ pub(super) enum Phase {
 /// The session threads.
 #[derive(Debug)]
 pub(super) struct Workers {
-    doors: Vec<Door>,
     /// Closed when the last thread has dropped its sender.
     alive: mpsc::Receiver<()>,
 }
 
-/// Hands connections to the threads; clones share the same threads.
-#[derive(Debug, Clone)]
-pub(super) struct Dispatcher {
-    doors: Vec<Door>,
-}
-
-#[derive(Debug, Clone)]
+/// Another thread, as the accepting one sees it.
+#[derive(Debug)]
 struct Door {
     sender: mpsc::Sender<Arrival>,
     /// Connections given to the thread and not ended.
@@ -56,14 +54,21 @@ struct Door {
 
 #[derive(Debug)]
 struct Arrival {
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     peer: SocketAddr,
     load: Load,
 }
 
-/// Its drop says that the connection is over.
+/// Counts one connection until its drop.
 #[derive(Debug)]
 struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    fn on(counter: &Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counter))
+    }
+}
 
 impl Drop for Load {
     fn drop(&mut self) {
@@ -71,24 +76,40 @@ impl Drop for Load {
     }
 }
 
+/// What each thread is started with.
+#[derive(Clone)]
+struct Common {
+    shared: Arc<Shared>,
+    max_half_open: usize,
+    phase: watch::Receiver<Phase>,
+    sign_of_life: mpsc::Sender<()>,
+}
+
 impl Workers {
-    /// Starts `count` threads, on which together `max_half_open` clients may be at the door.
+    /// Starts `count` threads, on which together `max_half_open` clients may be at the door, to serve what comes in at
+    /// `listener`. They stop listening at [`Phase::Drain`].
     pub(super) fn start(
         count: usize,
         max_half_open: usize,
+        listener: Listener,
         shared: &Arc<Shared>,
         phase: &watch::Receiver<Phase>,
     ) -> io::Result<Self> {
-        let each = max_half_open.div_ceil(count.max(1));
         let (sign_of_life, alive) = mpsc::channel(1);
-        let doors = (0..count.max(1))
-            .map(|number| start_thread(number, each, Arc::clone(shared), phase.clone(), sign_of_life.clone()))
-            .collect::<io::Result<_>>()?;
-        Ok(Self { doors, alive })
-    }
-
-    pub(super) fn dispatcher(&self) -> Dispatcher {
-        Dispatcher { doors: self.doors.clone() }
+        let common = Common {
+            shared: Arc::clone(shared),
+            max_half_open: max_half_open.div_ceil(count.max(1)),
+            phase: phase.clone(),
+            sign_of_life,
+        };
+        let mut doors = Vec::new();
+        for number in 1..count {
+            let (sender, arrivals) = mpsc::channel(QUEUE);
+            start_thread(number, common.clone(), move || Ok(Source::Door(arrivals)))?;
+            doors.push(Door { sender, load: Arc::default() });
+        }
+        start_thread(0, common, move || Ok(Source::Entrance(listener.open()?, Others { doors, own: Arc::default() })))?;
+        Ok(Self { alive })
     }
 
     /// Waits until all threads have ended, which they do after [`Phase::Drain`] or [`Phase::Quit`].
@@ -101,58 +122,106 @@ impl Workers {
     }
 }
 
-impl Dispatcher {
-    /// Gives a connection to the thread with the fewest, or the next if that one is behind; waits only while all are.
-    pub(super) async fn dispatch(&self, stream: TcpStream, peer: SocketAddr) {
-        let mut doors: Vec<&Door> = self.doors.iter().collect();
-        doors.sort_by_key(|door| door.load.load(Ordering::Relaxed));
-        let room = doors.iter().find(|door| door.sender.capacity() > 0).or(doors.first());
-        let Some(door) = room else {
-            return;
+/// Where a thread's connections come from.
+#[derive(Debug)]
+enum Source {
+    Entrance(Entrance, Others),
+    Door(mpsc::Receiver<Arrival>),
+}
+
+impl Source {
+    /// The next connection for this thread.
+    ///
+    /// # Cancellation safety
+    /// No connection is lost.
+    async fn next(&mut self) -> (TcpStream, SocketAddr, Load) {
+        loop {
+            match self {
+                Self::Entrance(entrance, others) => {
+                    let (stream, peer) = entrance.next().await;
+                    if let Some((stream, load)) = others.offer(stream, peer) {
+                        return (stream, peer, load);
+                    }
+                }
+                Self::Door(arrivals) => {
+                    let Some(Arrival { stream, peer, load }) = arrivals.recv().await else {
+                        // The accepting thread is gone; the process is ending.
+                        return pending().await;
+                    };
+                    // Fails only without memory or descriptors; the connection is closed then.
+                    if let Ok(stream) = TcpStream::from_std(stream) {
+                        return (stream, peer, load);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The other threads, and how busy this one is.
+#[derive(Debug)]
+struct Others {
+    doors: Vec<Door>,
+    own: Arc<AtomicUsize>,
+}
+
+impl Others {
+    /// Gives the connection to the thread with the fewest, or gives it back if that is this one or the other is behind.
+    fn offer(&self, stream: TcpStream, peer: SocketAddr) -> Option<(TcpStream, Load)> {
+        let idlest = self.doors.iter().min_by_key(|door| door.load.load(Ordering::Relaxed));
+        let own = self.own.load(Ordering::Relaxed);
+        let permit = idlest
+            .filter(|door| door.load.load(Ordering::Relaxed) < own)
+            .and_then(|door| Some((door, door.sender.try_reserve().ok()?)));
+        let Some((door, permit)) = permit else {
+            return Some((stream, Load::on(&self.own)));
         };
-        door.load.fetch_add(1, Ordering::Relaxed);
-        let arrival = Arrival { stream, peer, load: Load(Arc::clone(&door.load)) };
-        // Fails when the thread has ended: then the process is ending and the connection is closed.
-        let _ = door.sender.send(arrival).await;
+        // Leaves this runtime; the session's thread registers it with its own. An error loses a connection that is broken.
+        if let Ok(stream) = stream.into_std() {
+            permit.send(Arrival { stream, peer, load: Load::on(&door.load) });
+        }
+        None
     }
 }
 
 fn start_thread(
     number: usize,
-    max_half_open: usize,
-    shared: Arc<Shared>,
-    phase: watch::Receiver<Phase>,
-    sign_of_life: mpsc::Sender<()>,
-) -> io::Result<Door> {
-    let (sender, arrivals) = mpsc::channel(QUEUE);
+    common: Common,
+    source: impl FnOnce() -> io::Result<Source> + Send + 'static,
+) -> io::Result<()> {
     let life = move || {
+        let Common { shared, max_half_open, phase, sign_of_life } = common;
         // Dropped last, also by a panic.
         let _sign_of_life = sign_of_life;
-        match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-            Ok(runtime) => {
-                let worker = Worker::new(shared, max_half_open);
-                runtime.block_on(carry(&worker, arrivals, phase));
-            }
-            Err(error) => tracing::error!("cannot start a session thread: {error}"),
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default());
+        let ended = runtime.and_then(|runtime| {
+            let worker = Worker::new(shared, max_half_open);
+            runtime.block_on(async {
+                carry(&worker, source()?, phase).await;
+                Ok(())
+            })
+        });
+        if let Err(error) = ended {
+            tracing::error!("cannot start a session thread: {error}");
         }
     };
     std::thread::Builder::new().name(format!("sessions-{number}")).stack_size(STACK).spawn(life)?;
-    Ok(Door { sender, load: Arc::default() })
+    Ok(())
 }
 
 /// A thread's life.
-async fn carry(worker: &Rc<Worker>, mut arrivals: mpsc::Receiver<Arrival>, mut phase: watch::Receiver<Phase>) {
+async fn carry(worker: &Rc<Worker>, mut source: Source, mut phase: watch::Receiver<Phase>) {
     loop {
         tokio::select! {
-            arrival = arrivals.recv() => match arrival {
-                Some(arrival) => welcome(arrival, worker),
-                None => break,
-            },
+            (stream, peer, load) = source.next() => {
+                // The future as it is: wrapped in another it would take twice the memory for as long as the session lasts.
+                tokio::task::spawn_local(lobby::receive(Socket::Tcp(stream), Peer::Tcp(peer), Rc::clone(worker), load));
+            }
             _ = phase.wait_for(|phase| *phase > Phase::Serve) => break,
         }
     }
-    // Arrivals still in the queue are closed with it.
-    drop(arrivals);
+    // Nothing more comes in; arrivals still in the queue are closed with it.
+    drop(source);
     worker.drain();
     tokio::select! {
         () = worker.empty() => return,
@@ -161,13 +230,4 @@ async fn carry(worker: &Rc<Worker>, mut arrivals: mpsc::Receiver<Arrival>, mut p
     worker.quit();
     // Whoever does not listen by then is cut off: dropping the runtime drops the sessions.
     let _ = tokio::time::timeout(LAST_WORDS, worker.empty()).await;
-}
-
-fn welcome(arrival: Arrival, worker: &Rc<Worker>) {
-    let Arrival { stream, peer, load } = arrival;
-    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
-        return;
-    };
-    // The future as it is: wrapped in another it would take twice the memory for as long as the session lasts.
-    tokio::task::spawn_local(lobby::receive(Socket::Tcp(stream), Peer::Tcp(peer), Rc::clone(worker), load));
 }

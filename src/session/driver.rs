@@ -21,7 +21,7 @@ use super::machine::{Action, Cleared, Ending, Machine, MachineSettings, Outbox};
 use super::offload::Answer;
 use super::parameters::is_false;
 use super::shared::{Scratch, Worker};
-use super::signal::{Asked, SessionSignal};
+use super::signal::{Asked, Listener, SessionSignal};
 use super::stream::{Peer, Stream};
 use crate::clock;
 use crate::hold::{Cause, Origin, SessionId};
@@ -145,6 +145,14 @@ impl Queue {
     }
 }
 
+/// Sockets that had nothing to read in this round: whatever comes now wakes the task, so they need not be asked again. Asking
+/// costs a lock each time.
+#[derive(Debug, Clone, Copy, Default)]
+struct Parked {
+    client: bool,
+    backend: bool,
+}
+
 struct Session<'a> {
     worker: &'a Rc<Worker>,
     client: Stream,
@@ -159,7 +167,8 @@ struct Session<'a> {
     client_ended: bool,
     /// The backend has been told that the client ended.
     half_closed: bool,
-    signal: Arc<SessionSignal>,
+    parked: Parked,
+    signal: Listener,
     origin: Origin,
     peer: Peer,
     class: SessionClass,
@@ -208,7 +217,8 @@ impl<'a> Session<'a> {
             to_client: Queue::default(),
             client_ended: false,
             half_closed: false,
-            signal: opened.signal,
+            parked: Parked::default(),
+            signal: Listener::new(opened.signal),
             origin,
             peer: opened.peer,
             class,
@@ -223,6 +233,7 @@ impl<'a> Session<'a> {
 
     /// One look at everything. Every step either makes progress, and the round is repeated, or has left a waker behind.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.parked = Parked::default();
         loop {
             if let Poll::Ready(Err(_)) = self.to_client.flush(&mut self.client, cx) {
                 return Poll::Ready(End::ClientGone);
@@ -263,14 +274,16 @@ impl<'a> Session<'a> {
         if self.client_ended {
             return self.poll_half_close(cx);
         }
-        if !self.to_backend.is_empty() || self.read_ahead_is_full() {
+        if self.parked.client || !self.to_backend.is_empty() || self.read_ahead_is_full() {
             return Poll::Pending;
         }
         let worker = Rc::clone(self.worker);
         let mut scratch = worker.scratch.borrow_mut();
         let Scratch { buffer, outbox, cache } = &mut *scratch;
         let mut read = ReadBuf::new(buffer);
-        let result = ready!(Pin::new(&mut self.client).poll_read(cx, &mut read));
+        let polled = Pin::new(&mut self.client).poll_read(cx, &mut read);
+        self.parked.client = polled.is_pending();
+        let result = ready!(polled);
         if result.is_err() || read.filled().is_empty() {
             self.client_ended = true;
             // What was sent before the end still counts, as it does for the server; but nothing is released for nobody.
@@ -374,14 +387,16 @@ impl<'a> Session<'a> {
 
     /// Reads the backend, unless the client has not taken what came before.
     fn poll_backend(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        if !self.to_client.is_empty() {
+        if self.parked.backend || !self.to_client.is_empty() {
             return Poll::Pending;
         }
         let worker = Rc::clone(self.worker);
         let mut scratch = worker.scratch.borrow_mut();
         let Scratch { buffer, outbox, cache } = &mut *scratch;
         let mut read = ReadBuf::new(buffer);
-        let result = ready!(Pin::new(&mut self.backend).poll_read(cx, &mut read));
+        let polled = Pin::new(&mut self.backend).poll_read(cx, &mut read);
+        self.parked.backend = polled.is_pending();
+        let result = ready!(polled);
         if result.is_err() || read.filled().is_empty() {
             return Poll::Ready(Err(End::BackendGone));
         }
@@ -492,7 +507,7 @@ impl<'a> Session<'a> {
         let Some(mut holding) = self.holding.take() else {
             return;
         };
-        let cancelled = self.signal.end_hold();
+        let cancelled = self.signal.signal().end_hold();
         // A CancelRequest that was accepted for the hold is kept: it wins over an approval carried out just now.
         let turn = if cancelled { Turn::Withdraw(Cause::CancelRequest) } else { turn };
         let ending = holding.conclude(turn, clock::wall());
@@ -517,7 +532,7 @@ impl<'a> Session<'a> {
     /// Ends a hold without anything being sent: one side is gone.
     fn withdraw(&mut self, cause: Cause) {
         if let Some(holding) = self.holding.take() {
-            let _ = self.signal.end_hold();
+            let _ = self.signal.signal().end_hold();
             holding.abandon(cause, clock::wall());
         }
     }
@@ -532,7 +547,7 @@ impl<'a> Session<'a> {
             match action {
                 Action::RegisterCancel { pid, key } => {
                     self.origin.backend_pid = Some(pid);
-                    let signal = Arc::clone(&self.signal);
+                    let signal = Arc::clone(self.signal.signal());
                     self.cancel = Some(self.worker.shared.cancel.register(pid, &key, signal));
                 }
                 Action::ApplicationName(name) => {
@@ -560,7 +575,7 @@ impl<'a> Session<'a> {
         }
         match Holding::open(&self.worker.shared, &self.origin, draft) {
             Ok((holding, notice)) => {
-                self.signal.begin_hold();
+                self.signal.signal().begin_hold();
                 self.holding = Some(Box::new(holding));
                 let mut outbox = Outbox::default();
                 self.machine.handle_opened(&notice, &mut outbox);

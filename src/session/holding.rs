@@ -202,7 +202,7 @@ fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft) -> HoldRe
         origin: origin.clone(),
         statement: StatementText {
             lossy: matches!(text, std::borrow::Cow::Owned(_)),
-            sha256: hex(&Sha256::digest(&draft.text)),
+            sha256: hex::encode(Sha256::digest(&draft.text)),
             text: Arc::from(text.as_ref()),
         },
         parameters: draft.parameters,
@@ -252,15 +252,6 @@ fn over_limit(limit: &OverLimit) -> Report {
 
 fn trouble(what: &str) -> Report {
     Report::error("58000", format!("querygate: {what}")).with_hint("Nothing was run.")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len().saturating_mul(2));
-    for byte in bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
 }
 
 /// "14 min 59 s", to the second.

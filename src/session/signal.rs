@@ -5,7 +5,7 @@
 //! succeeds only while the session says it is held, and then [`SessionSignal::end_hold`] is certain to report it.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
 const HELD: u8 = 1;
@@ -18,6 +18,38 @@ const QUIT: u8 = 8;
 pub struct SessionSignal {
     state: AtomicU8,
     waker: Mutex<Option<Waker>>,
+}
+
+/// The session's end of its signal.
+#[derive(Debug)]
+pub struct Listener {
+    signal: Arc<SessionSignal>,
+    /// The waker the signal has. A task keeps its waker, so that the lock is taken once and not at every look.
+    waker: Option<Waker>,
+}
+
+impl Listener {
+    /// Listens to `signal`; a signal has one listener.
+    #[must_use]
+    pub fn new(signal: Arc<SessionSignal>) -> Self {
+        Self { signal, waker: None }
+    }
+
+    /// What it listens to.
+    #[must_use]
+    pub fn signal(&self) -> &Arc<SessionSignal> {
+        &self.signal
+    }
+
+    /// What has been asked; whenever that changes, the task of `cx` is woken. Requests stay asked: act on what is new.
+    pub fn poll(&mut self, cx: &Context<'_>) -> Asked {
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            self.signal.listen(cx.waker());
+            self.waker = Some(cx.waker().clone());
+        }
+        // Looked at after the waker is in place: what is asked before is seen here, what is asked after wakes.
+        self.signal.asked()
+    }
 }
 
 /// What has been asked of a session so far.
@@ -76,16 +108,8 @@ impl SessionSignal {
         Asked { cancel: state & CANCEL != 0, drain: state & DRAIN != 0, quit: state & QUIT != 0 }
     }
 
-    /// What has been asked; whenever that changes, the task of `cx` is woken. Requests stay asked: act on what is new.
-    pub fn poll(&self, cx: &mut Context<'_>) -> Asked {
-        {
-            let mut waker = self.lock();
-            if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-                *waker = Some(cx.waker().clone());
-            }
-        }
-        // Looked at after the waker is in place: what is asked before is seen here, what is asked after wakes.
-        self.asked()
+    fn listen(&self, waker: &Waker) {
+        *self.lock() = Some(waker.clone());
     }
 
     fn wake(&self) {
@@ -103,7 +127,6 @@ impl SessionSignal {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
     use std::task::Wake;
 
@@ -133,18 +156,19 @@ mod tests {
 
     #[test]
     fn every_request_wakes_the_task_that_polled() {
-        let signal = SessionSignal::default();
+        let signal = Arc::new(SessionSignal::default());
+        let mut listener = Listener::new(Arc::clone(&signal));
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
-        let mut cx = Context::from_waker(&waker);
-        assert_eq!(signal.poll(&mut cx), Asked::default());
+        let cx = Context::from_waker(&waker);
+        assert_eq!(listener.poll(&cx), Asked::default());
         signal.begin_hold();
         assert!(signal.try_cancel());
         signal.drain();
         signal.quit();
         assert_eq!(count.0.load(Ordering::SeqCst), 3);
         let all = Asked { cancel: true, drain: true, quit: true };
-        assert_eq!(signal.poll(&mut cx), all);
+        assert_eq!(listener.poll(&cx), all);
     }
 
     #[test]

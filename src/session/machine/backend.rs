@@ -22,24 +22,9 @@ impl Machine {
     pub fn handle_backend(&mut self, input: &[u8], out: &mut Outbox) -> usize {
         let mut at = 0;
         loop {
-            let rest = input.get(at..).unwrap_or_default();
-            let moved = match self.backend_rest {
-                Rest::Pass(left) => {
-                    let count = left.min(rest.len());
-                    out.relay(at..at.saturating_add(count));
-                    self.backend_rest =
-                        if count == left { Rest::Nothing } else { Rest::Pass(left.saturating_sub(count)) };
-                    count
-                }
-                Rest::Discard(left) => {
-                    let count = left.min(rest.len());
-                    self.backend_rest =
-                        if count == left { Rest::Nothing } else { Rest::Discard(left.saturating_sub(count)) };
-                    count
-                }
-                Rest::Nothing => 0,
-            };
-            at = at.saturating_add(moved);
+            if let Some(passing) = self.backend_rest.take(&mut at, input.len()) {
+                out.relay(passing);
+            }
             if self.backend_rest != Rest::Nothing {
                 break;
             }
@@ -286,7 +271,8 @@ impl Machine {
     fn skip_after_error(&mut self) {
         let names = &mut self.names;
         let stopped = self.replies.skip_to_sync(|dropped| match dropped {
-            Expect::Parse(settling) | Expect::Close(Some(settling)) => names.fail(&settling.name, &settling.change),
+            Expect::Parse(settling) => names.fail(&settling.name, &settling.change),
+            Expect::Close(Some(settling)) => names.fail(&settling.name, &settling.change),
             Expect::Bind(Some((portal, number))) => names.unbound(&portal, number),
             Expect::Execute(Some(changes)) | Expect::Query(Some(changes), _) => {
                 for change in changes.changes {

@@ -49,22 +49,9 @@ impl Machine {
     pub fn handle_frontend(&mut self, input: &[u8], judging: &mut dyn Judging, out: &mut Outbox) -> usize {
         let mut at = 0;
         loop {
-            let rest = input.get(at..).unwrap_or_default();
-            let moved = match self.client_rest {
-                Rest::Pass(left) => {
-                    let count = left.min(rest.len());
-                    out.forward(at..at.saturating_add(count));
-                    self.client_rest = remaining(left, count, Rest::Pass);
-                    count
-                }
-                Rest::Discard(left) => {
-                    let count = left.min(rest.len());
-                    self.client_rest = remaining(left, count, Rest::Discard);
-                    count
-                }
-                Rest::Nothing => 0,
-            };
-            at = at.saturating_add(moved);
+            if let Some(passing) = self.client_rest.take(&mut at, input.len()) {
+                out.forward(passing);
+            }
             if self.client_rest == Rest::Nothing && std::mem::take(&mut self.settle) {
                 self.await_answers(out);
             }
@@ -221,13 +208,8 @@ impl Machine {
                 HeldKind::Bind(..) => self.mismatch(out, Machine::refuse_query),
             };
         }
-        if front.total > self.settings.max_statement_bytes {
-            let report = self.too_long();
-            self.refuse_query(report, out);
-            return Step::Drop;
-        }
-        if !front.is_whole() {
-            return Step::Stay;
+        if let Some(step) = self.not_yet_whole(front, out, Machine::refuse_query) {
+            return step;
         }
         let text = match frontend::query(front.body()) {
             Ok(text) => text,
@@ -363,13 +345,8 @@ impl Machine {
     }
 
     fn on_parse(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
-        if front.total > self.settings.max_statement_bytes {
-            let report = self.too_long();
-            self.refuse_extended(report, out);
-            return Step::Drop;
-        }
-        if !front.is_whole() {
-            return Step::Stay;
+        if let Some(step) = self.not_yet_whole(front, out, Machine::refuse_extended) {
+            return step;
         }
         let parse = match frontend::Parse::read(front.body()) {
             Ok(parse) => parse,
@@ -379,6 +356,7 @@ impl Machine {
             return Step::Stay;
         };
         // Parsing runs nothing; what is to be held is held when it is bound.
+        let allowed = matches!(ruling, Ruling::Allow);
         if let Ruling::Reject(judgement) = ruling
             && !self.replies.may_change_status()
         {
@@ -386,12 +364,15 @@ impl Machine {
             return Step::Drop;
         }
         let definition = Definition::new(parse.text, analysis, parse.types().collect());
+        if allowed && !definition.has_acts() {
+            definition.remember_allowed(self.in_transaction());
+        }
         let change = Change::Define(definition);
         if !self.names.send(parse.name, Some(self.batch.number), change.clone()) {
             self.refuse_extended(too_many_names(), out);
             return Step::Drop;
         }
-        self.replies.push(Expect::Parse(Box::new(Settling { name: parse.name.into(), change })));
+        self.replies.push(Expect::Parse(Settling { name: parse.name.into(), change }));
         self.batch.open = true;
         Step::Forward
     }
@@ -489,13 +470,8 @@ impl Machine {
         judgement: Judgement,
         out: &mut Outbox,
     ) -> Step {
-        if front.total > self.settings.max_statement_bytes {
-            let report = self.too_long();
-            self.refuse_extended(report, out);
-            return Step::Drop;
-        }
-        if !front.is_whole() {
-            return Step::Stay;
+        if let Some(step) = self.not_yet_whole(front, out, Machine::refuse_extended) {
+            return step;
         }
         let bind = match frontend::Bind::read(front.body()) {
             Ok(bind) => bind,
@@ -711,23 +687,30 @@ impl Machine {
         }
     }
 
-    fn too_long(&self) -> Report {
-        Report::error("54000", format!("querygate: statement longer than {} bytes", self.settings.max_statement_bytes))
-            .with_hint(
-                "Send it in parts, use COPY for data, or raise limits.max_statement_bytes in the gate's configuration.",
-            )
+    /// What becomes of a message with a statement in it that is too long, or not all here.
+    fn not_yet_whole(
+        &mut self,
+        front: Front<'_>,
+        out: &mut Outbox,
+        refuse: fn(&mut Self, Report, &mut Outbox),
+    ) -> Option<Step> {
+        let limit = self.settings.max_statement_bytes;
+        if front.total > limit {
+            refuse(self, too_long(limit), out);
+            return Some(Step::Drop);
+        }
+        (!front.is_whole()).then_some(Step::Stay)
     }
+}
+
+fn too_long(limit: usize) -> Report {
+    Report::error("54000", format!("querygate: statement longer than {limit} bytes")).with_hint(
+        "Send it in parts, use COPY for data, or raise limits.max_statement_bytes in the gate's configuration.",
+    )
 }
 
 /// Portal and statement names together, at most.
 const MAX_NAMES_BYTES: usize = 64 << 10;
-
-fn remaining(left: usize, count: usize, rest: impl Fn(usize) -> Rest) -> Rest {
-    match left.saturating_sub(count) {
-        0 => Rest::Nothing,
-        left => rest(left),
-    }
-}
 
 fn merge(one: Option<Box<SqlChanges>>, other: Option<Box<SqlChanges>>) -> Option<Box<SqlChanges>> {
     match (one, other) {

@@ -18,6 +18,7 @@ mod names;
 mod outbox;
 mod params;
 mod replies;
+mod slots;
 
 #[cfg(test)]
 mod model;
@@ -25,6 +26,7 @@ mod model;
 mod tests;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 pub use held::{Draft, Ending};
 pub use judging::{Judging, Reading, Ruling};
@@ -123,6 +125,24 @@ enum Rest {
     Pass(usize),
     /// So many bytes are dropped.
     Discard(usize),
+}
+
+impl Rest {
+    /// Moves `at` over what is there of the rest, at most to `end`. Returns the range if it passes.
+    fn take(&mut self, at: &mut usize, end: usize) -> Option<Range<usize>> {
+        let (Self::Pass(left) | Self::Discard(left)) = *self else {
+            return None;
+        };
+        let here = *at..at.saturating_add(left).min(end);
+        *at = here.end;
+        let passes = matches!(self, Self::Pass(_));
+        *self = match left.saturating_sub(here.len()) {
+            0 => Self::Nothing,
+            left if passes => Self::Pass(left),
+            left => Self::Discard(left),
+        };
+        passes.then_some(here)
+    }
 }
 
 /// Messages since the last Sync.

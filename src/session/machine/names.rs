@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::slots::{Place, Slots};
 use crate::judge::{Analysis, Prepared, SessionAct};
 
 /// Names tracked per session. More are refused.
@@ -153,6 +154,12 @@ struct Slot {
     pending: Vec<Pending>,
 }
 
+impl Place for Slot {
+    fn is_vacant(&self) -> bool {
+        self.confirmed.is_empty() && self.pending.is_empty()
+    }
+}
+
 /// What a name stands for now.
 #[derive(Debug)]
 pub(super) enum Resolved {
@@ -170,7 +177,7 @@ type Bound = (u32, Option<PortalNote>);
 /// The names of a session.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    statements: HashMap<Box<[u8]>, Slot>,
+    statements: Slots<Slot>,
     /// Portals whose statement may read or change names when it runs: what each was bound to, oldest first, with the
     /// number of the Bind; `None` for a statement that does neither.
     portals: HashMap<Box<[u8]>, Vec<Bound>>,
@@ -221,19 +228,16 @@ impl Names {
     /// `false`: there are too many names to note another.
     pub(super) fn send(&mut self, name: &[u8], batch: Option<u32>, change: Change) -> bool {
         let Some(name) = key(name) else { return true };
-        if let Some(slot) = self.statements.get_mut(name) {
-            slot.pending.push(Pending { batch, change });
-            self.pending = self.pending.saturating_add(1);
-            return true;
-        }
-        if !matches!(change, Change::Define(_)) {
-            return true;
-        }
-        if self.statements.len() >= MAX_NAMES {
-            return false;
-        }
-        let slot = Slot { confirmed: Vec::new(), pending: vec![Pending { batch, change }] };
-        self.statements.insert(name.into(), slot);
+        let slot = match change {
+            Change::Define(_) => self.statements.open(name, MAX_NAMES),
+            Change::Drop => match self.statements.get_mut(name) {
+                Some(slot) => Some(slot),
+                // Dropping what is not there changes nothing.
+                None => return true,
+            },
+        };
+        let Some(slot) = slot else { return false };
+        slot.pending.push(Pending { batch, change });
         self.pending = self.pending.saturating_add(1);
         true
     }
@@ -249,7 +253,7 @@ impl Names {
         if let Change::Define(definition) = change {
             slot.confirmed.push(Arc::clone(definition));
         }
-        self.tidy(name);
+        self.statements.tidy(name);
     }
 
     /// The server said no, or never looked at it.
@@ -258,7 +262,7 @@ impl Names {
         if let Some(slot) = self.statements.get_mut(name) {
             slot.take(change, &mut self.pending);
         }
-        self.tidy(name);
+        self.statements.tidy(name);
     }
 
     /// The server said no to something this was part of; it may have happened.
@@ -270,7 +274,7 @@ impl Names {
                 slot.confirmed.push(Arc::clone(definition));
             }
         }
-        self.tidy(name);
+        self.statements.tidy(name);
     }
 
     /// Every answer is here. A change that is still pending was lost count of: it may have happened.
@@ -278,24 +282,22 @@ impl Names {
         if std::mem::take(&mut self.pending) == 0 {
             return;
         }
-        self.statements.retain(|_, slot| {
+        self.statements.each(|_, slot| {
             for pending in slot.pending.drain(..) {
                 if let Change::Define(definition) = pending.change {
                     slot.confirmed.push(definition);
                 }
             }
-            !slot.confirmed.is_empty()
         });
     }
 
     /// DEALLOCATE ALL or DISCARD ALL succeeded: every name settled before it is gone. The unnamed statement stays
     /// (`DropAllPreparedStatements` does not know it).
     pub(super) fn clear(&mut self) {
-        self.statements.retain(|name, slot| {
+        self.statements.each(|name, slot| {
             if !name.is_empty() {
                 slot.confirmed.clear();
             }
-            !(slot.confirmed.is_empty() && slot.pending.is_empty())
         });
     }
 
@@ -309,12 +311,6 @@ impl Names {
             for definition in slot.confirmed.iter().chain(pending) {
                 definition.forget_allowed();
             }
-        }
-    }
-
-    fn tidy(&mut self, name: &[u8]) {
-        if self.statements.get(name).is_some_and(|slot| slot.confirmed.is_empty() && slot.pending.is_empty()) {
-            self.statements.remove(name);
         }
     }
 

@@ -33,18 +33,13 @@ fn show(format: Format, bytes: &[u8], oid: u32) -> (Option<String>, bool) {
     };
     match text {
         Some(text) => (Some(text), false),
-        None => (Some(hex(bytes)), true),
+        None => (Some(as_bytea(bytes)), true),
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len().saturating_mul(2).saturating_add(2));
-    out.push_str("\\x");
-    for byte in bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
+/// As Postgres shows `bytea`.
+fn as_bytea(bytes: &[u8]) -> String {
+    format!("\\x{}", hex::encode(bytes))
 }
 
 /// Built-in types by their fixed OIDs (`src/include/catalog/pg_type.dat`).
@@ -77,7 +72,7 @@ fn binary(bytes: &[u8], oid: u32) -> Option<String> {
             let (version, text) = bytes.split_first()?;
             (*version == 1).then(|| std::str::from_utf8(text).ok().map(str::to_owned))??
         }
-        T::BYTEA => hex(bytes),
+        T::BYTEA => as_bytea(bytes),
         T::UUID => uuid(bytes.try_into().ok()?),
         T::NUMERIC => numeric(bytes)?,
         T::DATE => date(i32::from_be_bytes(bytes.try_into().ok()?))?,

@@ -42,7 +42,7 @@ pub(super) enum SqlChange {
 pub(super) enum Expect {
     /// With the number of the last Bind before it.
     Query(Option<Box<SqlChanges>>, u32),
-    Parse(Box<Settling>),
+    Parse(Settling),
     /// The portal's name and the number of the note, where one was made.
     Bind(Option<(Box<[u8]>, u32)>),
     Describe,
