@@ -14,9 +14,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("hold", &["clock", "judge"]),
     ("session::machine", &["wire", "judge", "hold"]),
     ("session", &["clock", "wire", "judge", "hold", "session::machine"]),
-    ("approval", &["clock", "judge", "hold"]),
-    ("server", &["clock", "wire", "judge", "hold", "session::machine", "session", "approval"]),
-    ("cli", &["clock", "wire", "judge", "hold", "session::machine", "session", "approval", "server"]),
+    ("store", &["clock", "judge", "hold"]),
+    ("approval", &["clock", "judge", "hold", "store"]),
+    ("server", &["clock", "wire", "judge", "hold", "session::machine", "session", "store", "approval"]),
+    ("cli", &["clock", "wire", "judge", "hold", "session::machine", "session", "store", "approval", "server"]),
 ];
 
 /// Rooms that do no I/O, and what would be I/O in them.

@@ -1,12 +1,13 @@
 //! Asks people and takes their answers. Knows nothing of sockets of sessions; meets them at [`crate::hold`].
 //!
-//! Start at [`ApprovalDesk`]: every channel asks it. [`People`] says who is who, [`ApprovalSettings`] who may decide.
+//! Start at [`ApprovalDesk`]: every channel ([`channel::Channel`]) asks it. [`People`] says who is who, [`ApprovalSettings`] who may decide.
 
 mod people;
 mod settings;
 mod desk;
 pub mod journal;
 pub mod http;
+pub mod channel;
 mod visible;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -13,7 +13,9 @@ mod settings;
 pub use board::{Board, Event, Hold, Lagged, Subscription, Ticket};
 pub use cell::{Ended, Phase, Refused};
 pub use quota::OverLimit;
-pub use request::{Cause, Decision, HoldId, HoldRequest, Origin, Outcome, Parameter, SessionId, StatementText};
+pub use request::{
+    Cause, Decision, Execution, HoldId, HoldRequest, Origin, Outcome, Parameter, SessionId, StatementText,
+};
 pub use settings::HoldSettings;
 
 #[cfg(test)]

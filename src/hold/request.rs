@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::judge::Effect;
 
@@ -65,7 +65,7 @@ impl fmt::Display for SessionId {
 }
 
 /// Where a session comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// The session.
     pub session: SessionId,
@@ -82,10 +82,10 @@ pub struct Origin {
 }
 
 /// The statement as it will run, and its name in logs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatementText {
     /// The whole text; UTF-8, or with U+FFFD where it was not (`lossy` says so).
-    #[serde(serialize_with = "as_str")]
+    #[serde(serialize_with = "as_str", deserialize_with = "from_str")]
     pub text: Arc<str>,
     /// The bytes were not UTF-8, so `text` is not exactly what would run.
     pub lossy: bool,
@@ -94,7 +94,7 @@ pub struct StatementText {
 }
 
 /// A bound parameter, as shown to approvers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameter {
     /// Position, from 1.
     pub position: usize,
@@ -108,7 +108,7 @@ pub struct Parameter {
 }
 
 /// One approval request: everything an approver is shown.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HoldRequest {
     /// Its name.
     pub id: HoldId,
@@ -121,12 +121,12 @@ pub struct HoldRequest {
     /// What it can do.
     pub effects: Vec<Effect>,
     /// The rule that held it.
-    #[serde(serialize_with = "as_str")]
+    #[serde(serialize_with = "as_str", deserialize_with = "from_str")]
     pub rule: Arc<str>,
     /// Why, in a sentence.
     pub why: String,
     /// Version (hash) of the policy that held it.
-    #[serde(serialize_with = "as_str")]
+    #[serde(serialize_with = "as_str", deserialize_with = "from_str")]
     pub policy_version: Arc<str>,
     /// The session is inside a transaction block (or an implicit one of a pipeline), so its locks stay while it waits.
     pub in_transaction: bool,
@@ -142,7 +142,7 @@ pub struct HoldRequest {
 }
 
 /// A person's answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "decision", rename_all = "lowercase")]
 pub enum Decision {
     /// Run it.
@@ -192,7 +192,7 @@ impl Decision {
 }
 
 /// What became of a hold. Exactly one per hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
 pub enum Outcome {
     /// Approved, and the bytes were handed to the backend.
@@ -209,7 +209,7 @@ pub enum Outcome {
 }
 
 /// Why a hold was withdrawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// The client sent a CancelRequest (Ctrl-C in psql).
@@ -222,13 +222,47 @@ pub enum Cause {
     ReadAheadFull,
     /// The gate is shutting down.
     Shutdown,
+    /// The request could not be put on record, so nobody was asked.
+    NotRecorded,
     /// The gate met trouble of its own.
     Internal,
+    /// The gate ended while the statement was held, and its client's connection with it.
+    Restart,
+}
+
+/// What the database said to a released statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "lowercase")]
+pub enum Execution {
+    /// It ran.
+    Completed {
+        /// The command tags ("DELETE 42"), one per statement, separated by "; ".
+        tag: String,
+        /// Rows the tags count, together; `None` where none of them counts.
+        rows: Option<u64>,
+        /// From release to the database's word, in milliseconds.
+        duration_ms: u64,
+    },
+    /// It failed.
+    Failed {
+        /// The error's SQLSTATE.
+        sqlstate: String,
+        /// The error's message.
+        message: String,
+        /// From release to the error, in milliseconds.
+        duration_ms: u64,
+    },
+    /// The connection ended before the database answered: it may have run or not.
+    Unknown,
 }
 
 /// serde's own support for `Arc` would also deserialize shared text into separate copies, so it is not switched on.
 fn as_str<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(text)
+}
+
+fn from_str<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+    Ok(String::deserialize(deserializer)?.into())
 }
 
 impl fmt::Display for Cause {
@@ -239,7 +273,9 @@ impl fmt::Display for Cause {
             Self::BackendGone => "the database connection was lost",
             Self::ReadAheadFull => "the client sent too much behind the held statement",
             Self::Shutdown => "the gate is shutting down",
+            Self::NotRecorded => "it could not be put on record",
             Self::Internal => "trouble inside the gate",
+            Self::Restart => "the gate ended",
         })
     }
 }

@@ -32,7 +32,7 @@ pub struct Piece {
 }
 
 /// One thing a statement can do, with the objects it does it to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Effect {
     /// What is done.
     pub kind: EffectKind,
@@ -106,7 +106,7 @@ impl fmt::Display for EffectKind {
 }
 
 /// A possibly qualified object name, case already folded as Postgres would.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ObjectName {
     /// Everything before the last part (`catalog.schema` keeps its dot), if written.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -165,13 +165,21 @@ impl Holding {
             Cause::Shutdown => ("querygate: the gate is shutting down", "withdrawn by the shutdown"),
             Cause::ClientGone => ("querygate: the client is gone", "withdrawn with its client"),
             Cause::BackendGone => ("querygate: the server connection is gone", "withdrawn with its backend"),
+            Cause::NotRecorded => (
+                "querygate: this statement needs approval, and the request could not be put on record",
+                "withdrawn because it could not be stored",
+            ),
             Cause::Internal => ("querygate: the gate met trouble of its own", "withdrawn"),
+            Cause::Restart => ("querygate: the gate ended", "withdrawn by a restart"),
         };
         let sqlstate = match cause {
-            Cause::Internal => "58000",
-            Cause::CancelRequest | Cause::ReadAheadFull | Cause::Shutdown | Cause::ClientGone | Cause::BackendGone => {
-                "57014"
-            }
+            Cause::Internal | Cause::NotRecorded => "58000",
+            Cause::CancelRequest
+            | Cause::ReadAheadFull
+            | Cause::Shutdown
+            | Cause::ClientGone
+            | Cause::BackendGone
+            | Cause::Restart => "57014",
         };
         Report::error(sqlstate, message)
             .with_detail(format!("Request {} was {why}.", self.id))

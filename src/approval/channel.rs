@@ -1,0 +1,146 @@
+//! How people are reached: what a channel is told of a request, and how it hands in answers. Knows no particular channel.
+//!
+//! A channel is told a request's whole state each time, not what changed: it makes what it shows agree with that, whatever it
+//! showed before and however often it is told. So a lost message, a restart or a slow network needs no bookkeeping elsewhere.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest};
+
+/// A request as channels show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RequestView {
+    /// What is asked.
+    pub request: Arc<HoldRequest>,
+    /// Grows with every change; a channel never shows an older state after a newer one.
+    pub revision: u64,
+    /// Who may decide, in words ("group dba, ann").
+    pub asked: String,
+    /// Approvals needed.
+    pub quorum: usize,
+    /// Who has approved so far, by name.
+    pub approved_by: Vec<String>,
+    /// The last escalation step taken, from 1; 0 for none.
+    pub escalated: usize,
+    /// Whom the escalation asks, in words; empty for none.
+    pub escalated_to: String,
+    /// The decision, once there is one.
+    pub decision: Option<Decision>,
+    /// The decision was made by one person in an emergency.
+    pub break_glass: bool,
+    /// How it ended, once it has.
+    pub ended: Option<Ended>,
+    /// What the database said, once it has.
+    pub execution: Option<Execution>,
+    /// What has happened so far, oldest first.
+    pub timeline: Vec<Milestone>,
+}
+
+/// A line of a request's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Milestone {
+    /// When.
+    pub at: Timestamp,
+    /// What, in a sentence without markup.
+    pub what: String,
+}
+
+/// Why a channel could not reach people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct ChannelError {
+    /// In a sentence, with what to do about it where that is known.
+    pub why: String,
+    /// Trying again cannot help until the configuration changes (a revoked token, no such channel).
+    pub permanent: bool,
+}
+
+/// What a channel's method returns.
+pub type Reached<'a, T> = Pin<Box<dyn Future<Output = Result<T, ChannelError>> + Send + 'a>>;
+
+/// A way to reach people.
+pub trait Channel: Send + Sync + 'static {
+    /// Its name in the configuration.
+    fn name(&self) -> &str;
+
+    /// Makes what people see agree with `view`: announces the request if it was not announced there, otherwise changes what
+    /// was announced. `reference` is what an earlier call returned, also before a restart. Returns where it can be found again.
+    ///
+    /// # Cancellation safety
+    /// A dropped future may have reached people; telling them again is harmless.
+    fn show<'a>(&'a self, view: &'a RequestView, reference: Option<&'a str>) -> Reached<'a, String>;
+
+    /// Reminds people of a request that was announced at `reference`.
+    fn remind<'a>(&'a self, view: &'a RequestView, reference: &'a str) -> Reached<'a, ()>;
+}
+
+/// Somebody who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Actor {
+    /// One person, one identity: the person's name in the configuration, or the channel's name for them (`slack:T01/U02`).
+    pub identity: String,
+    /// Names under which rules may mean them: the person's name, a Slack user id (`slack:U02`), an e-mail address.
+    pub names: Vec<String>,
+    /// Their groups: of the configuration, and the channel's own (`slack:S03`), read when they answered.
+    pub groups: Vec<String>,
+}
+
+/// An answer on its way to the desk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// The request.
+    pub id: HoldId,
+    /// The channel's name in the configuration, or `api`.
+    pub channel: String,
+    /// Who answers.
+    pub actor: Actor,
+    /// Run it.
+    pub approve: bool,
+    /// As an emergency, alone; needs a reason.
+    pub break_glass: bool,
+    /// Their words.
+    pub reason: Option<String>,
+    /// SHA-256 of the statement they were shown, lower-case hex. An answer about another statement does not count.
+    pub statement_sha256: Option<String>,
+    /// When they answered.
+    pub at: Timestamp,
+}
+
+/// Where answers go. The desk; in channels' tests something simpler.
+pub trait Desk: Send + Sync + 'static {
+    /// Hands in an answer; the result is what the person is told.
+    ///
+    /// # Cancellation safety
+    /// The answer may have counted.
+    fn submit<'a>(
+        &'a self,
+        submission: Submission,
+    ) -> Pin<Box<dyn Future<Output = Result<Receipt, String>> + Send + 'a>>;
+
+    /// A request as it stands, if it is known; for views opened from a message or a list.
+    fn view(&self, id: &HoldId) -> Option<RequestView>;
+
+    /// Requests that wait for an answer, oldest first.
+    fn waiting(&self) -> Vec<RequestView>;
+
+    /// Whether the actor may decide this request now; `Err` says why not, in a sentence.
+    fn may_decide(&self, actor: &Actor, id: &HoldId) -> Result<(), String>;
+}
+
+/// An answer that counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Receipt {
+    /// More people have to approve.
+    Counted {
+        /// Approvals so far.
+        have: usize,
+        /// Approvals needed.
+        need: usize,
+    },
+    /// It decided the request.
+    Decided,
+}

@@ -1,0 +1,141 @@
+//! What goes on record. Every change of a request is one event; the state of a request is what its events add up to.
+//!
+//! Names and fields are part of the audit file's format: add, never rename.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::hold::{Decision, Execution, HoldId, HoldRequest, Outcome};
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The gate began to serve.
+    Started {
+        /// The gate's version.
+        version: String,
+        /// Version (hash) of the policy in force.
+        policy_version: String,
+    },
+    /// The gate ended in good order.
+    Stopped,
+    /// Another policy came into force.
+    PolicyChanged {
+        /// Its version (hash).
+        policy_version: String,
+    },
+    /// A statement is held. On record before anybody is told.
+    Held {
+        /// Everything approvers are shown.
+        request: Box<HoldRequest>,
+    },
+    /// A channel told people, or changed what it had told them.
+    Announced {
+        /// The request.
+        id: HoldId,
+        /// The channel's name in the configuration.
+        channel: String,
+        /// Where it can be found again, in the channel's own words (Slack: `C0123/1795180000.000100`).
+        reference: String,
+    },
+    /// A channel could not tell people.
+    NotAnnounced {
+        /// The request.
+        id: HoldId,
+        /// The channel's name in the configuration.
+        channel: String,
+        /// Why, in a sentence.
+        why: String,
+    },
+    /// Somebody answered; whether it counted is in the answer.
+    Answered(Answered),
+    /// Enough people answered, or one rejected. On record before anybody is told.
+    Decided {
+        /// The request.
+        id: HoldId,
+        /// The decision; `by` names all who approved, separated by ", ".
+        decision: Decision,
+    },
+    /// Nobody had decided after a while, so others are asked too.
+    Escalated {
+        /// The request.
+        id: HoldId,
+        /// Which step, from 1.
+        step: usize,
+        /// Who is asked now, in words.
+        asked: String,
+    },
+    /// People were reminded.
+    Reminded {
+        /// The request.
+        id: HoldId,
+        /// The channel's name in the configuration.
+        channel: String,
+    },
+    /// A hold ended.
+    Ended {
+        /// The request.
+        id: HoldId,
+        /// How.
+        outcome: Outcome,
+        /// When.
+        at: Timestamp,
+    },
+    /// What the database said to a released statement.
+    Executed {
+        /// The request.
+        id: HoldId,
+        /// Its word.
+        execution: Execution,
+    },
+    /// A statement was released by one person in an emergency and somebody else has looked at it now.
+    Reviewed {
+        /// The request.
+        id: HoldId,
+        /// Who looked.
+        by: String,
+        /// Their words, if any.
+        note: Option<String>,
+    },
+}
+
+/// An answer to a request, counted or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// The request as the answer named it; it need not exist.
+    pub id: HoldId,
+    /// The channel's name in the configuration, or `api`.
+    pub channel: String,
+    /// Who: the person's name in the configuration, or the channel's name for them (`slack:T01/U02`).
+    pub by: String,
+    /// They wanted it to run.
+    pub approve: bool,
+    /// As an emergency, alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub break_glass: bool,
+    /// Their words, if any.
+    pub reason: Option<String>,
+    /// `None`: it counted. Otherwise why not, in a sentence.
+    pub refused: Option<String>,
+}
+
+impl Event {
+    /// The request it is about, if it is about one.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&HoldId> {
+        match self {
+            Self::Started { .. } | Self::Stopped | Self::PolicyChanged { .. } => None,
+            Self::Held { request } => Some(&request.id),
+            Self::Answered(answered) => Some(&answered.id),
+            Self::Announced { id, .. }
+            | Self::NotAnnounced { id, .. }
+            | Self::Decided { id, .. }
+            | Self::Escalated { id, .. }
+            | Self::Reminded { id, .. }
+            | Self::Ended { id, .. }
+            | Self::Executed { id, .. }
+            | Self::Reviewed { id, .. } => Some(id),
+        }
+    }
+}
