@@ -42,7 +42,7 @@ pub struct Effect {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub has_where: Option<bool>,
     /// Columns written, where that was cheap to know.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
     /// One clause for people: why the text has this effect.
     pub why: String,
