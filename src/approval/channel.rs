@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::people::Person;
 use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest};
 
 /// A request as channels show it.
@@ -87,6 +88,20 @@ pub struct Actor {
     pub names: Vec<String>,
     /// Their groups: of the configuration, and the channel's own (`slack:S03`), read when they answered.
     pub groups: Vec<String>,
+}
+
+impl Actor {
+    /// A person of the configuration.
+    #[must_use]
+    pub fn person(person: &Person) -> Self {
+        Self { identity: person.name.clone(), names: Vec::new(), groups: person.groups.clone() }
+    }
+
+    /// Whether a rule that names `name` means them.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        self.identity == name || self.names.iter().any(|known| known == name)
+    }
 }
 
 /// An answer on its way to the desk.

@@ -1,148 +1,243 @@
 //! The one place that says whether a person may decide a request, and records that they did. Knows no HTTP and no
 //! chat: every channel asks here.
 //!
-//! Start at [`ApprovalDesk`].
+//! The order is what makes it safe: an answer is judged, put on record, and only then carried out. Answers to one request
+//! are taken one after the other. Start at [`ApprovalDesk`].
 
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use dashmap::DashMap;
 use jiff::Timestamp;
+use tokio::sync::broadcast;
 
-use crate::hold::{Board, Decision, Hold, HoldId, HoldRequest, Phase, Refused, Subscription};
-
+use super::case::{Case, Denied, Step};
+use super::channel::{Actor, Desk, Receipt, RequestView, Submission};
 use super::people::Person;
+use super::record::Record;
 use super::settings::ApprovalSettings;
+use crate::hold::{Board, Hold, HoldId, HoldRequest, Phase, Refused};
+use crate::store::{Answered, Event};
 
-/// Longest reason kept with a decision.
+/// The longest reason that is taken, in characters.
 pub const MAX_REASON_CHARS: usize = 1_000;
+/// Ended requests whose answers and results are remembered.
+const REMEMBERED: usize = 1_000;
+/// Changes a slow channel may fall behind before it looks at everything again.
+const BACKLOG: usize = 1_024;
 
-/// Takes answers for the board. Shared by all channels.
+/// Who may decide what, and the decisions.
 pub struct ApprovalDesk {
-    board: Board,
+    pub(super) board: Board,
     settings: ArcSwap<ApprovalSettings>,
+    cases: DashMap<HoldId, Arc<Place>>,
+    /// Ended ones, oldest first.
+    ended: Mutex<VecDeque<HoldId>>,
+    pub(super) record: Arc<dyn Record>,
+    changes: broadcast::Sender<Change>,
 }
 
-/// What somebody answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One request's place on the desk.
+pub(super) struct Place {
+    /// Held while an answer is judged, recorded and carried out.
+    turn: tokio::sync::Mutex<()>,
+    case: Mutex<Case>,
+    /// Where channels announced it.
+    references: Mutex<HashMap<String, String>>,
+}
+
+/// Something channels should look at.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Change {
+    /// The request's state is this now.
+    Changed(Box<RequestView>),
+    /// People are to be reminded of it.
+    Remind(HoldId),
+}
+
+/// A person's answer through the API.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Answer {
-    /// Run it, or refuse it.
+    /// Run it.
     pub approve: bool,
+    /// As an emergency, alone.
+    pub break_glass: bool,
     /// Their words.
     pub reason: Option<String>,
-    /// Digest of the statement they were shown; if given, it must be that of the request.
+    /// SHA-256 of the statement they were shown, in hex. An answer about another statement does not count.
     pub statement_sha256: Option<String>,
 }
 
-/// Why an answer does not count.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// They may not decide this one.
-    #[error(transparent)]
-    Ineligible(#[from] Ineligible),
-    /// The board refused.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// They were shown something else.
-    #[error("the request's statement is not the one that was shown")]
-    OtherStatement,
-    /// Their reason is too long.
-    #[error("a reason has at most {MAX_REASON_CHARS} characters")]
-    ReasonTooLong,
-}
-
-/// Why a person may not decide a request, whatever its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Ineligible {
-    /// Not in an approver group and not named as approver.
-    #[error("not an approver")]
-    NotApprover,
-    /// They work as the database user that asks.
-    #[error("nobody decides their own request")]
-    OwnRequest,
-    /// It cannot be told whose request it is, and the configuration demands it.
-    #[error("the requester is not known, so it might be anybody's own request")]
-    UnknownRequester,
-}
-
 impl ApprovalDesk {
-    /// A desk for a board.
+    /// A desk for the holds of `board`. [`super::clerk::run`] keeps it going.
     #[must_use]
-    pub fn new(board: Board, settings: ApprovalSettings) -> Self {
-        Self { board, settings: ArcSwap::from_pointee(settings) }
+    pub fn new(board: Board, settings: ApprovalSettings, record: Arc<dyn Record>) -> Self {
+        let (changes, _) = broadcast::channel(BACKLOG);
+        Self {
+            board,
+            settings: ArcSwap::from_pointee(settings),
+            cases: DashMap::new(),
+            ended: Mutex::default(),
+            record,
+            changes,
+        }
     }
 
-    /// Uses other settings from now on, for open requests too.
+    /// Other people and profiles from now on. Requests that wait keep the profile they were held under.
     pub fn reload(&self, settings: ApprovalSettings) {
         self.settings.store(Arc::new(settings));
     }
 
-    /// The settings in use.
+    /// The settings in force.
     #[must_use]
     pub fn settings(&self) -> Arc<ApprovalSettings> {
         self.settings.load_full()
     }
 
-    /// Records an answer: entitled, about what was shown, in time, and first. The last two are one step on the board.
+    /// A known person answers through the API.
     ///
     /// # Errors
-    ///
-    /// Why it does not count. Somebody who may not even see the request learns only that it is unknown.
-    pub fn decide(
-        &self,
+    /// Why the answer does not count. That is on record too.
+    pub async fn answer(
+        self: &Arc<Self>,
         person: &Person,
         id: &HoldId,
         answer: Answer,
         at: Timestamp,
-    ) -> Result<Arc<HoldRequest>, Denied> {
-        let reason = tidy_reason(answer.reason)?;
-        let hold = self.find(person, id).ok_or(Refused::Unknown)?;
-        let request = hold.request;
-        self.may_decide(person, &request)?;
-        // An approval is for what was shown.
-        let shown = answer.statement_sha256;
-        if shown.is_some_and(|shown| !shown.eq_ignore_ascii_case(&request.statement.sha256)) {
-            return Err(Denied::OtherStatement);
+    ) -> Result<Receipt, Denied> {
+        let submission = Submission {
+            id: id.clone(),
+            channel: "api".to_owned(),
+            actor: Actor::person(person),
+            approve: answer.approve,
+            break_glass: answer.break_glass,
+            reason: answer.reason,
+            statement_sha256: answer.statement_sha256,
+            at,
+        };
+        if self.find(person, id).is_none() {
+            // Outsiders learn nothing, not even that it exists.
+            return self.refuse(&submission, Refused::Unknown.into()).await;
         }
-        let by = person.name.clone();
-        let decision =
-            if answer.approve { Decision::Approve { by, reason, at } } else { Decision::Reject { by, reason, at } };
-        Ok(self.board.decide(id, decision)?)
+        self.take(submission).await
     }
 
-    /// Whether a person may decide a request, leaving its state aside.
-    pub fn may_decide(&self, person: &Person, request: &HoldRequest) -> Result<(), Ineligible> {
-        let settings = self.settings.load();
-        if !settings.is_approver(person) {
-            return Err(Ineligible::NotApprover);
+    /// Takes an answer from any channel.
+    ///
+    /// # Errors
+    /// Why the answer does not count. That is on record too.
+    ///
+    /// # Cancellation safety
+    /// An answer that was taken is carried out even if nobody waits for the receipt.
+    pub async fn take(self: &Arc<Self>, submission: Submission) -> Result<Receipt, Denied> {
+        let desk = Arc::clone(self);
+        // A task of its own: what is on record must also be carried out, whoever hangs up meanwhile.
+        let taken = tokio::spawn(async move { desk.take_here(submission).await }).await;
+        taken.unwrap_or_else(|error| Err(Denied::NotRecorded(format!("the desk failed: {error}"))))
+    }
+
+    async fn take_here(&self, mut submission: Submission) -> Result<Receipt, Denied> {
+        match tidy_reason(submission.reason.take()) {
+            Ok(reason) => submission.reason = reason,
+            Err(denied) => return self.refuse(&submission, denied).await,
         }
-        let mut known = false;
-        for requester in settings.people.working_as(&request.origin.user) {
-            known = true;
-            if requester.name == person.name {
-                return Err(Ineligible::OwnRequest);
+        let Some(place) = self.place(&submission.id) else {
+            // The board knows ended requests that the desk has forgotten.
+            let refused = match self.board.find(&submission.id).map(|hold| hold.phase) {
+                Some(Phase::Ended(ended)) => Refused::Ended(ended),
+                Some(Phase::Decided(decision)) => Refused::Decided(decision),
+                // Not on record yet: nobody can have been shown it.
+                Some(Phase::Pending) | None => Refused::Unknown,
+            };
+            return self.refuse(&submission, refused.into()).await;
+        };
+        let _turn = place.turn.lock().await;
+        let step = place.case().consider(&submission, &self.settings.load().people);
+        let step = match step.and_then(|step| self.still_waits(&submission.id).map(|()| step)) {
+            Ok(step) => step,
+            Err(denied) => return self.refuse(&submission, denied).await,
+        };
+        let id = submission.id.clone();
+        let mut events = vec![Event::Answered(answered(&submission, None))];
+        if let Step::Decide(decision) = &step {
+            events.push(Event::Decided { id: id.clone(), decision: decision.clone() });
+        }
+        // Stored before it is told.
+        self.record.record(events).await.map_err(Denied::NotRecorded)?;
+        let view = {
+            let mut case = place.case();
+            case.apply(&submission, &step);
+            case.view.clone()
+        };
+        self.tell(Change::Changed(Box::new(view)));
+        match step {
+            Step::Count { have, need } => Ok(Receipt::Counted { have, need }),
+            Step::Decide(decision) => {
+                // Told before the session wakes. If it has ended meanwhile, that is what counts; the record has both.
+                self.board.decide(&id, decision)?;
+                Ok(Receipt::Decided)
             }
         }
-        if !known && settings.require_known_requester {
-            return Err(Ineligible::UnknownRequester);
-        }
-        Ok(())
     }
 
-    /// Approvers see everything, others the requests of the database users they work as.
+    /// The session has not ended the hold meanwhile.
+    fn still_waits(&self, id: &HoldId) -> Result<(), Denied> {
+        match self.board.find(id).map(|hold| hold.phase) {
+            Some(Phase::Pending) => Ok(()),
+            Some(Phase::Decided(decision)) => Err(Refused::Decided(decision).into()),
+            Some(Phase::Ended(ended)) => Err(Refused::Ended(ended).into()),
+            None => Err(Refused::Unknown.into()),
+        }
+    }
+
+    /// Every answer is on record, also one that does not count.
+    async fn refuse<T>(&self, submission: &Submission, denied: Denied) -> Result<T, Denied> {
+        let event = Event::Answered(answered(submission, Some(denied.to_string())));
+        if let Err(why) = self.record.record(vec![event]).await {
+            tracing::error!(request = %submission.id, by = %submission.actor.identity, "cannot record a refused answer: {why}");
+        }
+        Err(denied)
+    }
+
+    /// Whether a person may decide a request now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn person_may_decide(&self, person: &Person, request: &HoldRequest) -> Result<(), Denied> {
+        let actor = Actor::person(person);
+        let settings = self.settings.load();
+        match self.place(&request.id) {
+            Some(place) => Ok(place.case().eligible(&actor, &settings.people)?),
+            None => {
+                let profile = Arc::clone(settings.profile(&request.rule));
+                let case = Case::new(Arc::new(request.clone()), profile, &settings.people);
+                Ok(case.eligible(&actor, &settings.people)?)
+            }
+        }
+    }
+
+    /// Whether a person may see a request: those who may decide it, now or later, and whoever asked.
     #[must_use]
     pub fn may_see(&self, person: &Person, request: &HoldRequest) -> bool {
         let settings = self.settings.load();
-        settings.is_approver(person)
+        let profile = match self.place(&request.id) {
+            Some(place) => Arc::clone(&place.case().profile),
+            None => Arc::clone(settings.profile(&request.rule)),
+        };
+        profile.may_ever_include(&Actor::person(person))
             || settings.people.working_as(&request.origin.user).any(|requester| requester.name == person.name)
     }
 
-    /// What waits, oldest first, as far as they may see it.
+    /// What waits, oldest first, as far as the person may see it.
     #[must_use]
     pub fn list(&self, person: &Person) -> Vec<Hold> {
         self.seen_by(person, self.board.list())
     }
 
-    /// What ended lately, newest first, as far as they may see it.
+    /// What ended lately, newest first.
     #[must_use]
     pub fn recent(&self, person: &Person, limit: usize) -> Vec<Hold> {
         let mut holds = self.seen_by(person, self.board.recent(usize::MAX));
@@ -150,32 +245,136 @@ impl ApprovalDesk {
         holds
     }
 
-    /// One request, if it is remembered and they may see it.
+    /// One request, if the person may see it.
     #[must_use]
     pub fn find(&self, person: &Person, id: &HoldId) -> Option<Hold> {
-        self.board.find(id).filter(|hold| self.may_see(person, &hold.request))
+        self.board.find(id).filter(|hold| self.is_told(hold) && self.may_see(person, &hold.request))
     }
 
-    /// Every change on the board; who may see which is for the caller to ask ([`ApprovalDesk::may_see`]).
-    #[must_use]
-    pub fn subscribe(&self) -> Subscription {
-        self.board.subscribe()
+    /// What waits is told once it is on record.
+    fn is_told(&self, hold: &Hold) -> bool {
+        matches!(hold.phase, Phase::Ended(_)) || self.place(&hold.request.id).is_some()
     }
 
-    /// How many wait.
+    /// How many wait for an answer.
     #[must_use]
     pub fn pending(&self) -> usize {
         let holds = self.board.list();
         holds.iter().filter(|hold| hold.phase == Phase::Pending).count()
     }
 
+    /// A request as channels show it.
+    #[must_use]
+    pub fn view_of(&self, id: &HoldId) -> Option<RequestView> {
+        self.place(id).map(|place| place.case().view.clone())
+    }
+
     fn seen_by(&self, person: &Person, mut holds: Vec<Hold>) -> Vec<Hold> {
-        holds.retain(|hold| self.may_see(person, &hold.request));
+        holds.retain(|hold| self.is_told(hold) && self.may_see(person, &hold.request));
         holds
+    }
+
+    // What the clerk does with cases.
+
+    pub(super) fn place(&self, id: &HoldId) -> Option<Arc<Place>> {
+        self.cases.get(id).map(|place| Arc::clone(place.value()))
+    }
+
+    pub(super) fn places(&self) -> Vec<Arc<Place>> {
+        self.cases.iter().map(|place| Arc::clone(place.value())).collect()
+    }
+
+    /// The request is on record: answers may come.
+    pub(super) fn put(&self, case: Case, references: HashMap<String, String>) {
+        let view = case.view.clone();
+        let place =
+            Place { turn: tokio::sync::Mutex::new(()), case: Mutex::new(case), references: Mutex::new(references) };
+        self.cases.insert(view.request.id.clone(), Arc::new(place));
+        self.tell(Change::Changed(Box::new(view)));
+    }
+
+    /// Forgets the oldest ended requests.
+    pub(super) fn retire(&self, id: &HoldId) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.push_back(id.clone());
+        while ended.len() > REMEMBERED {
+            if let Some(oldest) = ended.pop_front() {
+                self.cases.remove(&oldest);
+            }
+        }
+    }
+
+    pub(super) fn tell(&self, change: Change) {
+        // Fails only when no channel listens, which is no fault.
+        let _nobody_listens = self.changes.send(change);
+    }
+
+    pub(super) fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
     }
 }
 
-/// One line of visible text, or nothing: it goes to clients' terminals and to logs.
+impl Place {
+    pub(super) fn case(&self) -> MutexGuard<'_, Case> {
+        // Every change leaves a whole case behind.
+        self.case.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn references(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.references.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no answer is being taken.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+}
+
+/// What channels ask of the desk.
+impl Desk for Arc<ApprovalDesk> {
+    fn submit<'a>(
+        &'a self,
+        submission: Submission,
+    ) -> Pin<Box<dyn Future<Output = Result<Receipt, String>> + Send + 'a>> {
+        Box::pin(async move { self.take(submission).await.map_err(|denied| denied.to_string()) })
+    }
+
+    fn view(&self, id: &HoldId) -> Option<RequestView> {
+        self.view_of(id)
+    }
+
+    fn waiting(&self) -> Vec<RequestView> {
+        let mut views: Vec<_> = self
+            .places()
+            .iter()
+            .map(|place| place.case())
+            .filter(|case| case.is_pending())
+            .map(|case| case.view.clone())
+            .collect();
+        views.sort_by_key(|view| view.request.opened_at);
+        views
+    }
+
+    fn may_decide(&self, actor: &Actor, id: &HoldId) -> Result<(), String> {
+        let place = self.place(id).ok_or_else(|| Refused::Unknown.to_string())?;
+        let people = &self.settings.load().people;
+        place.case().eligible(actor, people).map_err(|why| why.to_string())
+    }
+}
+
+fn answered(submission: &Submission, refused: Option<String>) -> Answered {
+    Answered {
+        id: submission.id.clone(),
+        channel: submission.channel.clone(),
+        by: submission.actor.identity.clone(),
+        approve: submission.approve,
+        break_glass: submission.break_glass,
+        reason: submission.reason.clone(),
+        refused,
+    }
+}
+
+/// One line of visible text.
 fn tidy_reason(reason: Option<String>) -> Result<Option<String>, Denied> {
     let Some(reason) = reason else {
         return Ok(None);
@@ -193,78 +392,4 @@ fn tidy_reason(reason: Option<String>) -> Result<Option<String>, Denied> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::approval::testing::{at, desk, opened, person};
-    use crate::hold::Outcome;
-
-    fn yes() -> Answer {
-        Answer { approve: true, reason: None, statement_sha256: None }
-    }
-
-    #[test]
-    fn members_of_an_approver_group_and_named_approvers_decide_and_nobody_else() {
-        for (name, expected) in [("ann", Ok(())), ("carol", Ok(())), ("dev", Err(Ineligible::NotApprover))] {
-            let (desk, board) = desk();
-            let ticket = opened(&board, "app");
-            assert_eq!(desk.may_decide(&person(&desk, name), ticket.request()), expected);
-        }
-    }
-
-    #[test]
-    fn a_requester_never_decides_their_own_request_even_as_approver() {
-        let (desk, board) = desk();
-        let ticket = opened(&board, "ann_db");
-        let denied = desk.decide(&person(&desk, "ann"), ticket.id(), yes(), at(1));
-        assert_eq!(denied, Err(Denied::Ineligible(Ineligible::OwnRequest)));
-        assert_eq!(board.find(ticket.id()).map(|hold| hold.phase), Some(Phase::Pending));
-        desk.decide(&person(&desk, "bob"), ticket.id(), yes(), at(1)).unwrap();
-        assert_eq!(ticket.finish(at(2)), Outcome::Released);
-    }
-
-    #[test]
-    fn an_unknown_requester_is_decided_by_any_approver_unless_the_configuration_demands_one() {
-        let (desk, board) = desk();
-        let ticket = opened(&board, "stranger");
-        let ann = person(&desk, "ann");
-        assert_eq!(desk.may_decide(&ann, ticket.request()), Ok(()));
-        let mut strict = (*desk.settings()).clone();
-        strict.require_known_requester = true;
-        desk.reload(strict);
-        assert_eq!(desk.may_decide(&ann, ticket.request()), Err(Ineligible::UnknownRequester));
-    }
-
-    #[test]
-    fn an_answer_about_another_statement_does_not_count() {
-        let (desk, board) = desk();
-        let ticket = opened(&board, "app");
-        let mut answer = yes();
-        answer.statement_sha256 = Some("11".repeat(32));
-        let ann = person(&desk, "ann");
-        assert_eq!(desk.decide(&ann, ticket.id(), answer.clone(), at(1)), Err(Denied::OtherStatement));
-        answer.statement_sha256 = Some(ticket.request().statement.sha256.to_uppercase());
-        assert!(desk.decide(&ann, ticket.id(), answer, at(1)).is_ok());
-    }
-
-    #[test]
-    fn outsiders_see_their_own_requests_and_hear_nothing_of_others() {
-        let (desk, board) = desk();
-        let own = opened(&board, "dev_db");
-        let other = opened(&board, "app");
-        let dev = person(&desk, "dev");
-        let seen: Vec<_> = desk.list(&dev).into_iter().map(|hold| hold.request.id.clone()).collect();
-        assert_eq!(seen, [own.id().clone()]);
-        assert_eq!(desk.decide(&dev, other.id(), yes(), at(1)), Err(Denied::Refused(Refused::Unknown)));
-        assert_eq!(desk.decide(&dev, own.id(), yes(), at(1)), Err(Denied::Ineligible(Ineligible::NotApprover)));
-        drop(other);
-        assert!(desk.recent(&dev, 10).is_empty());
-    }
-
-    #[test]
-    fn a_reason_is_one_line_of_visible_text_within_its_limit() {
-        let tidy = |text: &str| tidy_reason(Some(text.to_owned()));
-        assert_eq!(tidy(" wrong\n table\u{1b}[2J\u{202e} "), Ok(Some("wrong table [2J".to_owned())));
-        assert_eq!(tidy(" \t "), Ok(None));
-        assert_eq!(tidy(&"x".repeat(MAX_REASON_CHARS + 1)), Err(Denied::ReasonTooLong));
-    }
-}
+mod tests;

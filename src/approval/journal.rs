@@ -3,7 +3,7 @@
 
 use tokio::sync::watch;
 
-use crate::hold::{Board, Event, HoldRequest, Lagged, Outcome};
+use crate::hold::{Board, Event, Execution, HoldRequest, Lagged, Outcome};
 
 /// Logs every change until `stop` says `true` (or its sender is gone).
 pub async fn keep(board: Board, mut stop: watch::Receiver<bool>) {
@@ -45,6 +45,15 @@ fn log(event: &Event) {
             let approve = matches!(decision, crate::hold::Decision::Approve { .. });
             tracing::info!(request = %id, by = decision.by(), approve, reason = decision.reason(), "decided");
         }
+        Event::Executed(_, execution) => match execution {
+            Execution::Completed { tag, duration_ms, .. } => {
+                tracing::info!(request = %id, %tag, duration_ms, "executed")
+            }
+            Execution::Failed { sqlstate, duration_ms, .. } => {
+                tracing::info!(request = %id, %sqlstate, duration_ms, "failed in the database");
+            }
+            Execution::Unknown => tracing::warn!(request = %id, "released, but its result is not known"),
+        },
         Event::Ended(_, ended) => {
             let by = ended.decision.as_ref().map(crate::hold::Decision::by);
             let outcome = match &ended.outcome {

@@ -4,7 +4,12 @@
 
 mod people;
 mod settings;
+mod case;
+pub mod clerk;
 mod desk;
+mod profile;
+pub mod publisher;
+mod record;
 pub mod journal;
 pub mod http;
 pub mod channel;
@@ -12,7 +17,10 @@ mod visible;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use desk::{Answer, ApprovalDesk, Denied, Ineligible, MAX_REASON_CHARS};
+pub use case::{Denied, Ineligible};
+pub use desk::{Answer, ApprovalDesk, MAX_REASON_CHARS};
 pub use people::{MAX_TOKEN_CHARS, MIN_TOKEN_CHARS, People, PeopleError, Person, TokenDigest, TokenError};
+pub use profile::{Approvers, Escalation, Profile, UnknownRequester, Unreachable};
+pub use record::{Forgetful, Record, Recording};
 pub use settings::{AdminSettings, ApprovalSettings};
 pub use visible::{is_deceptive, one_line, spell_out};

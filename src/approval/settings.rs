@@ -1,37 +1,39 @@
 //! What approval may be told by configuration.
 
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::channel::Actor;
 use super::people::{People, Person};
+use super::profile::Profile;
 
-/// Who may decide.
+/// Who is who, and who may decide what.
 #[derive(Debug, Clone, Default)]
 pub struct ApprovalSettings {
     /// Everybody known.
     pub people: People,
-    /// Groups whose members may decide.
-    pub approver_groups: Vec<String>,
-    /// People who may decide by name.
-    pub approvers: Vec<String>,
-    /// Nobody may decide a request whose database user belongs to no known person, because it might be their own.
-    pub require_known_requester: bool,
+    /// What holds for rules that name no profile.
+    pub default: Arc<Profile>,
+    /// The other profiles, by name.
+    pub profiles: BTreeMap<String, Arc<Profile>>,
+    /// Which profile a policy rule names.
+    pub by_rule: HashMap<String, String>,
 }
 
 impl ApprovalSettings {
-    /// Whether a person is an approver at all.
+    /// The profile for statements held by `rule`.
     #[must_use]
-    pub fn is_approver(&self, person: &Person) -> bool {
-        self.approvers.contains(&person.name) || person.groups.iter().any(|group| self.approver_groups.contains(group))
+    pub fn profile(&self, rule: &str) -> &Arc<Profile> {
+        self.by_rule.get(rule).and_then(|name| self.profiles.get(name)).unwrap_or(&self.default)
     }
 
-    /// Who is asked, in words for a notice: `group dba, ann`.
+    /// Whether a person may decide some requests.
     #[must_use]
-    pub fn asked(&self) -> String {
-        let groups = self.approver_groups.iter().map(|group| format!("group {group}"));
-        let named = self.approvers.iter().cloned();
-        let all: Vec<_> = groups.chain(named).collect();
-        if all.is_empty() { "nobody (no approvers are configured)".to_owned() } else { all.join(", ") }
+    pub fn is_approver(&self, person: &Person) -> bool {
+        let actor = Actor::person(person);
+        self.profiles.values().chain([&self.default]).any(|profile| profile.may_ever_include(&actor))
     }
 }
 

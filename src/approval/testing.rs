@@ -11,8 +11,11 @@ use jiff::Timestamp;
 use crate::hold::{Board, HoldId, HoldRequest, HoldSettings, Origin, Parameter, SessionId, StatementText, Ticket};
 use crate::judge::{Effect, EffectKind, ObjectName};
 
+use super::clerk;
 use super::desk::ApprovalDesk;
 use super::people::{People, Person, TokenDigest};
+use super::profile::{Approvers, Profile, UnknownRequester};
+use super::record::{Forgetful, Record};
 use super::settings::ApprovalSettings;
 
 /// The token of a test person.
@@ -36,15 +39,59 @@ pub(crate) fn settings() -> ApprovalSettings {
     ];
     ApprovalSettings {
         people: People::new(people).unwrap(),
-        approver_groups: vec!["dba".to_owned()],
-        approvers: vec!["carol".to_owned()],
-        require_known_requester: false,
+        default: Arc::new(Profile {
+            approvers: Approvers { groups: vec!["dba".to_owned()], people: vec!["carol".to_owned()] },
+            unknown_requester: UnknownRequester::Allow,
+            ..Profile::default()
+        }),
+        ..ApprovalSettings::default()
     }
 }
 
-pub(crate) fn desk() -> (ApprovalDesk, Board) {
+/// A desk with a clerk, on the runtime this is called on.
+pub(crate) fn desk() -> (Arc<ApprovalDesk>, Board) {
+    desk_with(settings(), Arc::new(Forgetful))
+}
+
+pub(crate) fn desk_with(settings: ApprovalSettings, record: Arc<dyn Record>) -> (Arc<ApprovalDesk>, Board) {
     let board = Board::new(HoldSettings::default());
-    (ApprovalDesk::new(board.clone(), settings()), board)
+    (desk_on(&board, settings, record), board)
+}
+
+/// A desk with a clerk that has taken in what waits on the board.
+pub(crate) async fn settled_desk(board: &Board) -> Arc<ApprovalDesk> {
+    let desk = desk_on(board, settings(), Arc::new(Forgetful));
+    let mut changes = desk.changes();
+    while board.list().iter().any(|hold| desk.view_of(&hold.request.id).is_none()) {
+        let _ = changes.recv().await;
+    }
+    desk
+}
+
+fn desk_on(board: &Board, settings: ApprovalSettings, record: Arc<dyn Record>) -> Arc<ApprovalDesk> {
+    let desk = Arc::new(ApprovalDesk::new(board.clone(), settings, record));
+    let (never, stop) = tokio::sync::watch::channel(false);
+    let clerk = clerk::run(Arc::clone(&desk), stop);
+    tokio::spawn(async move {
+        clerk.await;
+        drop(never);
+    });
+    desk
+}
+
+/// A held DELETE that the desk has taken in.
+pub(crate) async fn held(desk: &ApprovalDesk, board: &Board, user: &str) -> Ticket {
+    let ticket = opened(board, user);
+    taken_in(desk, &ticket).await;
+    ticket
+}
+
+/// Waits until the desk has taken a hold in.
+pub(crate) async fn taken_in(desk: &ApprovalDesk, ticket: &Ticket) {
+    let mut changes = desk.changes();
+    while desk.view_of(ticket.id()).is_none() {
+        let _ = changes.recv().await;
+    }
 }
 
 pub(crate) fn person(desk: &ApprovalDesk, name: &str) -> Person {

@@ -17,12 +17,13 @@ use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::approval::{ApprovalSettings, People, Person, TokenDigest};
+use crate::approval::{ApprovalSettings, Approvers, People, Person, Profile, TokenDigest, UnknownRequester};
 use crate::cli::requests::api::{Api, ApiError};
 use crate::cli::requests::live;
 use crate::cli::requests::live::model::Model;
@@ -178,7 +179,12 @@ fn settings(args: &Args, cluster: &Cluster, token: &str) -> Result<Settings, Dem
     settings.upstream.sslmode = SslMode::Disable;
     settings.approval = ApprovalSettings {
         people: People::new(vec![person]).map_err(|error| wrong(&error))?,
-        approvers: vec!["you".to_owned()],
+        default: Arc::new(Profile {
+            approvers: Approvers { groups: Vec::new(), people: vec!["you".to_owned()] },
+            // There is nobody else to ask.
+            unknown_requester: UnknownRequester::Allow,
+            ..Profile::default()
+        }),
         ..ApprovalSettings::default()
     };
     Ok(settings)

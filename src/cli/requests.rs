@@ -153,7 +153,8 @@ fn list(api: &Api, all: bool, limit: usize, format: Format, out: &mut impl Write
 }
 
 fn decide(api: &Api, approve: bool, answer: &Answer, format: Format, out: &mut impl Write) -> Result<(), Trouble> {
-    let body = AnswerBody { reason: answer.reason.clone(), statement_sha256: answer.sha256.clone() };
+    let body =
+        AnswerBody { reason: answer.reason.clone(), statement_sha256: answer.sha256.clone(), ..AnswerBody::default() };
     let decided = api.decide(&answer.id, approve, &body)?;
     // The decision stands; failing to see its outcome takes nothing from it.
     let seen = api.outcome(decided.clone()).unwrap_or(decided);

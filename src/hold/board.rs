@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use super::cell::{Cell, Ended, Lock, Locks, Phase, Refused, Std};
 use super::history::History;
 use super::quota::{OverLimit, Quota};
-use super::request::{Cause, Decision, HoldId, HoldRequest, Outcome};
+use super::request::{Cause, Decision, Execution, HoldId, HoldRequest, Outcome};
 use super::settings::HoldSettings;
 
 /// Where sessions and approvers meet: a session opens a [`Ticket`] and waits, whoever is entitled decides, the first
@@ -57,6 +57,8 @@ pub enum Event {
     Decided(Arc<HoldRequest>, Decision),
     /// It is over.
     Ended(Arc<HoldRequest>, Ended),
+    /// The database answered a released statement.
+    Executed(Arc<HoldRequest>, Execution),
 }
 
 impl Event {
@@ -64,7 +66,10 @@ impl Event {
     #[must_use]
     pub fn request(&self) -> &Arc<HoldRequest> {
         match self {
-            Self::Opened(request) | Self::Decided(request, _) | Self::Ended(request, _) => request,
+            Self::Opened(request)
+            | Self::Decided(request, _)
+            | Self::Ended(request, _)
+            | Self::Executed(request, _) => request,
         }
     }
 }
@@ -175,6 +180,25 @@ impl<L: Locks> Board<L> {
         Ok(Arc::clone(&entry.request))
     }
 
+    /// Ends a hold that nobody has decided, because people cannot be asked; its session tells the client. `false`: it was
+    /// decided or over.
+    pub fn fail(&self, id: &HoldId, cause: Cause, at: Timestamp) -> bool {
+        let Some(entry) = self.shared.entry(id) else {
+            return false;
+        };
+        let told = |ended: &Ended| self.shared.tell(Event::Ended(Arc::clone(&entry.request), ended.clone()));
+        let Some(ended) = entry.cell.fail(cause, at, told) else {
+            return false;
+        };
+        self.shared.ended(&entry, ended);
+        true
+    }
+
+    /// What the database said to a statement that was released.
+    pub fn executed(&self, request: Arc<HoldRequest>, execution: Execution) {
+        self.shared.tell(Event::Executed(request, execution));
+    }
+
     /// What waits or is being carried out, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<Hold> {
@@ -275,6 +299,15 @@ impl<L: Locks> Ticket<L> {
     /// never ready.
     pub fn poll_decision(&mut self, context: &mut Context<'_>) -> Poll<Decision> {
         self.entry.cell.poll_decision(context)
+    }
+
+    /// Why the hold was ended from outside, if it was ([`Board::fail`]). The task that polls the decision is woken by that.
+    #[must_use]
+    pub fn failure(&self) -> Option<Cause> {
+        match self.entry.cell.phase() {
+            Phase::Ended(Ended { outcome: Outcome::Withdrawn { cause }, .. }) => Some(cause),
+            Phase::Pending | Phase::Decided(_) | Phase::Ended(_) => None,
+        }
     }
 
     /// The same as a future.

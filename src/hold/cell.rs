@@ -186,14 +186,36 @@ impl<L: Locks> Cell<L> {
         self.end(at, told, |_| Some(Outcome::Withdrawn { cause }))
     }
 
-    /// One step from `Pending` or `Decided` to `Ended`; `None` if it did not happen.
+    /// Ends a hold that nobody has decided, from outside its session, which is woken to tell its client.
+    pub(super) fn fail(&self, cause: Cause, at: Timestamp, told: impl FnOnce(&Ended)) -> Option<Ended> {
+        let (ended, waker) = self.step(at, told, |decision| match decision {
+            Some(_) => None,
+            None => Some(Outcome::Withdrawn { cause }),
+        })?;
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Some(ended)
+    }
+
+    /// A step by the session itself, which needs no waking.
     fn end(
         &self,
         at: Timestamp,
         told: impl FnOnce(&Ended),
         outcome: impl FnOnce(Option<&Decision>) -> Option<Outcome>,
     ) -> Option<Ended> {
-        let (ended, _waker) = self.inner.with(|inner| {
+        self.step(at, told, outcome).map(|(ended, _waker)| ended)
+    }
+
+    /// One step from `Pending` or `Decided` to `Ended`; `None` if it did not happen.
+    fn step(
+        &self,
+        at: Timestamp,
+        told: impl FnOnce(&Ended),
+        outcome: impl FnOnce(Option<&Decision>) -> Option<Outcome>,
+    ) -> Option<(Ended, Option<Waker>)> {
+        self.inner.with(|inner| {
             let decision = match &inner.phase {
                 Phase::Pending => None,
                 Phase::Decided(decision) => Some(decision.clone()),
@@ -204,7 +226,6 @@ impl<L: Locks> Cell<L> {
             inner.phase = Phase::Ended(ended.clone());
             told(&ended);
             Some((ended, inner.waiting.take()))
-        })?;
-        Some(ended)
+        })
     }
 }

@@ -224,6 +224,8 @@ pub enum Cause {
     Shutdown,
     /// The request could not be put on record, so nobody was asked.
     NotRecorded,
+    /// No channel could be reached, so nobody was asked.
+    Unreachable,
     /// The gate met trouble of its own.
     Internal,
     /// The gate ended while the statement was held, and its client's connection with it.
@@ -274,6 +276,7 @@ impl fmt::Display for Cause {
             Self::ReadAheadFull => "the client sent too much behind the held statement",
             Self::Shutdown => "the gate is shutting down",
             Self::NotRecorded => "it could not be put on record",
+            Self::Unreachable => "no channel could be reached",
             Self::Internal => "trouble inside the gate",
             Self::Restart => "the gate ended",
         })

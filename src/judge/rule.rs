@@ -47,6 +47,9 @@ pub struct Rule {
     /// Whether a transaction block is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_transaction: Option<bool>,
+    /// Who is asked: the name of an approval profile, which means nothing in this room. Absent: the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<String>,
 }
 
 /// How well a rule matches. Ordered by certainty.
@@ -75,6 +78,7 @@ impl Rule {
             objects: None,
             has_where: None,
             in_transaction: None,
+            approval: None,
         }
     }
 

@@ -3,7 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -12,17 +13,22 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::listen::Listener;
 use super::settings::Settings;
 use super::workers::{Phase, Workers};
-use crate::approval::{self, AdminSettings, ApprovalDesk};
+use crate::approval::clerk::{Interrupted, recover};
+use crate::approval::{self, AdminSettings, ApprovalDesk, ApprovalSettings, Profile};
 use crate::hold::Board;
 use crate::judge::Judge;
 use crate::session::cancel;
 use crate::session::offload::Offload;
-use crate::session::shared::{Gate, Shared};
+use crate::session::shared::{Gate, HoldTerms, Shared, Terms};
 use crate::session::tls::{ListenTls, TlsError};
 use crate::session::upstream::Upstream;
+use crate::store::{Event, Recovered, Store, StoreError, StoreSettings};
 
 /// Threads for texts too large to be read between other sessions' messages. One hostile text must not stop the others.
 const ANALYSIS_THREADS: usize = 2;
+
+/// Time for the last events to be put on record.
+const LAST_RECORDS: Duration = Duration::from_secs(5);
 
 /// Cancel requests on their way at the same time.
 const CANCELS: usize = 32;
@@ -37,6 +43,9 @@ pub struct Server {
     phase: watch::Sender<Phase>,
     admin_stop: watch::Sender<bool>,
     admin: Option<JoinHandle<()>>,
+    clerk: JoinHandle<()>,
+    store: Store,
+    policy_version: Mutex<String>,
 }
 
 /// Why the gate cannot start. Says what to change.
@@ -67,6 +76,12 @@ pub enum StartError {
     /// No threads.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
+    /// The store or the audit file.
+    #[error("the record ([store], [audit]): {0}")]
+    Store(StoreError),
+    /// The store took no events.
+    #[error("the record ([store], [audit]) cannot be written: {0}")]
+    Record(String),
     /// The system's random numbers.
     #[error("no random numbers: {0}")]
     Random(getrandom::Error),
@@ -88,13 +103,17 @@ impl Server {
             .map_err(|source| StartError::Listen { address: settings.listen.address, source })?;
         let admin_listener = bind_admin(&settings.admin).await?;
         let board = Board::new(settings.hold.clone());
-        let desk = Arc::new(ApprovalDesk::new(board.clone(), settings.approval.clone()));
+        let (store, recovered) = open_store(settings.store.clone()).await?;
+        let desk = Arc::new(ApprovalDesk::new(board.clone(), settings.approval.clone(), Arc::new(store.clone())));
+        begin(&store, &desk, &settings, recovered).await.map_err(StartError::Record)?;
         let (admin_stop, stop) = watch::channel(false);
         tokio::spawn(approval::journal::keep(board.clone(), stop.clone()));
+        let clerk = tokio::spawn(approval::clerk::run(Arc::clone(&desk), stop.clone()));
         let gate = gate(&settings, board)?;
         let address = listener.address();
         let shared = Arc::new(Shared::new(settings.session, tls, upstream, limits.connections, gate));
 
+        let policy_version = Mutex::new(settings.policy.version().to_string());
         let (phase, phases) = watch::channel(Phase::Serve);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let workers = Workers::start(limits.workers(cores), half_open(limits.connections), listener, &shared, &phases)
@@ -108,7 +127,19 @@ impl Server {
                 }
             })
         });
-        Ok(Self { address, admin_address, shared, desk, workers, phase, admin_stop, admin })
+        Ok(Self {
+            address,
+            admin_address,
+            shared,
+            desk,
+            workers,
+            phase,
+            admin_stop,
+            admin,
+            clerk,
+            store,
+            policy_version,
+        })
     }
 
     /// Where clients connect.
@@ -140,10 +171,27 @@ impl Server {
         if let Err(error) = self.shared.upstream.reload() {
             errors.push(StartError::UpstreamTls(error));
         }
-        let asked = settings.approval.asked();
+        let terms = terms(&settings.approval);
         self.desk.reload(settings.approval);
-        self.shared.replace_policy(Judge::new(settings.policy), asked);
+        self.note_policy(settings.policy.version().to_string());
+        self.shared.replace_policy(Judge::new(settings.policy), terms);
         errors
+    }
+
+    /// Puts another policy on record.
+    fn note_policy(&self, policy_version: String) {
+        let mut known = self.policy_version.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == policy_version {
+            return;
+        }
+        known.clone_from(&policy_version);
+        drop(known);
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = store.record(Event::PolicyChanged { policy_version }).await {
+                tracing::error!("the new policy could not be recorded: {error}");
+            }
+        });
     }
 
     /// Stops accepting and asks sessions to end: idle ones at once, running ones when they are done.
@@ -190,8 +238,16 @@ impl Server {
         self.admin_stop.send_replace(true);
         if let Some(admin) = self.admin.take() {
             // A client of the admin API that keeps its connection does not keep the gate.
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(2), admin).await;
+            let _ = tokio::time::timeout(Duration::from_secs(2), admin).await;
         }
+        // What ended with the sessions is put on record.
+        if tokio::time::timeout(LAST_RECORDS, &mut self.clerk).await.is_err() {
+            tracing::error!("the last events could not be recorded in time");
+        }
+        if let Err(error) = self.store.record(Event::Stopped).await {
+            tracing::error!("the end could not be recorded: {error}");
+        }
+        self.store.clone().close().await;
     }
 }
 
@@ -202,6 +258,27 @@ impl Drop for Server {
     }
 }
 
+/// Opens the record on a thread that may wait for the disk.
+async fn open_store(settings: StoreSettings) -> Result<(Store, Recovered), StartError> {
+    let opened = tokio::task::spawn_blocking(move || Store::open(&settings)).await;
+    opened.map_err(|error| StartError::Threads(io::Error::other(error)))?.map_err(StartError::Store)
+}
+
+/// Notes the start, and the end of what an earlier process left behind.
+async fn begin(store: &Store, desk: &ApprovalDesk, settings: &Settings, recovered: Recovered) -> Result<(), String> {
+    let started = Event::Started {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        policy_version: settings.policy.version().to_string(),
+    };
+    store.record(started).await.map_err(|error| error.to_string())?;
+    let interrupted = recovered.open.into_iter().map(|stored| Interrupted {
+        request: stored.request,
+        decision: stored.decision,
+        references: stored.announcements,
+    });
+    recover(desk, interrupted.collect(), crate::clock::wall()).await
+}
+
 /// What sessions need of the other rooms.
 fn gate(settings: &Settings, board: Board) -> Result<Gate, StartError> {
     let mut secret = [0; 32];
@@ -210,10 +287,17 @@ fn gate(settings: &Settings, board: Board) -> Result<Gate, StartError> {
         judge: Judge::new(Arc::clone(&settings.policy)),
         board,
         offload: Offload::start(ANALYSIS_THREADS).map_err(StartError::Threads)?,
-        asked: settings.approval.asked(),
+        terms: terms(&settings.approval),
         cache_bytes: u64::try_from(settings.limits.verdict_cache_bytes).unwrap_or(u64::MAX),
         secret,
     })
+}
+
+/// What sessions need to know of the approval profiles.
+fn terms(settings: &ApprovalSettings) -> Terms {
+    let of = |profile: &Profile| HoldTerms { deadline: profile.deadline, asked: profile.asked() };
+    let by_rule = settings.by_rule.keys().map(|rule| (rule.clone(), of(settings.profile(rule)))).collect();
+    Terms { default: of(&settings.default), by_rule }
 }
 
 async fn bind_admin(settings: &AdminSettings) -> Result<Option<TcpListener>, StartError> {

@@ -20,6 +20,7 @@ use super::judging::SessionJudge;
 use super::machine::{Action, Cleared, Ending, Machine, MachineSettings, Outbox};
 use super::offload::Answer;
 use super::parameters::is_false;
+use super::running::Running;
 use super::shared::{Scratch, Worker};
 use super::signal::{Asked, Listener, SessionSignal};
 use super::stream::{Peer, Stream};
@@ -175,6 +176,8 @@ struct Session<'a> {
     generation: u64,
     cancel: Option<CancelGuard>,
     holding: Option<Box<Holding>>,
+    /// The statement released last, until the database has answered it.
+    running: Option<Running>,
     analysis: Option<Answer>,
     /// Until authentication is over.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -225,6 +228,7 @@ impl<'a> Session<'a> {
             generation,
             cancel: None,
             holding: None,
+            running: None,
             analysis: None,
             deadline: Some(Box::pin(tokio::time::sleep_until(opened.deadline.into()))),
             closing: false,
@@ -511,6 +515,9 @@ impl<'a> Session<'a> {
         // A CancelRequest that was accepted for the hold is kept: it wins over an approval carried out just now.
         let turn = if cancelled { Turn::Withdraw(Cause::CancelRequest) } else { turn };
         let ending = holding.conclude(turn, clock::wall());
+        if matches!(ending, Ending::Release) {
+            self.running = holding.running(&self.worker.shared.board);
+        }
         self.finish_machine(cx, ending);
         // The bytes are on their way, or the client is told: now the record may say so.
         holding.finish(clock::wall());
@@ -553,6 +560,11 @@ impl<'a> Session<'a> {
                 Action::ApplicationName(name) => {
                     self.origin.application_name = name;
                     self.reclassify();
+                }
+                Action::Executed(seen) => {
+                    if let Some(running) = self.running.take() {
+                        running.finish(seen);
+                    }
                 }
                 Action::Ready => self.deadline = None,
                 Action::Analyse(text) => self.analysis = Some(self.worker.shared.offload.analyse(text)),

@@ -11,9 +11,10 @@ use sha2::{Digest, Sha256};
 use tokio::time::Sleep;
 
 use super::machine::{Draft, Ending};
+use super::running::Running;
 use super::shared::Shared;
 use crate::clock;
-use crate::hold::{Cause, Decision, HoldId, HoldRequest, Origin, OverLimit, StatementText, Ticket};
+use crate::hold::{Board, Cause, Decision, HoldId, HoldRequest, Origin, OverLimit, StatementText, Ticket};
 use crate::wire::reply::Report;
 
 /// What happens next to a hold.
@@ -45,11 +46,13 @@ impl Holding {
         let id = HoldId::generate().map_err(|error| trouble(&format!("no request id could be made: {error}")))?;
         let frame_bytes = draft.frame_bytes;
         let settings = &shared.settings;
-        let request = request(shared, id.clone(), origin, draft);
-        let notice = notice(shared, &request);
+        let terms = shared.terms(&draft.judgement.rule);
+        let time_to_live = terms.deadline.unwrap_or(settings.hold_deadline);
+        let request = request(shared, id.clone(), origin, draft, time_to_live);
+        let notice = notice(&terms.asked, &request);
         let ticket = shared.board.open(request).map_err(|limit| over_limit(&limit))?;
         let now = clock::now();
-        let deadline = now.checked_add(settings.hold_deadline).unwrap_or(now);
+        let deadline = now.checked_add(time_to_live).unwrap_or(now);
         let reminder = next_reminder(now, settings.reminder_interval);
         let first = reminder.map_or(deadline, |reminder| reminder.min(deadline));
         let holding = Self {
@@ -78,10 +81,13 @@ impl Holding {
         if let Some(turn) = self.turn.take() {
             return Poll::Ready(turn);
         }
-        if let Some(ticket) = &mut self.ticket
-            && let Poll::Ready(decision) = ticket.poll_decision(cx)
-        {
-            return Poll::Ready(Turn::Decided(decision));
+        if let Some(ticket) = &mut self.ticket {
+            if let Poll::Ready(decision) = ticket.poll_decision(cx) {
+                return Poll::Ready(Turn::Decided(decision));
+            }
+            if let Some(cause) = ticket.failure() {
+                return Poll::Ready(Turn::Withdraw(cause));
+            }
         }
         if self.timer.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
@@ -130,6 +136,11 @@ impl Holding {
         }
     }
 
+    /// The statement as it begins to run.
+    pub(super) fn running(&self, board: &Board) -> Option<Running> {
+        self.ticket.as_ref().map(|ticket| Running::new(board.clone(), Arc::clone(ticket.request())))
+    }
+
     fn decided(&self, decision: &Decision) -> Ending {
         match decision {
             Decision::Approve { .. } => Ending::Release,
@@ -169,11 +180,15 @@ impl Holding {
                 "querygate: this statement needs approval, and the request could not be put on record",
                 "withdrawn because it could not be stored",
             ),
+            Cause::Unreachable => (
+                "querygate: this statement needs approval, and nobody can be asked at the moment",
+                "withdrawn because no channel could be reached",
+            ),
             Cause::Internal => ("querygate: the gate met trouble of its own", "withdrawn"),
             Cause::Restart => ("querygate: the gate ended", "withdrawn by a restart"),
         };
         let sqlstate = match cause {
-            Cause::Internal | Cause::NotRecorded => "58000",
+            Cause::Internal | Cause::NotRecorded | Cause::Unreachable => "58000",
             Cause::CancelRequest
             | Cause::ReadAheadFull
             | Cause::Shutdown
@@ -197,9 +212,8 @@ fn next_reminder(now: Instant, interval: Duration) -> Option<Instant> {
     (!interval.is_zero()).then(|| now.checked_add(interval)).flatten()
 }
 
-fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft) -> HoldRequest {
+fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft, time_to_live: Duration) -> HoldRequest {
     let opened_at = clock::wall();
-    let time_to_live = shared.settings.hold_deadline;
     let deadline = SignedDuration::try_from(time_to_live)
         .ok()
         .and_then(|span| opened_at.checked_add(span).ok())
@@ -226,9 +240,8 @@ fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft) -> HoldRe
     }
 }
 
-fn notice(shared: &Shared, request: &HoldRequest) -> Report {
+fn notice(asked: &str, request: &HoldRequest) -> Report {
     let mut detail = format!("Rule \"{}\": {}.", request.rule, request.why);
-    let asked = shared.asked();
     if !asked.is_empty() {
         let _ = write!(detail, "\nAsked: {asked}.");
     }

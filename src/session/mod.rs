@@ -12,6 +12,7 @@ pub mod lobby;
 pub mod machine;
 pub mod offload;
 mod parameters;
+mod running;
 mod settings;
 pub mod shared;
 pub mod signal;

@@ -1,12 +1,13 @@
 //! What sessions share: [`Shared`] once per process, [`Worker`] once per session thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use sha2::{Digest, Sha256};
@@ -26,6 +27,24 @@ use crate::judge::{Facts, Judge, JudgeCache, SessionClass};
 /// Bytes read at once, per thread.
 const SCRATCH: usize = 64 << 10;
 
+/// What a session needs to know of how its statements are approved.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HoldTerms {
+    /// How long people have; `None`: as the settings say.
+    pub deadline: Option<Duration>,
+    /// Whom the client is told is asked ("group dba, ann"); may be empty.
+    pub asked: String,
+}
+
+/// The terms, by the rule that holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// Of all other rules.
+    pub default: HoldTerms,
+    /// By the rule's name.
+    pub by_rule: HashMap<String, HoldTerms>,
+}
+
 /// What the session threads need besides sockets.
 pub struct Gate {
     /// Policy.
@@ -34,8 +53,8 @@ pub struct Gate {
     pub board: Board,
     /// Analysis of large texts.
     pub offload: Offload,
-    /// Whom the client is told is asked ("dba, security"); may be empty.
-    pub asked: String,
+    /// Who is asked, and for how long.
+    pub terms: Terms,
     /// Verdicts remembered per thread, in bytes.
     pub cache_bytes: u64,
     /// Random, new for each process.
@@ -58,7 +77,7 @@ pub struct Shared {
     pub board: Board,
     pub(super) offload: Offload,
     judge: ArcSwap<Judge>,
-    asked: ArcSwap<String>,
+    terms: ArcSwap<Terms>,
     /// Counts policies, so that sessions notice a new one without a lock.
     generation: AtomicU64,
     cache_bytes: u64,
@@ -79,7 +98,7 @@ impl Shared {
             board: gate.board,
             offload: gate.offload,
             judge: ArcSwap::from_pointee(gate.judge),
-            asked: ArcSwap::from_pointee(gate.asked),
+            terms: ArcSwap::from_pointee(gate.terms),
             generation: AtomicU64::new(0),
             cache_bytes: gate.cache_bytes,
             secret: gate.secret,
@@ -93,9 +112,9 @@ impl Shared {
     }
 
     /// Puts another policy in force. Statements already held keep the rule that held them.
-    pub fn replace_policy(&self, judge: Judge, asked: String) {
+    pub fn replace_policy(&self, judge: Judge, terms: Terms) {
         self.judge.store(Arc::new(judge));
-        self.asked.store(Arc::new(asked));
+        self.terms.store(Arc::new(terms));
         self.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -113,9 +132,10 @@ impl Shared {
         })
     }
 
-    /// Whom the client is told is asked.
-    pub(super) fn asked(&self) -> Guard<Arc<String>> {
-        self.asked.load()
+    /// Who is asked about statements that `rule` holds, and for how long.
+    pub(super) fn terms(&self, rule: &str) -> HoldTerms {
+        let terms = self.terms.load();
+        terms.by_rule.get(rule).unwrap_or(&terms.default).clone()
     }
 
     /// Names a session's refusals: unguessable for clients, 32 hexadecimal digits.

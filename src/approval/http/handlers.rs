@@ -130,7 +130,7 @@ pub(super) async fn approve(
     Id(id): Id,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RequestView>, Problem> {
-    decide(&app.desk, &person, &id, true, body)
+    decide(&app.desk, &person, &id, true, body).await
 }
 
 /// Rejects a request: its client gets an error with the reason.
@@ -146,11 +146,11 @@ pub(super) async fn reject(
     Id(id): Id,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RequestView>, Problem> {
-    decide(&app.desk, &person, &id, false, body)
+    decide(&app.desk, &person, &id, false, body).await
 }
 
 /// Changes as they happen: server-sent events named `snapshot` (data: `ListView`, first and whenever changes were
-/// missed), `opened`, `decided`, `ended` (data: `ChangeView`).
+/// missed), `opened`, `changed`, `decided`, `ended`, `executed` (data: `ChangeView`).
 #[utoipa::path(get, path = "/v1/events", tag = "requests", responses(
     (status = 200, content_type = "text/event-stream", body = String), (status = 401, body = ProblemBody),
     (status = 429, body = ProblemBody)))]
@@ -167,16 +167,17 @@ pub(super) async fn no_such_method() -> Problem {
     Problem::no_such_method()
 }
 
-fn decide(
-    desk: &ApprovalDesk,
+async fn decide(
+    desk: &Arc<ApprovalDesk>,
     person: &Person,
     id: &HoldId,
     approve: bool,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RequestView>, Problem> {
     let body = answer_body(body)?;
-    let answer = Answer { approve, reason: body.reason, statement_sha256: body.statement_sha256 };
-    desk.decide(person, id, answer, crate::clock::wall())?;
+    let answer =
+        Answer { approve, break_glass: body.break_glass, reason: body.reason, statement_sha256: body.statement_sha256 };
+    desk.answer(person, id, answer, crate::clock::wall()).await?;
     shown(desk, person, id)
 }
 
@@ -210,6 +211,7 @@ pub(super) fn list_view(desk: &ApprovalDesk, person: &Person, holds: &[Hold]) ->
 pub(super) fn view(desk: &ApprovalDesk, person: &Person, hold: &Hold, detail: Detail) -> RequestView {
     let settings = desk.settings();
     let people = settings.people.working_as(&hold.request.origin.user).map(|person| person.name.clone()).collect();
-    let may_decide = desk.may_decide(person, &hold.request).map_err(|why| why.to_string());
-    RequestView::new(hold, people, may_decide, detail)
+    let may_decide = desk.person_may_decide(person, &hold.request).map_err(|why| why.to_string());
+    let progress = desk.view_of(&hold.request.id);
+    RequestView::new(hold, progress.as_ref(), people, may_decide, detail)
 }

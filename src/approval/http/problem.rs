@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::approval::desk::{Denied, Ineligible};
+use crate::approval::{Denied, Ineligible};
 use crate::hold::{Outcome, Refused};
 
 /// What went wrong.
@@ -90,6 +90,12 @@ impl From<Denied> for Problem {
             Denied::OtherStatement => Self::new(StatusCode::CONFLICT, "other-statement", detail)
                 .hint("show the request again before deciding"),
             Denied::ReasonTooLong => Self::bad_request(detail),
+            Denied::ReasonNeeded => Self::bad_request(detail).hint("say why it cannot wait: `reason`"),
+            Denied::AlreadyApproved { .. } => {
+                Self::new(StatusCode::CONFLICT, "already-approved", detail).hint("another approver has to answer")
+            }
+            Denied::NotRecorded(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-recorded", detail)
+                .hint("the gate's operator has to look after its store"),
         }
     }
 }
@@ -99,6 +105,9 @@ impl From<Ineligible> for Problem {
         let (error, hint) = match why {
             Ineligible::NotApprover => {
                 ("not-an-approver", "approvers are named in the section [approval] of the configuration")
+            }
+            Ineligible::NotBreakGlass => {
+                ("not-break-glass", "`break_glass` in the section [approval] of the configuration names who may")
             }
             Ineligible::OwnRequest => ("own-request", "ask another approver"),
             Ineligible::UnknownRequester => {

@@ -7,13 +7,16 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::response::sse;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::approval::channel::RequestView;
+use crate::approval::desk::Change;
 use crate::approval::people::Person;
 use crate::approval::{AdminSettings, ApprovalDesk};
-use crate::hold::{Event, Hold, Lagged, Phase};
+use crate::hold::{Hold, Phase};
 
 use super::handlers::{list_view, view};
 use super::view::{ChangeView, Detail};
@@ -21,7 +24,7 @@ use super::view::{ChangeView, Detail};
 /// Ended requests a snapshot carries.
 const SNAPSHOT_RECENT: usize = 50;
 
-/// Changes waiting for one slow reader. The board's own backlog comes before it.
+/// Changes waiting for one slow reader. The desk's own backlog comes before it.
 const QUEUE: usize = 16;
 
 pub(super) type Events = ReceiverStream<Result<sse::Event, Infallible>>;
@@ -54,7 +57,7 @@ struct Over;
 impl Teller {
     async fn run(self, period: std::time::Duration, mut stop: watch::Receiver<bool>) {
         // Subscribing before the snapshot misses nothing; what is told twice does no harm.
-        let mut changes = self.desk.subscribe();
+        let mut changes = self.desk.changes();
         if self.send(self.snapshot()).await.is_err() {
             return;
         }
@@ -66,10 +69,11 @@ impl Teller {
             let event = tokio::select! {
                 () = self.sender.closed() => return,
                 _ = stop.wait_for(|stop| *stop) => return,
-                change = changes.next() => match change {
-                    Some(Ok(change)) => self.change(&change),
-                    Some(Err(Lagged { .. })) => Some(self.snapshot()),
-                    None => return,
+                change = changes.recv() => match change {
+                    Ok(Change::Changed(view)) => self.change(&view),
+                    Ok(Change::Remind(_)) => None,
+                    Err(RecvError::Lagged(_)) => Some(self.snapshot()),
+                    Err(RecvError::Closed) => return,
                 },
                 _ = alive.tick() => Some(sse::Event::default().comment("alive")),
             };
@@ -96,16 +100,18 @@ impl Teller {
         event("snapshot", &list)
     }
 
-    fn change(&self, change: &Event) -> Option<sse::Event> {
-        if !self.desk.may_see(&self.person, change.request()) {
+    fn change(&self, changed: &RequestView) -> Option<sse::Event> {
+        if !self.desk.may_see(&self.person, &changed.request) {
             return None;
         }
-        let (name, phase) = match change {
-            Event::Opened(_) => ("opened", Phase::Pending),
-            Event::Decided(_, decision) => ("decided", Phase::Decided(decision.clone())),
-            Event::Ended(_, ended) => ("ended", Phase::Ended(ended.clone())),
+        let (name, phase) = match (&changed.ended, &changed.decision) {
+            (Some(ended), _) if changed.execution.is_some() => ("executed", Phase::Ended(ended.clone())),
+            (Some(ended), _) => ("ended", Phase::Ended(ended.clone())),
+            (None, Some(decision)) => ("decided", Phase::Decided(decision.clone())),
+            (None, None) if changed.revision == 1 => ("opened", Phase::Pending),
+            (None, None) => ("changed", Phase::Pending),
         };
-        let hold = Hold { request: Arc::clone(change.request()), phase };
+        let hold = Hold { request: Arc::clone(&changed.request), phase };
         let change =
             ChangeView { now: crate::clock::wall(), request: view(&self.desk, &self.person, &hold, Detail::List) };
         Some(event(name, &change))

@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::approval::testing::{at, opened, request, settings, token};
+use crate::approval::desk::Change;
+use crate::approval::testing::{at, held, request, settings, settled_desk, taken_in, token};
 use crate::approval::{AdminSettings, ApprovalDesk, People};
 use crate::hold::{Board, Cause, HoldSettings, Outcome, Ticket};
 
@@ -36,7 +37,7 @@ impl Server {
     }
 
     async fn start_on(board: Board, limits: AdminSettings) -> Self {
-        let desk = Arc::new(ApprovalDesk::new(board.clone(), settings()));
+        let desk = settled_desk(&board).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
@@ -130,6 +131,7 @@ async fn a_request_is_shown_whole_with_its_parameters_exactly() {
     large.value = Some("y".repeat(LIST_TEXT_BYTES));
     held.parameters.push(large);
     let ticket = server.board.open(held).unwrap();
+    taken_in(&server.desk, &ticket).await;
     let (status, shown) = server.get(&format!("/v1/requests/{}", ticket.id()), "ann").await;
     assert_eq!(status, 200);
     assert_eq!(shown["statement"]["text"], *text);
@@ -155,7 +157,7 @@ async fn a_request_is_shown_whole_with_its_parameters_exactly() {
 #[tokio::test]
 async fn an_approval_wakes_the_session_and_the_second_hears_who_was_first() {
     let server = Server::start().await;
-    let mut ticket = opened(&server.board, "app");
+    let mut ticket = held(&server.desk, &server.board, "app").await;
     let (status, approved) = server.decide(&ticket, "approve", "ann", r#"{"reason":"checked"}"#).await;
     assert_eq!((status, &approved["state"]), (200, &"approved".into()));
     assert_eq!(approved["decision"]["by"], "ann");
@@ -177,7 +179,7 @@ async fn an_approval_wakes_the_session_and_the_second_hears_who_was_first() {
 #[tokio::test]
 async fn a_rejection_carries_its_reason_to_the_session() {
     let server = Server::start().await;
-    let mut ticket = opened(&server.board, "app");
+    let mut ticket = held(&server.desk, &server.board, "app").await;
     let body = r#"{"reason":"use the archive"}"#;
     assert_eq!(server.decide(&ticket, "reject", "carol", body).await.0, 200);
     let decision = ticket.decision().await;
@@ -188,9 +190,9 @@ async fn a_rejection_carries_its_reason_to_the_session() {
 #[tokio::test]
 async fn who_may_not_decide_is_told_why_and_nothing_happens() {
     let server = Server::start().await;
-    let own = opened(&server.board, "ann_db");
-    let devs = opened(&server.board, "dev_db");
-    let others = opened(&server.board, "app");
+    let own = held(&server.desk, &server.board, "ann_db").await;
+    let devs = held(&server.desk, &server.board, "dev_db").await;
+    let others = held(&server.desk, &server.board, "app").await;
     for (ticket, who, status, error) in [
         (&own, "ann", 403, "own-request"),
         (&devs, "dev", 403, "not-an-approver"),
@@ -210,7 +212,7 @@ async fn who_may_not_decide_is_told_why_and_nothing_happens() {
 #[tokio::test]
 async fn what_is_over_or_was_not_shown_cannot_be_decided() {
     let server = Server::start().await;
-    let ticket = opened(&server.board, "app");
+    let ticket = held(&server.desk, &server.board, "app").await;
     let other = format!(r#"{{"statement_sha256":"{}"}}"#, "ab".repeat(32));
     let (status, problem) = server.decide(&ticket, "approve", "ann", &other).await;
     assert_eq!((status, &problem["error"]), (409, &"other-statement".into()));
@@ -220,7 +222,7 @@ async fn what_is_over_or_was_not_shown_cannot_be_decided() {
     let (status, problem) = server.call("POST", &path, "ann", "").await;
     assert_eq!((status, &problem["error"]), (409, &"withdrawn".into()));
 
-    let mut expired = opened(&server.board, "app");
+    let mut expired = held(&server.desk, &server.board, "app").await;
     expired.expire(at(1_000)).unwrap();
     let (status, problem) = server.decide(&expired, "approve", "ann", "").await;
     assert_eq!((status, &problem["error"]), (409, &"expired".into()));
@@ -228,6 +230,7 @@ async fn what_is_over_or_was_not_shown_cannot_be_decided() {
     let mut late = request("app", "DROP TABLE t");
     late.deadline = at(-1);
     let late = server.board.open(late).unwrap();
+    taken_in(&server.desk, &late).await;
     let (status, problem) = server.decide(&late, "approve", "ann", "").await;
     assert_eq!((status, &problem["error"]), (409, &"expired".into()));
 }
@@ -235,7 +238,7 @@ async fn what_is_over_or_was_not_shown_cannot_be_decided() {
 #[tokio::test]
 async fn malformed_oversized_and_misdirected_requests_get_json_errors() {
     let server = Server::start().await;
-    let ticket = opened(&server.board, "app");
+    let ticket = held(&server.desk, &server.board, "app").await;
     let long = format!(r#"{{"reason":"{}"}}"#, "x".repeat(1_001));
     let huge = "x".repeat(65_537);
     for (body, status, error) in [
@@ -329,13 +332,13 @@ impl Reader {
 #[tokio::test]
 async fn the_stream_starts_with_a_snapshot_and_tells_every_change() {
     let server = Server::start().await;
-    let first = opened(&server.board, "app");
+    let first = held(&server.desk, &server.board, "app").await;
     let mut reader = Reader::connect(&server, "ann").await;
     let (name, snapshot) = reader.next().await.unwrap();
     assert_eq!(name, "snapshot");
     assert_eq!(snapshot["requests"][0]["id"], first.id().0);
 
-    let second = opened(&server.board, "app");
+    let second = held(&server.desk, &server.board, "app").await;
     server.decide(&second, "reject", "bob", "").await;
     let id = second.id().0.clone();
     second.finish(at(1));
@@ -351,23 +354,25 @@ async fn the_stream_tells_outsiders_only_of_their_own_requests() {
     let server = Server::start().await;
     let mut reader = Reader::connect(&server, "dev").await;
     assert_eq!(reader.next().await.unwrap().0, "snapshot");
-    let _others = opened(&server.board, "app");
-    let own = opened(&server.board, "dev_db");
+    let _others = held(&server.desk, &server.board, "app").await;
+    let own = held(&server.desk, &server.board, "dev_db").await;
     let (_, change) = reader.next().await.unwrap();
     assert_eq!(change["request"]["id"], own.id().0);
 }
 
 #[tokio::test]
 async fn a_stream_that_missed_changes_starts_over_with_a_snapshot() {
-    let holds = HoldSettings { event_backlog: 2, ..HoldSettings::default() };
-    let server = Server::start_on(Board::new(holds), AdminSettings::default()).await;
+    let server = Server::start().await;
+    let ticket = held(&server.desk, &server.board, "app").await;
     let mut reader = Reader::connect(&server, "ann").await;
     assert_eq!(reader.next().await.unwrap().0, "snapshot");
-    // The stream's task cannot run before the next `await`, by when the board's backlog has overflowed.
-    let tickets: Vec<_> = (0..9).map(|_| opened(&server.board, "app")).collect();
+    // The stream's task cannot run before the next `await`, by when the desk's backlog has overflowed.
+    for _ in 0..10_000 {
+        server.desk.tell(Change::Remind(ticket.id().clone()));
+    }
     let (name, snapshot) = reader.next().await.unwrap();
     assert_eq!(name, "snapshot");
-    assert_eq!(snapshot["requests"].as_array().unwrap().len(), tickets.len());
+    assert_eq!(snapshot["requests"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -390,7 +395,7 @@ async fn somebody_removed_from_the_configuration_hears_no_more() {
     let others = without.people.iter().filter(|person| person.name != "ann");
     without.people = People::new(others.cloned().collect()).unwrap();
     server.desk.reload(without);
-    let _unheard = opened(&server.board, "app");
+    let _unheard = held(&server.desk, &server.board, "app").await;
     assert_eq!(reader.next().await, None);
 }
 
@@ -420,7 +425,7 @@ async fn a_silent_connection_is_closed_but_a_quiet_stream_is_not() {
     let mut silent = TcpStream::connect(server.address).await.unwrap();
     assert_eq!(silent.read(&mut [0]).await.unwrap_or(0), 0);
     // By now the stream has been quiet for longer than the deadline.
-    let _told = opened(&server.board, "app");
+    let _told = held(&server.desk, &server.board, "app").await;
     assert_eq!(reader.next().await.unwrap().0, "opened");
 }
 
@@ -448,7 +453,7 @@ async fn silent_connections_make_way_for_callers_and_leave_streams_alone() {
     for stream in silent.iter_mut().take(4) {
         assert!(closed(stream).await);
     }
-    let _told = opened(&server.board, "app");
+    let _told = held(&server.desk, &server.board, "app").await;
     assert_eq!(reader.next().await.unwrap().0, "opened");
 }
 
@@ -467,7 +472,7 @@ async fn a_connection_without_a_valid_token_ends_at_the_deadline_and_one_with_st
     assert!(answer.starts_with(b"HTTP/1.1 200"));
     let mut silent = TcpStream::connect(server.address).await.unwrap();
     assert!(closed(&mut silent).await);
-    let _told = opened(&server.board, "app");
+    let _told = held(&server.desk, &server.board, "app").await;
     assert_eq!(reader.next().await.unwrap().0, "opened");
 }
 
@@ -478,7 +483,7 @@ async fn connections_over_the_limit_wait_for_a_place() {
     assert_eq!(reader.next().await.unwrap().0, "snapshot");
     let waiting = server.get("/health", "");
     tokio::pin!(waiting);
-    let _told = opened(&server.board, "app");
+    let _told = held(&server.desk, &server.board, "app").await;
     tokio::select! {
         biased;
         _ = &mut waiting => panic!("answered beyond the limit"),

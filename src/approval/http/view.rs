@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::hold::{Decision, Ended, Hold, HoldRequest, Outcome, Parameter, Phase};
+use crate::approval::channel;
+use crate::hold::{Decision, Ended, Execution, Hold, HoldRequest, Outcome, Parameter, Phase};
 use crate::judge::Effect;
 
 /// Bytes of statement text, and of all parameter values together, sent in lists and event streams. A single request is shown whole.
@@ -72,10 +73,61 @@ pub struct RequestView {
     pub ended_at: Option<Timestamp>,
     /// Why it was withdrawn, in words.
     pub cause: Option<String>,
+    /// How many approve, and what has happened so far; absent for requests the gate remembers only in outline.
+    #[serde(default)]
+    pub progress: Option<ProgressView>,
     /// The caller may decide it now.
     pub may_decide: bool,
     /// Why the caller may not, if it is still open.
     pub may_not_decide_because: Option<String>,
+}
+
+/// How far a request has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProgressView {
+    /// Who may decide, in words.
+    pub asked: String,
+    /// Approvals needed.
+    pub approvals_needed: usize,
+    /// Who has approved so far.
+    pub approved_by: Vec<String>,
+    /// Escalation steps taken.
+    pub escalated: usize,
+    /// One person released it in an emergency.
+    pub break_glass: bool,
+    /// What the database said to it, once it has.
+    #[schema(value_type = Option<Object>)]
+    pub execution: Option<Execution>,
+    /// What has happened so far, oldest first.
+    pub timeline: Vec<MilestoneView>,
+}
+
+/// A line of a request's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MilestoneView {
+    /// When (RFC 3339).
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// What, in a sentence.
+    pub what: String,
+}
+
+impl From<&channel::RequestView> for ProgressView {
+    fn from(view: &channel::RequestView) -> Self {
+        Self {
+            asked: view.asked.clone(),
+            approvals_needed: view.quorum,
+            approved_by: view.approved_by.clone(),
+            escalated: view.escalated,
+            break_glass: view.break_glass,
+            execution: view.execution.clone(),
+            timeline: view
+                .timeline
+                .iter()
+                .map(|milestone| MilestoneView { at: milestone.at, what: milestone.what.clone() })
+                .collect(),
+        }
+    }
 }
 
 /// Where a request comes from.
@@ -182,6 +234,9 @@ pub struct AnswerBody {
     /// Why; told to the client. At most 1,000 characters.
     #[serde(default)]
     pub reason: Option<String>,
+    /// Release it alone, in an emergency. Only for people named in `break_glass`, and needs a reason.
+    #[serde(default)]
+    pub break_glass: bool,
     /// Digest of the statement that was shown; if given, the answer counts only for it.
     #[serde(default)]
     pub statement_sha256: Option<String>,
@@ -232,7 +287,13 @@ impl Room {
 
 impl RequestView {
     /// A hold as JSON. `people` work as its database user; `may_decide` leaves the state aside.
-    pub(super) fn new(hold: &Hold, people: Vec<String>, may_decide: Result<(), String>, detail: Detail) -> Self {
+    pub(super) fn new(
+        hold: &Hold,
+        progress: Option<&channel::RequestView>,
+        people: Vec<String>,
+        may_decide: Result<(), String>,
+        detail: Detail,
+    ) -> Self {
         let request: &HoldRequest = &hold.request;
         let state = state(&hold.phase);
         let ended = ended(&hold.phase);
@@ -255,6 +316,7 @@ impl RequestView {
             note: note(&hold.phase).map(str::to_owned),
             ended_at: ended.map(|ended| ended.at),
             cause: ended.and_then(cause),
+            progress: progress.map(ProgressView::from),
             may_decide: open && may_decide.is_ok(),
             may_not_decide_because: may_decide.err().filter(|_| open),
         }

@@ -175,8 +175,11 @@ impl Script<'_> {
 
     async fn ask(&self, request: &RequestView, approve: bool, reason: &str) -> Result<RequestView, ApiError> {
         let (api, id) = (self.api.clone(), request.id.clone());
-        let body =
-            AnswerBody { reason: Some(reason.to_owned()), statement_sha256: Some(request.statement.sha256.clone()) };
+        let body = AnswerBody {
+            reason: Some(reason.to_owned()),
+            statement_sha256: Some(request.statement.sha256.clone()),
+            ..AnswerBody::default()
+        };
         let asked = tokio::task::spawn_blocking(move || api.decide(&id, approve, &body)).await;
         asked.map_err(|error| ApiError::Usage(error.to_string()))?
     }

@@ -2,6 +2,7 @@
 //!
 //! Start at [`Settings::load`]. Each room defines and documents its own settings; this module knows how they are written.
 
+mod approval;
 mod people;
 mod reader;
 mod rules;
@@ -19,6 +20,7 @@ use crate::approval::{AdminSettings, ApprovalSettings};
 use crate::hold::HoldSettings;
 use crate::judge::Policy;
 use crate::session::{ListenTlsSettings, SessionSettings, UpstreamSettings};
+use crate::store::StoreSettings;
 
 pub use reader::Problem;
 
@@ -41,6 +43,8 @@ pub struct Settings {
     pub approval: ApprovalSettings,
     /// What is held.
     pub policy: Arc<Policy>,
+    /// The record.
+    pub store: StoreSettings,
     /// What is logged.
     pub log: LogSettings,
 }
@@ -96,6 +100,7 @@ impl Default for Settings {
             admin: AdminSettings::default(),
             approval: ApprovalSettings::default(),
             policy: Arc::new(Policy::shipped()),
+            store: StoreSettings::default(),
             log: LogSettings::default(),
         }
     }

@@ -1,57 +1,18 @@
-//! `[[people]]` and `[approval]`: who is who, how they prove it, and who may decide.
+//! `[[people]]`: who is who, and how they prove it.
 
-use std::ops::Range;
 use std::path::PathBuf;
 
-use super::reader::{Document, Section, nearest};
+use super::reader::Section;
 use super::{Settings, Sources};
 use crate::approval::{People, Person, TokenDigest};
 
 pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: &mut Settings) {
-    let document = root.document();
-    let mut section = root.section("approval");
-    let span = section.span();
-    let groups = section.take_spanned::<Vec<String>>("approver_groups");
-    let named = section.take_spanned::<Vec<String>>("approvers");
-    section.set("require_known_requester", &mut settings.approval.require_known_requester);
-    section.finish();
-
     let sections = root.sections("people");
     let first = sections.first().and_then(Section::span);
     let people = sections.into_iter().map(|section| person(section, sources)).collect();
     match People::new(people) {
         Ok(people) => settings.approval.people = people,
-        Err(error) => document.error(first, error.to_string()),
-    }
-
-    let people = &settings.approval.people;
-    let all_groups: Vec<&str> = people.iter().flat_map(|person| person.groups.iter().map(String::as_str)).collect();
-    let all_names: Vec<&str> = people.iter().map(|person| person.name.as_str()).collect();
-    let groups = groups.unwrap_or_default();
-    let named = named.unwrap_or_default();
-    known(document, "approver_groups", "group in [[people]]", &groups, &all_groups);
-    known(document, "approvers", "person in [[people]]", &named, &all_names);
-    settings.approval.approver_groups = groups.0;
-    settings.approval.approvers = named.0;
-    let approval = &settings.approval;
-    if !people.iter().any(|person| approval.is_approver(person)) {
-        let message = "nobody may approve: every held statement will expire. Name `approver_groups` or `approvers` in \
-                       [approval], and the people in [[people]]";
-        document.warning(span, message);
-    }
-}
-
-fn known(document: &Document<'_>, key: &str, what: &str, (wanted, span): &(Vec<String>, Range<usize>), all: &[&str]) {
-    for name in wanted {
-        if all.contains(&name.as_str()) {
-            continue;
-        }
-        // A name that means nobody would leave statements to people who can never answer.
-        let hint = nearest(name, all.iter().copied()).map(|best| format!("; did you mean `{best}`?"));
-        document.error(
-            Some(span.clone()),
-            format!("`approval.{key}`: there is no {what} named `{name}`{}", hint.unwrap_or_default()),
-        );
+        Err(error) => root.document().error(first, error.to_string()),
     }
 }
 

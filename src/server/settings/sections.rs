@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::reader::{Document, Problem, Section, Size, Span};
-use super::{LogSettings, Settings, Sources, people, rules};
+use super::{LogSettings, Settings, Sources, approval, people, rules};
 use crate::session::ListenTlsMode;
 
 /// Reads a whole configuration: the settings (as far as they could be read), the problems, and every key that exists.
@@ -24,6 +24,7 @@ pub(super) fn read(text: &str, sources: &dyn Sources) -> (Settings, Vec<Problem>
         admin(root.section("admin"), &mut settings);
         people::read(&mut root, sources, &mut settings);
         rules::read(&mut root, &mut settings);
+        approval::read(&mut root, &mut settings);
         log(root.section("log"), &mut settings.log);
         root.finish();
     }
@@ -154,7 +155,7 @@ fn path(section: &mut Section<'_, '_>, key: &'static str, sources: &dyn Sources,
 
 /// Whether a time of zero means something.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Zero {
+pub(super) enum Zero {
     Allowed,
     No,
 }
@@ -162,7 +163,7 @@ enum Zero {
 /// Longer times are mistakes, and some would overflow a clock.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-fn time(section: &mut Section<'_, '_>, key: &'static str, zero: Zero, slot: &mut Duration) {
+pub(super) fn time(section: &mut Section<'_, '_>, key: &'static str, zero: Zero, slot: &mut Duration) {
     if let Some((Span(time), span)) = section.take_spanned(key) {
         if time.is_zero() && zero == Zero::No {
             section.document().error(Some(span), format!("`{key}`: a time of zero leaves no time at all"));
@@ -185,7 +186,7 @@ fn size(section: &mut Section<'_, '_>, key: &'static str, slot: &mut usize) {
     }
 }
 
-fn count(section: &mut Section<'_, '_>, key: &'static str, slot: &mut usize) {
+pub(super) fn count(section: &mut Section<'_, '_>, key: &'static str, slot: &mut usize) {
     if let Some((count, span)) = section.take_spanned(key) {
         if count == 0 {
             section.document().error(Some(span), format!("`{key}`: at least one"));

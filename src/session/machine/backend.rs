@@ -68,9 +68,14 @@ impl Machine {
         match tag {
             b'Z' | b'S' | b'K' | b'R' => true,
             b'E' => {
-                matches!(self.replies.head(), Some(Expect::Refused(_) | Expect::RefusedQuery(_) | Expect::Probe(_)))
+                self.watch.is_some()
+                    || matches!(
+                        self.replies.head(),
+                        Some(Expect::Refused(_) | Expect::RefusedQuery(_) | Expect::Probe(_))
+                    )
             }
             b't' => matches!(self.replies.head(), Some(Expect::OwnDescribe(_))),
+            b'C' => self.watch.is_some(),
             _ => false,
         }
     }
@@ -97,7 +102,7 @@ impl Machine {
             b'1' | b'2' | b'3' | b'C' | b'I' | b's' | b't' | b'T' | b'n' => self.on_answer(tag, body),
             b'G' | b'W' => {
                 let alone = self.replies.is_last();
-                if alone && matches!(self.replies.head(), Some(Expect::Query(..) | Expect::Execute(_))) {
+                if alone && matches!(self.replies.head(), Some(Expect::Query(..) | Expect::Execute(..))) {
                     self.copy = CopyIn::Open(0);
                     // A message waiting for this answer meets the COPY.
                     if matches!(self.waiting, Waiting::CatchUp) {
@@ -128,8 +133,11 @@ impl Machine {
                 self.replies.pop();
                 Fate::Swallow
             }
-            (b'C' | b'I', Some(Expect::Execute(_))) => {
+            (b'C' | b'I', Some(&mut Expect::Execute(_, wanted))) => {
                 self.copy = CopyIn::Nothing;
+                if wanted {
+                    self.saw_tag(true, body);
+                }
                 self.answered();
                 Fate::Relay
             }
@@ -137,7 +145,7 @@ impl Machine {
             | (b'2', Some(Expect::Bind(_)))
             | (b'3', Some(Expect::Close(_)))
             | (b'T' | b'n', Some(Expect::Describe))
-            | (b's', Some(Expect::Execute(_))) => {
+            | (b's', Some(Expect::Execute(..))) => {
                 self.answered();
                 Fate::Relay
             }
@@ -146,6 +154,7 @@ impl Machine {
                 // Within a Query a COPY has ended well when its CommandComplete comes.
                 if tag == b'C' {
                     self.copy = CopyIn::Nothing;
+                    self.saw_tag(false, body);
                 }
                 Fate::Relay
             }
@@ -164,7 +173,7 @@ impl Machine {
                 self.names.confirm(&settling.name, &settling.change);
             }
             Some(Expect::Bind(Some((portal, number)))) => self.names.bound(&portal, number),
-            Some(Expect::Execute(Some(changes))) => self.settle_sql(*changes),
+            Some(Expect::Execute(Some(changes), _)) => self.settle_sql(*changes),
             _ => {}
         }
     }
@@ -187,6 +196,7 @@ impl Machine {
         if let Some(fate) = self.on_own_error(body, out) {
             return fate;
         }
+        self.saw_error(body);
         let extended = match self.replies.head() {
             // Nothing was asked: the server ends the session.
             None => return Fate::Relay,
@@ -246,7 +256,7 @@ impl Machine {
             | Expect::Parse(_)
             | Expect::Bind(_)
             | Expect::Describe
-            | Expect::Execute(_)
+            | Expect::Execute(..)
             | Expect::Close(_)
             | Expect::Sync(_)
             | Expect::FunctionCall
@@ -274,7 +284,7 @@ impl Machine {
             Expect::Parse(settling) => names.fail(&settling.name, &settling.change),
             Expect::Close(Some(settling)) => names.fail(&settling.name, &settling.change),
             Expect::Bind(Some((portal, number))) => names.unbound(&portal, number),
-            Expect::Execute(Some(changes)) | Expect::Query(Some(changes), _) => {
+            Expect::Execute(Some(changes), _) | Expect::Query(Some(changes), _) => {
                 for change in changes.changes {
                     // Whether the server came to it before the error is not known here.
                     if let SqlChange::Name(settling) = change {
@@ -285,7 +295,7 @@ impl Machine {
             Expect::Query(None, _)
             | Expect::Bind(None)
             | Expect::Describe
-            | Expect::Execute(None)
+            | Expect::Execute(None, _)
             | Expect::Close(None)
             | Expect::Sync(_)
             | Expect::FunctionCall
@@ -319,6 +329,7 @@ impl Machine {
             return Fate::Swallow;
         }
         self.copy = CopyIn::Nothing;
+        let ends_query = matches!(self.replies.head(), Some(Expect::Query(..)));
         let (own, binds) = match self.replies.pop() {
             Some(Expect::Query(changes, binds)) => {
                 if let Some(changes) = changes {
@@ -335,6 +346,7 @@ impl Machine {
             }
         };
         self.status = status;
+        self.saw_ready(ends_query, status);
         if status == b'I' {
             self.names.end_transaction(binds);
         }

@@ -104,7 +104,7 @@ impl Machine {
         if matches!(self.copy, CopyIn::Open(_)) && !matches!(front.tag, b'd' | b'c' | b'f' | b'H' | b'S' | b'X') {
             // The server, reading COPY data, ends the session on such a message (`CopyGetData`). But the COPY may have failed
             // already, and then it is an ordinary message: the gate asks with one of its own.
-            let extended = matches!(self.replies.head(), Some(Expect::Execute(_)));
+            let extended = matches!(self.replies.head(), Some(Expect::Execute(..)));
             self.probe(extended, out);
             return Step::Stay;
         }
@@ -204,7 +204,10 @@ impl Machine {
     fn on_query(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
         if let Some(held) = self.take_released(front) {
             return match held.kind {
-                HeldKind::Query(analysis) => self.forward_query(&analysis, front),
+                HeldKind::Query(analysis) => {
+                    self.watch_query();
+                    self.forward_query(&analysis, front)
+                }
                 HeldKind::Bind(..) => self.mismatch(out, Machine::refuse_query),
             };
         }
@@ -381,7 +384,11 @@ impl Machine {
         let described = self.unseen.take();
         if let Some(held) = self.take_released(front) {
             return match held.kind {
-                HeldKind::Bind(definition, note) => self.forward_bind(front, &definition, note),
+                HeldKind::Bind(definition, note) => {
+                    let (portal, _) = frontend::bind_names(front.body()).unwrap_or_default();
+                    self.watch_portal(portal);
+                    self.forward_bind(front, &definition, note)
+                }
                 HeldKind::Query(_) => self.mismatch(out, Machine::refuse_extended),
             };
         }
@@ -546,7 +553,7 @@ impl Machine {
                 changes.failed |= !certain;
             }
         }
-        self.replies.push(Expect::Execute(changes));
+        self.replies.push(Expect::Execute(changes, self.is_watched(portal)));
         self.batch.open = true;
         self.batch.ran = true;
         Step::Forward

@@ -18,6 +18,7 @@ mod names;
 mod outbox;
 mod params;
 mod replies;
+mod result;
 mod slots;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use held::{Draft, Ending};
 pub use judging::{Judging, Reading, Ruling};
 pub use outbox::{Cleared, Outbox};
 pub use params::unreadable;
+pub use result::Seen;
 
 use crate::judge::Analysis;
 use crate::wire::reply::Report;
@@ -74,6 +76,8 @@ pub enum Action {
     Analyse(Vec<u8>),
     /// Open a ticket and answer with [`Machine::handle_opened`] or [`Machine::end_hold`].
     OpenHold(Box<Draft>),
+    /// The database has answered the statement that was released last.
+    Executed(Seen),
     /// Authentication is over.
     Ready,
     /// Tell the client this and close both connections.
@@ -181,6 +185,8 @@ pub struct Machine {
     waiting: Waiting,
     /// The statement at the front was approved.
     released: Option<Box<Held>>,
+    /// The statement released last, until the database has answered it.
+    watch: Option<Box<result::Watch>>,
     /// The text at the front was analysed elsewhere.
     analysed: Option<Arc<Analysis>>,
     /// The statement that the Bind at the front names was not made through the gate; it is being described.
@@ -213,6 +219,7 @@ impl Machine {
             opaque: false,
             waiting: Waiting::Nothing,
             released: None,
+            watch: None,
             analysed: None,
             unseen: None,
             reason: None,

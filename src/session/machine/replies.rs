@@ -46,7 +46,8 @@ pub(super) enum Expect {
     /// The portal's name and the number of the note, where one was made.
     Bind(Option<(Box<[u8]>, u32)>),
     Describe,
-    Execute(Option<Box<SqlChanges>>),
+    /// The flag: its result is wanted.
+    Execute(Option<Box<SqlChanges>>, bool),
     Close(Option<Box<Settling>>),
     /// With the number of the last Bind before it.
     Sync(u32),
@@ -94,7 +95,7 @@ impl Expect {
             Self::Parse(_)
             | Self::Bind(_)
             | Self::Describe
-            | Self::Execute(_)
+            | Self::Execute(..)
             | Self::Close(_)
             | Self::Probe(_)
             | Self::OwnDescribe(_)
@@ -104,7 +105,7 @@ impl Expect {
 
     /// The transaction's status may be another after it.
     fn runs(&self) -> bool {
-        self.ends_with_ready() || matches!(self, Self::Execute(_))
+        self.ends_with_ready() || matches!(self, Self::Execute(..))
     }
 
     /// Where skipping after an error stops.

@@ -308,7 +308,7 @@ impl Model {
         let statement_sha256 = Some(self.find(&id)?.statement.sha256.clone());
         self.note = format!("{id}: sent");
         let reason = Some(reason.trim().to_owned()).filter(|reason| !reason.is_empty());
-        Some(Wish::Decide { id, approve, body: AnswerBody { reason, statement_sha256 } })
+        Some(Wish::Decide { id, approve, body: AnswerBody { reason, statement_sha256, ..AnswerBody::default() } })
     }
 
     fn change(&mut self, change: Change, now: Timestamp) -> Option<Wish> {

@@ -8,13 +8,14 @@ use tokio::sync::watch;
 
 use super::super::api::{Api, ApiError, Change, Which};
 use crate::approval::http::view::{AnswerBody, LIST_TEXT_BYTES, State};
-use crate::approval::testing::{at, opened, request, settings, token};
+use crate::approval::testing::{at, held, opened, request, settled_desk, taken_in, token};
 use crate::approval::{AdminSettings, ApprovalDesk};
-use crate::hold::{Board, HoldSettings, Outcome};
+use crate::hold::{Board, HoldSettings, Outcome, Ticket};
 
 struct Gate {
     runtime: Runtime,
     board: Board,
+    desk: Arc<ApprovalDesk>,
     base: String,
     stop: watch::Sender<bool>,
 }
@@ -23,8 +24,12 @@ impl Gate {
     fn start() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let board = Board::new(HoldSettings::default());
-        let (base, stop) = serve(&runtime, &board, "127.0.0.1:0");
-        Self { runtime, board, base, stop }
+        let (desk, base, stop) = serve(&runtime, &board, "127.0.0.1:0");
+        Self { runtime, board, desk, base, stop }
+    }
+
+    fn held(&self, user: &str) -> Ticket {
+        self.runtime.block_on(held(&self.desk, &self.board, user))
     }
 
     fn api(&self, who: &str) -> Api {
@@ -32,14 +37,14 @@ impl Gate {
     }
 }
 
-fn serve(runtime: &Runtime, board: &Board, address: &str) -> (String, watch::Sender<bool>) {
+fn serve(runtime: &Runtime, board: &Board, address: &str) -> (Arc<ApprovalDesk>, String, watch::Sender<bool>) {
     let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
-    let desk = Arc::new(ApprovalDesk::new(board.clone(), settings()));
+    let desk = runtime.block_on(settled_desk(board));
     let (stop, stopped) = watch::channel(false);
     let limits = AdminSettings::default();
-    runtime.spawn(crate::approval::http::serve(listener, desk, limits, stopped));
-    (base, stop)
+    runtime.spawn(crate::approval::http::serve(listener, Arc::clone(&desk), limits, stopped));
+    (desk, base, stop)
 }
 
 #[test]
@@ -47,12 +52,16 @@ fn list_show_and_decide_speak_with_the_gate() {
     let gate = Gate::start();
     let api = gate.api("ann");
     assert!(api.me().unwrap().approver);
-    let mut ticket = opened(&gate.board, "app");
+    let mut ticket = gate.held("app");
     let list = api.list(Which::Pending, 10).unwrap();
     assert_eq!(list.requests[0].id, ticket.id().0);
     let shown = api.show(&ticket.id().0.to_uppercase()).unwrap();
     assert_eq!(shown, list.requests[0]);
-    let body = AnswerBody { reason: Some("fine".to_owned()), statement_sha256: Some(shown.statement.sha256) };
+    let body = AnswerBody {
+        reason: Some("fine".to_owned()),
+        statement_sha256: Some(shown.statement.sha256),
+        ..AnswerBody::default()
+    };
     let decided = api.decide(&shown.id, true, &body).unwrap();
     assert_eq!(decided.state, State::Approved);
     let decision = gate.runtime.block_on(ticket.decision());
@@ -67,6 +76,7 @@ fn a_long_statement_arrives_whole_from_show() {
     let gate = Gate::start();
     let text = "é".repeat(LIST_TEXT_BYTES);
     let ticket = gate.board.open(request("app", &text)).unwrap();
+    gate.runtime.block_on(taken_in(&gate.desk, &ticket));
     let api = gate.api("ann");
     assert!(!api.list(Which::Pending, 10).unwrap().requests[0].statement.complete);
     assert_eq!(api.show(&ticket.id().0).unwrap().statement.text, text);
@@ -75,7 +85,7 @@ fn a_long_statement_arrives_whole_from_show() {
 #[test]
 fn every_refusal_has_its_exit_status_and_the_gates_words() {
     let gate = Gate::start();
-    let ticket = opened(&gate.board, "ann_db");
+    let ticket = gate.held("ann_db");
     let id = &ticket.id().0;
     let body = AnswerBody::default();
     let stranger = Api::new(&gate.base, "not-a-token-of-anybody").unwrap();
@@ -111,7 +121,7 @@ impl From<ApiError> for Enough {
 fn following_survives_a_restart_of_the_gate_and_starts_over_with_a_snapshot() {
     let gate = Gate::start();
     let address = gate.base.trim_start_matches("http://").to_owned();
-    let mut tickets = vec![opened(&gate.board, "app")];
+    let mut tickets = vec![gate.held("app")];
     let mut heard: Vec<String> = Vec::new();
     let mut stop = Some(gate.stop);
     let mut later = None;

@@ -61,6 +61,7 @@ pub(super) fn view(id: &str) -> RequestView {
         note: None,
         ended_at: None,
         cause: None,
+        progress: None,
         may_decide: true,
         may_not_decide_because: None,
     }

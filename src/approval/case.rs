@@ -1,0 +1,265 @@
+//! One request and the answers to it so far: who may answer, what an answer does. Pure; time is an argument, and nothing is
+//! changed before it is on record. Knows no channel, store or board.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::channel::Actor;
+use super::channel::{Milestone, RequestView, Submission};
+use super::people::People;
+use super::profile::{Profile, UnknownRequester};
+use crate::hold::{Decision, Ended, Execution, HoldRequest, Refused};
+
+/// Why somebody may not decide a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ineligible {
+    /// Neither named nor in a group that may decide.
+    #[error("not an approver of this request")]
+    NotApprover,
+    /// They asked for it themselves.
+    #[error("nobody decides their own request")]
+    OwnRequest,
+    /// The database user belongs to no known person, and the configuration refuses that.
+    #[error("the requester is not known, so it might be anybody's own request")]
+    UnknownRequester,
+    /// They may not release alone.
+    #[error("not among those who may release a statement alone in an emergency")]
+    NotBreakGlass,
+}
+
+/// Why an answer does not count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The person may not.
+    #[error(transparent)]
+    Ineligible(#[from] Ineligible),
+    /// The request is decided, over or unknown.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The answer was about another statement.
+    #[error("the request's statement is not the one that was shown")]
+    OtherStatement,
+    /// They approved before, and more people are needed.
+    #[error("you have approved it already; {have} of {need} approvals are there")]
+    AlreadyApproved {
+        /// Approvals so far.
+        have: usize,
+        /// Approvals needed.
+        need: usize,
+    },
+    /// An emergency release without words.
+    #[error("releasing a statement alone needs a reason")]
+    ReasonNeeded,
+    /// Too many words.
+    #[error("a reason has at most {} characters", super::MAX_REASON_CHARS)]
+    ReasonTooLong,
+    /// The answer could not be stored, so it does not count.
+    #[error("the answer could not be put on record, so nothing was changed: {0}")]
+    NotRecorded(String),
+}
+
+/// What an answer does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It counts; more are needed.
+    Count {
+        /// Approvals with this one.
+        have: usize,
+        /// Approvals needed.
+        need: usize,
+    },
+    /// It decides.
+    Decide(Decision),
+}
+
+/// A request on the desk.
+#[derive(Debug, Clone)]
+pub(super) struct Case {
+    pub(super) profile: Arc<Profile>,
+    pub(super) view: RequestView,
+    approved: BTreeSet<String>,
+    requester_is_known: bool,
+    last_reminder: Timestamp,
+}
+
+impl Case {
+    pub(super) fn new(request: Arc<HoldRequest>, profile: Arc<Profile>, people: &People) -> Self {
+        let requester_is_known = people.working_as(&request.origin.user).next().is_some();
+        let view = RequestView {
+            revision: 1,
+            asked: profile.asked(),
+            quorum: profile.needed(requester_is_known),
+            approved_by: Vec::new(),
+            escalated: 0,
+            escalated_to: String::new(),
+            decision: None,
+            break_glass: false,
+            ended: None,
+            execution: None,
+            timeline: vec![Milestone { at: request.opened_at, what: format!("held by rule {}", request.rule) }],
+            request: Arc::clone(&request),
+        };
+        Self { profile, view, approved: BTreeSet::new(), requester_is_known, last_reminder: request.opened_at }
+    }
+
+    /// Nobody has decided and it is not over.
+    pub(super) fn is_pending(&self) -> bool {
+        self.view.decision.is_none() && self.view.ended.is_none()
+    }
+
+    /// Whether the actor may answer at all.
+    pub(super) fn eligible(&self, actor: &Actor, people: &People) -> Result<(), Ineligible> {
+        if !self.profile.includes(actor, self.view.escalated) {
+            return Err(Ineligible::NotApprover);
+        }
+        if self.is_requester(actor, people) {
+            return Err(Ineligible::OwnRequest);
+        }
+        if !self.requester_is_known && self.profile.unknown_requester == UnknownRequester::Refuse {
+            return Err(Ineligible::UnknownRequester);
+        }
+        Ok(())
+    }
+
+    fn is_requester(&self, actor: &Actor, people: &People) -> bool {
+        people.working_as(&self.view.request.origin.user).any(|person| actor.is_named(&person.name))
+    }
+
+    /// What the answer would do. Changes nothing.
+    pub(super) fn consider(&self, submission: &Submission, people: &People) -> Result<Step, Denied> {
+        let request = &self.view.request;
+        if submission.break_glass && submission.approve {
+            if !self.profile.may_break_glass(&submission.actor) {
+                return Err(Ineligible::NotBreakGlass.into());
+            }
+            if submission.reason.is_none() {
+                return Err(Denied::ReasonNeeded);
+            }
+        } else {
+            self.eligible(&submission.actor, people)?;
+        }
+        if let Some(ended) = &self.view.ended {
+            return Err(Refused::Ended(ended.clone()).into());
+        }
+        if let Some(decision) = &self.view.decision {
+            return Err(Refused::Decided(decision.clone()).into());
+        }
+        // An approval is for what was shown.
+        let shown = submission.statement_sha256.as_deref();
+        if shown.is_some_and(|shown| !shown.eq_ignore_ascii_case(&request.statement.sha256)) {
+            return Err(Denied::OtherStatement);
+        }
+        // Fail closed: the session's timer may be late, the deadline is not.
+        if submission.at >= request.deadline {
+            return Err(Refused::Late { deadline: request.deadline }.into());
+        }
+        let (by, reason, at) = (submission.actor.identity.clone(), submission.reason.clone(), submission.at);
+        if !submission.approve {
+            return Ok(Step::Decide(Decision::Reject { by, reason, at }));
+        }
+        if submission.break_glass {
+            return Ok(Step::Decide(Decision::Approve { by, reason, at }));
+        }
+        let need = self.view.quorum;
+        if self.approved.contains(&by) {
+            return Err(Denied::AlreadyApproved { have: self.approved.len(), need });
+        }
+        let have = self.approved.len().saturating_add(1);
+        if have < need {
+            return Ok(Step::Count { have, need });
+        }
+        let by = self.view.approved_by.iter().cloned().chain([by]).collect::<Vec<_>>().join(", ");
+        Ok(Step::Decide(Decision::Approve { by, reason, at }))
+    }
+
+    /// The answer is on record.
+    pub(super) fn apply(&mut self, submission: &Submission, step: &Step) {
+        let by = &submission.actor.identity;
+        let said = submission.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let what = match (step, submission.approve) {
+            (_, false) => format!("rejected by {by}{said}"),
+            (_, true) if submission.break_glass => format!("released in an emergency by {by} alone{said}"),
+            (Step::Count { have, need }, true) => format!("approved by {by} ({have} of {need}){said}"),
+            (Step::Decide(_), true) => format!("approved by {by}{said}"),
+        };
+        if submission.approve && self.approved.insert(by.clone()) {
+            self.view.approved_by.push(by.clone());
+        }
+        if let Step::Decide(decision) = step {
+            self.view.decision = Some(decision.clone());
+            self.view.break_glass = submission.break_glass && submission.approve;
+        }
+        self.note(submission.at, what);
+    }
+
+    pub(super) fn end(&mut self, ended: &Ended, what: String) {
+        if self.view.decision.is_none() {
+            self.view.decision.clone_from(&ended.decision);
+        }
+        self.view.ended = Some(ended.clone());
+        self.note(ended.at, what);
+    }
+
+    pub(super) fn executed(&mut self, execution: &Execution, at: Timestamp) {
+        let what = match execution {
+            Execution::Completed { tag, duration_ms, .. } => format!("executed: {tag}, {duration_ms} ms"),
+            Execution::Failed { sqlstate, message, .. } => format!("failed in the database: {sqlstate} {message}"),
+            Execution::Unknown => "released, but its result is not known".to_owned(),
+        };
+        self.view.execution = Some(execution.clone());
+        self.note(at, what);
+    }
+
+    /// The number of the escalation step that is due, from 1.
+    pub(super) fn due_escalation(&self, now: Timestamp) -> Option<usize> {
+        let next = self.profile.escalation.get(self.view.escalated)?;
+        (self.is_pending() && elapsed(self.view.request.opened_at, now) >= next.after)
+            .then(|| self.view.escalated.saturating_add(1))
+    }
+
+    pub(super) fn escalate(&mut self, step: usize, now: Timestamp) {
+        let Some(escalation) = step.checked_sub(1).and_then(|index| self.profile.escalation.get(index)) else {
+            return;
+        };
+        self.view.escalated = step;
+        self.view.escalated_to = escalation.approvers.in_words();
+        let what = format!("nobody has decided; asked besides: {}", self.view.escalated_to);
+        self.note(now, what);
+    }
+
+    /// Channels that show it now. Empty: all there are.
+    pub(super) fn channels(&self) -> BTreeSet<String> {
+        let first = &self.profile.channels;
+        if first.is_empty() {
+            return BTreeSet::new();
+        }
+        let later = self.profile.escalation.iter().take(self.view.escalated).flat_map(|step| &step.channels);
+        first.iter().chain(later).cloned().collect()
+    }
+
+    /// Whether a reminder is due; if so it is noted as given.
+    pub(super) fn take_reminder(&mut self, now: Timestamp) -> bool {
+        let every = self.profile.remind_every;
+        let due = self.is_pending() && !every.is_zero() && elapsed(self.last_reminder, now) >= every;
+        if due {
+            self.last_reminder = now;
+        }
+        due
+    }
+
+    fn note(&mut self, at: Timestamp, what: String) {
+        self.view.timeline.push(Milestone { at, what });
+        self.view.revision = self.view.revision.saturating_add(1);
+    }
+}
+
+fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
+    let passed: SignedDuration = now.duration_since(since);
+    Duration::try_from(passed).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

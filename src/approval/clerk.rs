@@ -1,0 +1,215 @@
+//! Keeps the desk going: puts new holds on record before anybody is told, notes how they end, reminds and escalates. Knows no
+//! particular channel.
+//!
+//! Start at [`run`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::case::Case;
+use super::desk::{ApprovalDesk, Change};
+use crate::clock;
+use crate::hold::{self, Cause, Decision, Ended, Execution, HoldRequest, Outcome, Phase};
+use crate::store::Event;
+
+/// How often deadlines of reminders and escalations are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// A record that takes longer is taken for failed: a client waits for it.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A request that waited when the process ended.
+#[derive(Debug, Clone)]
+pub struct Interrupted {
+    /// The request.
+    pub request: HoldRequest,
+    /// The decision that had been recorded, if any: it may have been carried out or not.
+    pub decision: Option<Decision>,
+    /// Where channels announced it: channel and reference.
+    pub references: Vec<(String, String)>,
+}
+
+/// Notes that requests of an earlier process are over: their clients' connections ended with it. Nothing is released.
+///
+/// # Errors
+/// They could not be put on record.
+pub async fn recover(desk: &ApprovalDesk, interrupted: Vec<Interrupted>, now: Timestamp) -> Result<(), String> {
+    let settings = desk.settings();
+    for Interrupted { request, decision, references } in interrupted {
+        let outcome = Outcome::Withdrawn { cause: Cause::Restart };
+        let event = Event::Ended { id: request.id.clone(), outcome: outcome.clone(), at: now };
+        desk.record.record(vec![event]).await?;
+        let profile = Arc::clone(settings.profile(&request.rule));
+        let mut case = Case::new(Arc::new(request), profile, &settings.people);
+        let what = match decision {
+            Some(Decision::Approve { .. }) => "the gate ended after the approval; it may have run or not",
+            Some(Decision::Reject { .. }) | None => "withdrawn: the gate ended while it was held; nothing was run",
+        };
+        case.end(&Ended { outcome, decision, at: now }, what.to_owned());
+        let id = case.view.request.id.clone();
+        desk.put(case, references.into_iter().collect());
+        desk.retire(&id);
+    }
+    Ok(())
+}
+
+/// What the clerk does next.
+enum Next {
+    Event(Option<Result<hold::Event, hold::Lagged>>),
+    Tick,
+    Stop,
+}
+
+/// Works until `stop` says true.
+pub async fn run(desk: Arc<ApprovalDesk>, mut stop: watch::Receiver<bool>) {
+    let mut events = desk.board.subscribe();
+    // Holds that were opened before there was a clerk.
+    catch_up(&desk).await;
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        let next = tokio::select! {
+            biased;
+            event = events.next() => Next::Event(event),
+            _ = tick.tick() => Next::Tick,
+            // An error means that the sender is gone, which is a stop too.
+            _ = stop.wait_for(|stop| *stop) => Next::Stop,
+        };
+        match next {
+            Next::Event(Some(Ok(event))) => take(&desk, event).await,
+            Next::Event(Some(Err(lagged))) => {
+                tracing::warn!(missed = lagged.missed, "the desk fell behind and looks at everything again");
+                catch_up(&desk).await;
+            }
+            Next::Tick => look_at_clocks(&desk, clock::wall()).await,
+            Next::Event(None) | Next::Stop => break,
+        }
+    }
+    // What ended with the sessions is still put on record.
+    while let Ok(Some(Ok(event))) = timeout(Duration::ZERO, events.next()).await {
+        take(&desk, event).await;
+    }
+}
+
+async fn take(desk: &ApprovalDesk, event: hold::Event) {
+    match event {
+        hold::Event::Opened(request) => opened(desk, request).await,
+        // The desk itself decided it.
+        hold::Event::Decided(..) => {}
+        hold::Event::Ended(request, ended) => over(desk, &request, &ended).await,
+        hold::Event::Executed(request, execution) => executed(desk, &request, &execution).await,
+    }
+}
+
+/// Events were missed: the board says how things are.
+async fn catch_up(desk: &ApprovalDesk) {
+    for hold in desk.board.list() {
+        if desk.place(&hold.request.id).is_none() {
+            opened(desk, hold.request).await;
+        }
+    }
+    for place in desk.places() {
+        let (request, is_over) = {
+            let case = place.case();
+            (Arc::clone(&case.view.request), case.view.ended.is_some())
+        };
+        if !is_over && let Some(Phase::Ended(ended)) = desk.board.find(&request.id).map(|hold| hold.phase) {
+            over(desk, &request, &ended).await;
+        }
+    }
+}
+
+async fn opened(desk: &ApprovalDesk, request: Arc<HoldRequest>) {
+    if desk.place(&request.id).is_some() {
+        return;
+    }
+    let event = Event::Held { request: Box::new((*request).clone()) };
+    if let Err(why) = record(desk, event).await {
+        // Fail closed: what is not on record is not asked.
+        tracing::error!(request = %request.id, "cannot record a held statement, so it is refused: {why}");
+        let _ = desk.board.fail(&request.id, Cause::NotRecorded, clock::wall());
+        return;
+    }
+    let settings = desk.settings();
+    let profile = Arc::clone(settings.profile(&request.rule));
+    desk.put(Case::new(request, profile, &settings.people), HashMap::new());
+}
+
+async fn over(desk: &ApprovalDesk, request: &HoldRequest, ended: &Ended) {
+    let Some(place) = desk.place(&request.id) else {
+        // It was never on record: nobody was asked.
+        return;
+    };
+    // An answer that is being taken comes first.
+    let _turn = place.turn().await;
+    if place.case().view.ended.is_some() {
+        return;
+    }
+    let event = Event::Ended { id: request.id.clone(), outcome: ended.outcome.clone(), at: ended.at };
+    if let Err(why) = record(desk, event).await {
+        tracing::error!(request = %request.id, "cannot record how a hold ended: {why}");
+    }
+    place.case().end(ended, outcome_in_words(ended));
+    let view = place.case().view.clone();
+    desk.tell(Change::Changed(Box::new(view)));
+    desk.retire(&request.id);
+}
+
+async fn executed(desk: &ApprovalDesk, request: &HoldRequest, execution: &Execution) {
+    let event = Event::Executed { id: request.id.clone(), execution: execution.clone() };
+    if let Err(why) = record(desk, event).await {
+        tracing::error!(request = %request.id, "cannot record what the database said: {why}");
+    }
+    if let Some(place) = desk.place(&request.id) {
+        place.case().executed(execution, clock::wall());
+        let view = place.case().view.clone();
+        desk.tell(Change::Changed(Box::new(view)));
+    }
+}
+
+/// Reminders and escalations that are due.
+async fn look_at_clocks(desk: &ApprovalDesk, now: Timestamp) {
+    for place in desk.places() {
+        let (due, id) = {
+            let case = place.case();
+            (case.due_escalation(now), case.view.request.id.clone())
+        };
+        if let Some(step) = due {
+            let _turn = place.turn().await;
+            let mut case = place.case().clone();
+            if case.due_escalation(now) == Some(step) {
+                case.escalate(step, now);
+                let asked = case.view.escalated_to.clone();
+                if let Err(why) = record(desk, Event::Escalated { id: id.clone(), step, asked }).await {
+                    tracing::error!(request = %id, "cannot record an escalation, so it waits: {why}");
+                    continue;
+                }
+                place.case().escalate(step, now);
+                let view = place.case().view.clone();
+                desk.tell(Change::Changed(Box::new(view)));
+            }
+        }
+        if place.case().take_reminder(now) {
+            desk.tell(Change::Remind(id));
+        }
+    }
+}
+
+async fn record(desk: &ApprovalDesk, event: Event) -> Result<(), String> {
+    timeout(RECORD_TIMEOUT, desk.record.record(vec![event]))
+        .await
+        .unwrap_or_else(|_| Err(format!("the store did not answer within {} s", RECORD_TIMEOUT.as_secs())))
+}
+
+fn outcome_in_words(ended: &Ended) -> String {
+    match &ended.outcome {
+        Outcome::Released => "released".to_owned(),
+        Outcome::Rejected => "the client was told".to_owned(),
+        Outcome::Expired => "expired: nobody decided in time; nothing was run".to_owned(),
+        Outcome::Withdrawn { cause } => format!("withdrawn: {cause}; nothing was run"),
+    }
+}

@@ -1,0 +1,143 @@
+//! Who is asked about a held statement, how many have to agree, and what happens when nobody answers. Knows no requests.
+
+use std::time::Duration;
+
+use super::channel::Actor;
+
+/// Approval rules for the statements of one or several policy rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// Its name in the configuration; `default` for the section `[approval]` itself.
+    pub name: String,
+    /// Who may decide.
+    pub approvers: Approvers,
+    /// Channels that announce its requests; empty: all.
+    pub channels: Vec<String>,
+    /// Approvals needed, at least 1. One person has one vote, however many groups they are in.
+    pub quorum: usize,
+    /// What is asked for when the requester is not a known person.
+    pub unknown_requester: UnknownRequester,
+    /// People who may release a statement alone in an emergency, also their own, by name.
+    pub break_glass: Vec<String>,
+    /// How long people have; `None`: the section `[hold]` says.
+    pub deadline: Option<Duration>,
+    /// Pause between reminders in channels; zero: none.
+    pub remind_every: Duration,
+    /// Steps taken when nobody has decided, in order of time.
+    pub escalation: Vec<Escalation>,
+    /// What a hold does when none of its channels can be reached.
+    pub unreachable: Unreachable,
+}
+
+/// People and groups, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Approvers {
+    /// Groups of the configuration, or of a channel (`slack:S0123`).
+    pub groups: Vec<String>,
+    /// People of the configuration, or of a channel (`slack:U0123`, an e-mail address).
+    pub people: Vec<String>,
+}
+
+/// After a while, others are asked too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Escalation {
+    /// Counted from the beginning of the hold.
+    pub after: Duration,
+    /// Who may decide from then on, besides those before.
+    pub approvers: Approvers,
+    /// Channels that announce the request from then on, besides those before.
+    pub channels: Vec<String>,
+}
+
+/// The requester is a database user that belongs to no known person, so that any approver might be deciding their own request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownRequester {
+    /// At least two people have to approve: one of them is somebody else.
+    #[default]
+    TwoApprovals,
+    /// As if the requester were known.
+    Allow,
+    /// Nobody may approve.
+    Refuse,
+}
+
+/// No channel can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unreachable {
+    /// The statement waits: somebody may decide through the API, or a channel comes back.
+    #[default]
+    Wait,
+    /// The client gets an error at once.
+    Reject,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            approvers: Approvers::default(),
+            channels: Vec::new(),
+            quorum: 1,
+            unknown_requester: UnknownRequester::default(),
+            break_glass: Vec::new(),
+            deadline: None,
+            remind_every: Duration::ZERO,
+            escalation: Vec::new(),
+            unreachable: Unreachable::default(),
+        }
+    }
+}
+
+impl Approvers {
+    /// Whether the actor is among them.
+    #[must_use]
+    pub fn include(&self, actor: &Actor) -> bool {
+        self.people.iter().any(|name| actor.is_named(name))
+            || self.groups.iter().any(|group| actor.groups.contains(group))
+    }
+
+    /// In words: "group dba, ann".
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let groups = self.groups.iter().map(|group| format!("group {group}"));
+        groups.chain(self.people.iter().cloned()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Profile {
+    /// Whether the actor may decide once `escalated` steps were taken.
+    #[must_use]
+    pub fn includes(&self, actor: &Actor, escalated: usize) -> bool {
+        self.approvers.include(actor)
+            || self.escalation.iter().take(escalated).any(|step| step.approvers.include(actor))
+    }
+
+    /// Whether the actor may decide now or after an escalation.
+    #[must_use]
+    pub fn may_ever_include(&self, actor: &Actor) -> bool {
+        self.includes(actor, usize::MAX) || self.may_break_glass(actor)
+    }
+
+    /// Whether the actor may release alone.
+    #[must_use]
+    pub fn may_break_glass(&self, actor: &Actor) -> bool {
+        self.break_glass.iter().any(|name| actor.is_named(name))
+    }
+
+    /// Who is asked at first, in words.
+    #[must_use]
+    pub fn asked(&self) -> String {
+        let words = self.approvers.in_words();
+        if words.is_empty() { "nobody (no approvers are configured)".to_owned() } else { words }
+    }
+
+    /// Approvals needed.
+    #[must_use]
+    pub fn needed(&self, requester_is_known: bool) -> usize {
+        let least = match self.unknown_requester {
+            UnknownRequester::TwoApprovals if !requester_is_known => 2,
+            UnknownRequester::TwoApprovals | UnknownRequester::Allow | UnknownRequester::Refuse => 1,
+        };
+        self.quorum.max(least)
+    }
+}
