@@ -3,7 +3,7 @@
 //! Start from [`postgres::shared`] (a fresh database on a cluster that all test processes share) or
 //! [`postgres::Cluster::builder`] (a cluster of one's own, with its own settings), put a [`gate::Gate`] before it, and
 //! talk to both with [`raw::Raw`], [`psql::Psql`] or any client. [`transcript::same`] runs one script against both and
-//! compares what came back.
+//! compares what came back. [`slack::Workspace`] stands in for Slack.
 //!
 //! Nothing here sleeps: everything waits for an event, with a deadline ([`DEADLINE`]). A fixture that cannot do its work
 //! panics, which fails the test that asked for it; it must not know anything of the gate's inside.
@@ -26,6 +26,7 @@ pub mod postgres;
 pub mod process;
 pub mod psql;
 pub mod raw;
+pub mod slack;
 pub mod tls;
 pub mod transcript;
 
