@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `config check`, `requests`, `demo`. May use everything.
+//! The command line: `serve`, `check`, `config check`, `requests`, `audit`, `demo`. May use everything.
 
 use std::process::ExitCode;
 
@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::server::settings::LoadError;
 
+pub mod audit;
 pub mod check;
 pub mod config;
 pub mod demo;
@@ -32,6 +33,8 @@ enum Command {
     Config(config::Args),
     /// List and decide held statements.
     Requests(requests::Args),
+    /// Prove, search and export the record.
+    Audit(audit::Args),
     /// Try it: a throw-away Postgres, the gate, and a live view to approve in.
     Demo(demo::Args),
 }
@@ -52,6 +55,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Requests(args) => requests::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Demo(args) => demo::run(&args),
     }
 }

@@ -126,11 +126,11 @@ fn digest(bytes: &[u8]) -> String {
 pub(super) enum NotALine {
     #[error("it is not a line of a record: {0}")]
     Unreadable(String),
-    #[error("it was changed: its hash says {said}, its content gives {given}")]
-    Changed { said: String, given: String },
+    #[error("it was edited: its hash says {}, its content gives {given}", .links.hash)]
+    Changed { links: Links, given: String },
 }
 
-/// What a line says of itself, read from bytes whose hash is right.
+/// What a line says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Links {
     pub(super) seq: u64,
@@ -161,11 +161,9 @@ impl Links {
         if tail != format!("{HASH_KEY}{}{END}", whole.hash).as_bytes() {
             return Err(unreadable("it does not end with its hash"));
         }
+        let links = Self { seq: whole.seq, prev: whole.prev, policy_version: whole.policy_version, hash: whole.hash };
         let given = digest(covered);
-        if given != whole.hash {
-            return Err(NotALine::Changed { said: whole.hash, given });
-        }
-        Ok(Self { seq: whole.seq, prev: whole.prev, policy_version: whole.policy_version, hash: whole.hash })
+        if given == links.hash { Ok(links) } else { Err(NotALine::Changed { links, given }) }
     }
 
     pub(super) fn head(self) -> Head {

@@ -77,6 +77,14 @@ pub(super) fn read_only(path: &Path) -> Result<Connection, StoreError> {
     }
 }
 
+/// An empty store in a temporary file.
+pub(super) fn scratch() -> Result<Connection, StoreError> {
+    let path = Path::new("temporary database");
+    let mut connection = Connection::open("").map_err(|error| trouble(path, &error))?;
+    migrate(&mut connection).map_err(|error| trouble(path, &error))?;
+    Ok(connection)
+}
+
 /// Refuses what is no store, or one of a later version. Returns the version, 0 for an empty file.
 fn known(connection: &Connection, path: &Path) -> Result<usize, StoreError> {
     let failed = |error: rusqlite::Error| trouble(path, &error);

@@ -138,4 +138,24 @@ impl Event {
             | Self::Reviewed { id, .. } => Some(id),
         }
     }
+
+    /// Its name, as its JSON has it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Stopped => "stopped",
+            Self::PolicyChanged { .. } => "policy-changed",
+            Self::Held { .. } => "held",
+            Self::Announced { .. } => "announced",
+            Self::NotAnnounced { .. } => "not-announced",
+            Self::Answered(_) => "answered",
+            Self::Decided { .. } => "decided",
+            Self::Escalated { .. } => "escalated",
+            Self::Reminded { .. } => "reminded",
+            Self::Ended { .. } => "ended",
+            Self::Executed { .. } => "executed",
+            Self::Reviewed { .. } => "reviewed",
+        }
+    }
 }

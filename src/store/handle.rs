@@ -10,11 +10,12 @@ use rusqlite::{Connection, params};
 use tokio::sync::{oneshot, watch};
 
 use super::chain::Head;
+use super::checkpoint::Notary;
 use super::database::Database;
 use super::health::{Health, Pulse};
 use super::read::{self, StoredEvent, StoredRequest};
 use super::worker::{Job, Recorded, Worker};
-use super::{Event, StoreError, StoreSettings, file};
+use super::{Event, StoreError, StoreSettings, checkpoint, file};
 use crate::hold::HoldId;
 
 /// The record. Cheap to clone; the last clone's end ends its thread.
@@ -50,6 +51,7 @@ impl Store {
         let shown = settings.path.as_deref().unwrap_or(Path::new("memory"));
         let connection = &database.connection;
         let (file, verified) = file::open(shown, connection, settings.audit_file.as_deref())?;
+        let notary = notary(settings, connection, &verified.head)?;
         let recovered = Recovered {
             head: verified.head.clone(),
             open: read::open_requests(connection)?,
@@ -62,6 +64,8 @@ impl Store {
         let worker = Worker {
             database,
             file,
+            notary,
+            redact: settings.redact,
             head: verified.head,
             policy_version: verified.policy_version,
             pulse: Arc::clone(&pulse),
@@ -206,7 +210,7 @@ impl Store {
         let _waited = tokio::time::timeout(self.patience, closed).await;
     }
 
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -232,4 +236,14 @@ impl Store {
             Err(_) => Err(StoreError::Slow),
         }
     }
+}
+
+/// Who signs checkpoints, if there is a key and a file to put them beside.
+fn notary(settings: &StoreSettings, connection: &Connection, head: &Head) -> Result<Option<Notary>, StoreError> {
+    let Some((key, record)) = settings.checkpoint_key.as_ref().zip(settings.record()) else {
+        return Ok(None);
+    };
+    let due = (settings.checkpoint_every, settings.checkpoint_interval);
+    let hash_of = |seq| read::hash(connection, seq);
+    Notary::open(key, checkpoint::beside(record), due, head, hash_of).map(Some)
 }

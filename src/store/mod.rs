@@ -34,18 +34,23 @@
 //! # What is kept where
 //!
 //! The SQLite file holds every event and the tables they add up to; the audit file holds the events' lines again, for tools
-//! that read lines, and is brought up to the store when they differ by a crash. See [`chain`] for what a line is.
+//! that read lines, and is brought up to the store when they differ by a crash. See [`chain`] for what a line is,
+//! [`checkpoint`] for what makes cutting the record short visible, and [`redact`] for what is kept off it.
 
 pub mod chain;
+pub mod checkpoint;
 mod database;
 mod error;
 mod event;
 mod file;
 mod handle;
 mod health;
+pub mod lines;
 mod project;
 mod read;
+pub mod redact;
 mod settings;
+pub mod verify;
 mod worker;
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use rusqlite::{Connection, named_params, params};
 use serde::Serialize;
 
 use super::chain::Line;
-use super::{Answered, Event, StoreError};
+use super::lines::RawLine;
+use super::{Answered, Event, StoreError, StoredEvent};
 use crate::hold::{HoldId, HoldRequest};
 
 /// Why an event has no effect at all.
@@ -37,7 +38,7 @@ pub(super) fn apply(connection: &Connection, line: &Line, event: &Event) -> Resu
     let id = event.request_id().map(|id| id.0.as_str());
     connection
         .prepare_cached("INSERT INTO events (seq, at, kind, request, line, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-        .execute(params![seq, line.at.as_microsecond(), kind(event), id, line.text, line.hash])?;
+        .execute(params![seq, line.at.as_microsecond(), event.kind(), id, line.text, line.hash])?;
     match event {
         // The policy's version is in every line; what was tried and reminded of is history only.
         Event::Started { .. }
@@ -75,23 +76,16 @@ pub(super) fn apply(connection: &Connection, line: &Line, event: &Event) -> Resu
     }
 }
 
-/// The event's name, as its JSON has it.
-pub(super) fn kind(event: &Event) -> &'static str {
-    match event {
-        Event::Started { .. } => "started",
-        Event::Stopped => "stopped",
-        Event::PolicyChanged { .. } => "policy-changed",
-        Event::Held { .. } => "held",
-        Event::Announced { .. } => "announced",
-        Event::NotAnnounced { .. } => "not-announced",
-        Event::Answered(_) => "answered",
-        Event::Decided { .. } => "decided",
-        Event::Escalated { .. } => "escalated",
-        Event::Reminded { .. } => "reminded",
-        Event::Ended { .. } => "ended",
-        Event::Executed { .. } => "executed",
-        Event::Reviewed { .. } => "reviewed",
-    }
+/// Writes a line that was written before into another database.
+pub(super) fn replay(connection: &Connection, raw: &RawLine) -> Result<(), StoreError> {
+    let unreadable = |why: String| StoreError::Unreadable(format!("event {}: {why}", raw.number));
+    let text = String::from_utf8(raw.bytes.clone()).map_err(|error| unreadable(error.to_string()))?;
+    let StoredEvent { seq, at, event, hash, policy_version: _ } =
+        serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+    apply(connection, &Line { seq, at, hash, text }, &event).map_err(|refusal| match refusal {
+        Refusal::Event(error) => unreadable(error.to_string()),
+        Refusal::Database(error) => unreadable(error.to_string()),
+    })
 }
 
 /// The policy an event puts in force.

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 use serde::Deserialize;
 
-use super::chain::Head;
+use super::lines::RawLine;
+use super::project::number;
 use super::{Answered, Event, StoreError};
 use crate::hold::{Ended, Execution, HoldId, HoldRequest};
 
@@ -87,18 +88,22 @@ pub(super) fn history(connection: &Connection, id: &HoldId) -> Read<Vec<StoredEv
 pub(super) fn events_after(connection: &Connection, seq: u64, limit: usize) -> Read<Vec<StoredEvent>> {
     let sql = "SELECT line FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    collect(connection, sql, params![super::project::number(seq), limit], text)?
-        .iter()
-        .map(|line| parse(line))
-        .collect()
+    collect(connection, sql, params![number(seq), limit], text)?.iter().map(|line| parse(line)).collect()
 }
 
-/// The last line's number and hash.
-pub(super) fn head(connection: &Connection) -> Read<Head> {
-    let rows = collect(connection, "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1", [], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get(1)?))
-    })?;
-    Ok(rows.into_iter().next().map_or_else(Head::default, |(seq, hash)| Head { seq: seq.unsigned_abs(), hash }))
+/// An event's hash; `None` if there is no such event.
+pub(super) fn hash(connection: &Connection, seq: u64) -> Read<Option<String>> {
+    let sql = "SELECT hash FROM events WHERE seq = ?1";
+    Ok(collect(connection, sql, [number(seq)], text)?.pop())
+}
+
+/// Lines behind `seq`, as they stand.
+pub(super) fn lines(connection: &Connection, seq: u64, limit: u64) -> Read<Vec<RawLine>> {
+    let sql = "SELECT seq, line FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+    collect(connection, sql, [number(seq), number(limit)], |row| {
+        let (seq, line): (i64, String) = (row.get(0)?, row.get(1)?);
+        Ok(RawLine { number: seq.unsigned_abs(), bytes: line.into_bytes(), complete: true })
+    })
 }
 
 /// How far a consumer has come.

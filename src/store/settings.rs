@@ -1,6 +1,6 @@
 //! Where the record is kept, and how.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Settings of the store and of the audit file.
@@ -49,6 +49,11 @@ impl StoreSettings {
             audit_file: Some(PathBuf::from("querygate-audit.jsonl")),
             ..Self::default()
         }
+    }
+
+    /// The file that checkpoints stand beside.
+    pub(super) fn record(&self) -> Option<&Path> {
+        self.audit_file.as_deref().or(self.path.as_deref())
     }
 }
 

@@ -10,11 +10,13 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 use tokio::sync::{oneshot, watch};
 
 use super::chain::{Head, Line};
+use super::checkpoint::Notary;
 use super::database::Database;
 use super::file::AuditFile;
 use super::health::Pulse;
 use super::project::{self, Refusal};
-use super::{Event, StoreError};
+use super::redact::redact;
+use super::{Event, Redact, StoreError};
 use crate::clock;
 
 /// Longest line. SQLite takes no values above 1,000,000,000 bytes.
@@ -51,6 +53,8 @@ pub(super) enum Job {
 pub(super) struct Worker {
     pub(super) database: Database,
     pub(super) file: Option<AuditFile>,
+    pub(super) notary: Option<Notary>,
+    pub(super) redact: Redact,
     pub(super) head: Head,
     pub(super) policy_version: String,
     pub(super) pulse: Arc<Pulse>,
@@ -75,23 +79,37 @@ impl Worker {
                 Ok(Job::Record(events, reply)) => next = self.gather(jobs, (events, reply)),
                 Ok(Job::Use(use_it)) => use_it(&self.database.connection),
                 Ok(Job::Close(done)) => {
+                    self.checkpoint(true);
                     drop(self);
                     // Whoever closed it may have stopped waiting.
                     let _unheard = done.send(());
                     return;
                 }
                 Err(RecvTimeoutError::Timeout) => self.idle(),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.checkpoint(true);
+                    return;
+                }
             }
+            self.checkpoint(false);
             self.pulse.end();
         }
     }
 
     fn wait(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
-        if self.pulse.is_failing() {
-            return jobs.recv_timeout(RETRY);
+        let retry = self.pulse.is_failing().then_some(RETRY);
+        let due = self.notary.as_ref().and_then(Notary::due);
+        let due = due.map(|due| due.saturating_duration_since(clock::now()));
+        match retry.into_iter().chain(due).min() {
+            Some(time) => jobs.recv_timeout(time),
+            None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
-        jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+    }
+
+    fn checkpoint(&mut self, last: bool) {
+        if let Some(notary) = &mut self.notary {
+            notary.consider(&self.head, (clock::now(), clock::wall()), last);
+        }
     }
 
     /// Takes what else waits to be recorded, and records it. Returns the first job of another kind that came along.
@@ -148,6 +166,7 @@ impl Worker {
         let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
         let mut results = Vec::with_capacity(calls.len());
         for events in calls {
+            let events: Vec<Event> = events.into_iter().map(|event| redact(self.redact, event)).collect();
             let before = draft.clone_state();
             let part = transaction.savepoint().map_err(sql)?;
             match draft.add(&part, &events) {

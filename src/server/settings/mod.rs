@@ -37,6 +37,8 @@ pub struct Settings {
     pub limits: ServerLimits,
     /// How much may wait.
     pub hold: HoldSettings,
+    /// The record.
+    pub store: StoreSettings,
     /// The admin API.
     pub admin: AdminSettings,
     /// Who is who and who decides.
@@ -97,6 +99,7 @@ impl Default for Settings {
             session: SessionSettings::default(),
             limits: ServerLimits::default(),
             hold: HoldSettings::default(),
+            store: StoreSettings::on_disk(),
             admin: AdminSettings::default(),
             approval: ApprovalSettings::default(),
             policy: Arc::new(Policy::shipped()),

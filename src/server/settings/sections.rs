@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::reader::{Document, Problem, Section, Size, Span};
 use super::{LogSettings, Settings, Sources, approval, people, rules};
 use crate::session::ListenTlsMode;
+use crate::store::StoreSettings;
 
 /// Reads a whole configuration: the settings (as far as they could be read), the problems, and every key that exists.
 pub(super) fn read(text: &str, sources: &dyn Sources) -> (Settings, Vec<Problem>, BTreeSet<String>) {
@@ -22,6 +23,8 @@ pub(super) fn read(text: &str, sources: &dyn Sources) -> (Settings, Vec<Problem>
         limits(root.section("limits"), &mut settings);
         hold(root.section("hold"), &mut settings);
         admin(root.section("admin"), &mut settings);
+        store(root.section("store"), sources, &mut settings.store);
+        audit(root.section("audit"), sources, &mut settings.store);
         people::read(&mut root, sources, &mut settings);
         rules::read(&mut root, &mut settings);
         approval::read(&mut root, &mut settings);
@@ -135,6 +138,30 @@ fn admin(mut section: Section<'_, '_>, settings: &mut Settings) {
     time(&mut section, "keep_alive", Zero::No, &mut slot.keep_alive);
     section.set("failure_burst", &mut slot.failure_burst);
     time(&mut section, "failure_refill", Zero::No, &mut slot.failure_refill);
+    section.finish();
+}
+
+fn store(mut section: Section<'_, '_>, sources: &dyn Sources, slot: &mut StoreSettings) {
+    section.set_as("path", &mut slot.path, Some);
+    slot.path = slot.path.take().map(|path| sources.path(&path));
+    count(&mut section, "queue", &mut slot.queue);
+    time(&mut section, "patience", Zero::No, &mut slot.patience);
+    section.finish();
+}
+
+fn audit(mut section: Section<'_, '_>, sources: &dyn Sources, slot: &mut StoreSettings) {
+    section.set_as("file", &mut slot.audit_file, |path: PathBuf| (path != Path::new("none")).then_some(path));
+    slot.audit_file = slot.audit_file.take().map(|path| sources.path(&path));
+    path(&mut section, "checkpoint_key", sources, &mut slot.checkpoint_key);
+    if let Some((every, span)) = section.take_spanned("checkpoint_every") {
+        if every == 0 {
+            section.document().error(Some(span), "`checkpoint_every`: at least one");
+        } else {
+            slot.checkpoint_every = every;
+        }
+    }
+    time(&mut section, "checkpoint_interval", Zero::No, &mut slot.checkpoint_interval);
+    section.set("redact", &mut slot.redact);
     section.finish();
 }
 

@@ -73,7 +73,12 @@ fn example_in_full() -> String {
 fn the_example_says_what_an_empty_file_means() {
     let example = parse(EXAMPLE);
     assert_eq!(debug(&example), debug(&parse("")));
-    assert_eq!(debug(&example), debug(&Settings::default()));
+    let mut default = Settings::default();
+    for path in [&mut default.store.path, &mut default.store.audit_file] {
+        // Where a default path is depends on where the configuration is.
+        *path = path.take().map(|path| Fake::default().path(&path));
+    }
+    assert_eq!(debug(&example), debug(&default));
     assert_eq!(example.policy.version(), Policy::shipped().version());
 }
 
@@ -161,6 +166,17 @@ fn paths_are_relative_to_the_configuration() {
     let settings = parse("[listen.tls]\nmode = \"require\"\ncertificate = \"gate.crt\"\nkey = \"/keys/gate.key\"\n");
     assert_eq!(settings.listen.tls.certificate.unwrap(), Path::new("/etc/querygate/gate.crt"));
     assert_eq!(settings.listen.tls.key.unwrap(), Path::new("/keys/gate.key"));
+}
+
+#[test]
+fn the_record_is_beside_the_configuration_and_may_be_kept_without_its_audit_file() {
+    let store = parse("[audit]\nfile = \"none\"\nredact = \"literals\"\ncheckpoint_key = \"audit.key\"\n").store;
+    assert_eq!(store.path.unwrap(), Path::new("/etc/querygate/querygate.db"));
+    assert_eq!((store.audit_file, store.redact), (None, crate::store::Redact::Literals));
+    assert_eq!(store.checkpoint_key.unwrap(), Path::new("/etc/querygate/audit.key"));
+    let found = errors("[store]\nqueue = 0\npatience = \"0s\"\n[audit]\nredact = \"some\"\ncheckpoint_every = 0\n");
+    let lines: Vec<&str> = found.iter().map(|error| error.split(':').next().unwrap()).collect();
+    assert_eq!(lines, ["2", "3", "5", "6"], "{found:#?}");
 }
 
 #[test]

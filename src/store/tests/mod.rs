@@ -1,6 +1,9 @@
 //! Claims about the record.
 
+mod checkpoints;
+mod failing;
 mod recovery;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

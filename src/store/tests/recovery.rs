@@ -135,7 +135,7 @@ async fn a_store_changed_behind_its_back_is_refused() {
     for (damage, expected) in [
         (
             "DROP TRIGGER events_are_never_changed; UPDATE events SET line = replace(line, 'ann', 'eve') WHERE seq = 3",
-            "event 3: it was changed",
+            "event 3: it was edited",
         ),
         (
             "DROP TRIGGER events_are_never_removed; PRAGMA foreign_keys = OFF; DELETE FROM events WHERE seq = 2",

@@ -1,0 +1,191 @@
+//! Keeps values off the record. Knows the judge's lexer, no files.
+//!
+//! # What is replaced
+//!
+//! | setting | in the statement | bound values | elsewhere |
+//! | --- | --- | --- | --- |
+//! | `none` | nothing | nothing | nothing |
+//! | `literals` | each literal, of any spelling, by `?`; comments by `/* ? */` and `-- ?` | `?` | the database's error messages, and explanations that may quote the text, by `?` |
+//! | `all` | the whole text by `?` | `?` | as before, and every explanation |
+//!
+//! NULL stays NULL, and what people said themselves (reasons, notes) stays. The statement's SHA-256 is of the real text, so an
+//! approval still binds and anybody who has the text can prove that it was this one. (Somebody who can guess the text can
+//! check the guess: a hash is no secret.) A text whose literals cannot be told for certain is replaced whole.
+
+use std::sync::Arc;
+
+use super::{Event, Redact};
+use crate::hold::{Execution, HoldRequest};
+use crate::judge::{EffectKind, TokenKind, lex};
+
+/// Stands where something was.
+pub const REDACTED: &str = "?";
+
+/// The event as it goes on record.
+pub(super) fn redact(how: Redact, event: Event) -> Event {
+    match (how, event) {
+        (Redact::None, event) => event,
+        (Redact::Literals | Redact::All, Event::Held { mut request }) => {
+            hide(how, &mut request);
+            Event::Held { request }
+        }
+        (Redact::Literals | Redact::All, Event::Executed { id, execution }) => {
+            Event::Executed { id, execution: quiet(execution) }
+        }
+        (
+            Redact::Literals | Redact::All,
+            event @ (Event::Started { .. }
+            | Event::Stopped
+            | Event::PolicyChanged { .. }
+            | Event::Announced { .. }
+            | Event::NotAnnounced { .. }
+            | Event::Answered(_)
+            | Event::Decided { .. }
+            | Event::Escalated { .. }
+            | Event::Reminded { .. }
+            | Event::Ended { .. }
+            | Event::Reviewed { .. }),
+        ) => event,
+    }
+}
+
+fn hide(how: Redact, request: &mut HoldRequest) {
+    let text = match how {
+        Redact::None => return,
+        // Bytes that are not UTF-8 were replaced, so the text is not the one the server would cut into tokens.
+        Redact::Literals if request.statement.lossy => None,
+        Redact::Literals => without_literals(&request.statement.text),
+        Redact::All => None,
+    };
+    // Fail closed: what cannot be redacted in part is redacted whole.
+    request.statement.text = Arc::from(text.as_deref().unwrap_or(REDACTED));
+    for parameter in &mut request.parameters {
+        if let Some(value) = &mut parameter.value {
+            REDACTED.clone_into(value);
+            parameter.raw = false;
+        }
+    }
+    let mut quoted = how == Redact::All;
+    for effect in &mut request.effects {
+        if how == Redact::All || may_quote(effect.kind) {
+            REDACTED.clone_into(&mut effect.why);
+            quoted = true;
+        }
+    }
+    if quoted {
+        REDACTED.clone_into(&mut request.why);
+    }
+}
+
+/// Kinds whose explanation may be a parser's error, which quotes the text.
+fn may_quote(kind: EffectKind) -> bool {
+    match kind {
+        EffectKind::Unparsed | EffectKind::Disagreement | EffectKind::Unknown => true,
+        EffectKind::Read
+        | EffectKind::Insert
+        | EffectKind::Update
+        | EffectKind::Delete
+        | EffectKind::Merge
+        | EffectKind::Truncate
+        | EffectKind::Drop
+        | EffectKind::Alter
+        | EffectKind::Create
+        | EffectKind::Privilege
+        | EffectKind::Code
+        | EffectKind::CopyServerFile
+        | EffectKind::LargeObject
+        | EffectKind::Admin
+        | EffectKind::ReadingSetting
+        | EffectKind::SensitiveSetting
+        | EffectKind::Session
+        | EffectKind::Transaction
+        | EffectKind::Execute => false,
+    }
+}
+
+/// "invalid input syntax for type integer: "4111…"": the server repeats values.
+fn quiet(execution: Execution) -> Execution {
+    match execution {
+        Execution::Failed { sqlstate, message: _, duration_ms } => {
+            Execution::Failed { sqlstate, message: REDACTED.to_owned(), duration_ms }
+        }
+        Execution::Completed { .. } | Execution::Unknown => execution,
+    }
+}
+
+/// The text with its literals and comments replaced; `None` where they cannot be told for certain.
+fn without_literals(text: &str) -> Option<String> {
+    let tokens = lex(text.as_bytes(), true).ok()?;
+    // Where such a literal ends depends on a setting of the session.
+    if tokens.plain_backslash {
+        return None;
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut copied = 0;
+    for token in &tokens.tokens {
+        let Some(placeholder) = placeholder(token.kind) else { continue };
+        let range = token.range();
+        out.push_str(text.get(copied..range.start)?);
+        out.push_str(placeholder);
+        copied = range.end;
+    }
+    out.push_str(text.get(copied..)?);
+    Some(out)
+}
+
+fn placeholder(kind: TokenKind) -> Option<&'static str> {
+    match kind {
+        TokenKind::String
+        | TokenKind::EscapeString
+        | TokenKind::UnicodeString
+        | TokenKind::BitString
+        | TokenKind::HexString
+        | TokenKind::DollarString
+        | TokenKind::Integer
+        | TokenKind::Float => Some(REDACTED),
+        TokenKind::LineComment => Some("-- ?"),
+        TokenKind::BlockComment => Some("/* ? */"),
+        TokenKind::Word
+        | TokenKind::QuotedName
+        | TokenKind::UnicodeName
+        | TokenKind::National
+        | TokenKind::Parameter
+        | TokenKind::Operator
+        | TokenKind::Comma
+        | TokenKind::OpenParen
+        | TokenKind::CloseParen
+        | TokenKind::OpenBracket
+        | TokenKind::CloseBracket
+        | TokenKind::Semicolon
+        | TokenKind::Dot
+        | TokenKind::DotDot
+        | TokenKind::Colon
+        | TokenKind::ColonEquals
+        | TokenKind::DoubleColon
+        | TokenKind::Other => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_of_every_spelling_and_comments_are_replaced_and_names_stay() {
+        for (text, expected) in [
+            ("DELETE FROM a WHERE b = 'x''y' AND c > 1.5e3", Some("DELETE FROM a WHERE b = ? AND c > ?")),
+            (
+                "SELECT E'a\\'b', U&'\\0041', B'01', X'ff', N'n', $t$ $x$ $t$, 0x1F, $1",
+                Some("SELECT ?, ?, ?, ?, N?, ?, ?, $1"),
+            ),
+            ("UPDATE \"o'brien\" SET a = -7 -- 4111", Some("UPDATE \"o'brien\" SET a = -? -- ?")),
+            ("/* card 4111 */ TRUNCATE t\u{e9}l1", Some("/* ? */ TRUNCATE t\u{e9}l1")),
+            ("SELECT 'a'\n'b', 1", Some("SELECT ?, ?")),
+            ("SELECT 'a\\', 'b'", None),
+            ("SELECT 'open", None),
+            ("SELECT 12abc", None),
+        ] {
+            assert_eq!(without_literals(text).as_deref(), expected, "{text}");
+        }
+    }
+}
