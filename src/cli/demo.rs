@@ -30,6 +30,7 @@ use crate::cli::requests::live::model::Model;
 use crate::server::Server;
 use crate::server::settings::Settings;
 use crate::session::SslMode;
+use crate::store::StoreSettings;
 use postgres::{Binaries, Cluster, PostgresError, Stop};
 use script::ScriptError;
 
@@ -177,6 +178,8 @@ fn settings(args: &Args, cluster: &Cluster, token: &str) -> Result<Settings, Dem
     settings.upstream.host = cluster.socket_directory().to_string_lossy().into_owned();
     settings.upstream.port = postgres::PORT;
     settings.upstream.sslmode = SslMode::Disable;
+    // Nothing of the demo is left behind, so its record is kept in memory.
+    settings.store = StoreSettings::default();
     settings.approval = ApprovalSettings {
         people: People::new(vec![person]).map_err(|error| wrong(&error))?,
         default: Arc::new(Profile {

@@ -45,8 +45,6 @@ pub struct Settings {
     pub approval: ApprovalSettings,
     /// What is held.
     pub policy: Arc<Policy>,
-    /// The record.
-    pub store: StoreSettings,
     /// What is logged.
     pub log: LogSettings,
 }
@@ -103,7 +101,6 @@ impl Default for Settings {
             admin: AdminSettings::default(),
             approval: ApprovalSettings::default(),
             policy: Arc::new(Policy::shipped()),
-            store: StoreSettings::default(),
             log: LogSettings::default(),
         }
     }
