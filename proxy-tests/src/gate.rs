@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::DEADLINE;
@@ -99,22 +100,7 @@ impl Builder {
         fs::write(&config, self.config(target)).expect("write the configuration");
         // It holds tokens; the gate warns about one that everybody may read.
         fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).expect("mode of our own file");
-        let mut command = Command::new(binary);
-        command.args(["serve", "--config"]).arg(&config).stdin(Stdio::null()).stdout(Stdio::null());
-        let process = Watched::spawn(command);
-        let listening = |line: &str, what: &str| -> Option<SocketAddr> {
-            let rest = line.split_once(what)?.1;
-            rest.split(|c: char| c.is_whitespace() || c == '"' || c == '/').next()?.parse().ok()
-        };
-        let address = process
-            .wait_line(DEADLINE, |line| listening(line, "listening on ").filter(|_| !line.contains("admin")))
-            .unwrap_or_else(|| panic!("the gate did not start:\n{}\n--- with\n{}", process.log(), self.config(target)));
-        let admin = process
-            .wait_line(DEADLINE, |line| {
-                listening(line, "admin API on http://").or_else(|| listening(line, "admin API on "))
-            })
-            .unwrap_or_else(|| panic!("the gate named no admin address:\n{}", process.log()));
-        Gate { process, address, admin, through: target.clone(), config, _dir: dir }
+        Gate::launch(binary, config, dir, target)
     }
 
     /// The configuration file.
@@ -127,7 +113,7 @@ impl Builder {
         let policy = if self.allow_all { ALLOW_ALL } else { "" };
         format!(
             "[listen]\naddress = \"127.0.0.1:0\"\n{}\n[upstream]\nhost = \"{}\"\nport = {}\n{}\n[limits]\n{}\n\
-             [admin]\naddress = \"127.0.0.1:0\"\n\n[approval]\napprover_groups = [\"approvers\"]\n\n{people}\n{}\n{policy}",
+             [admin]\naddress = \"127.0.0.1:0\"\n\n[approval]\napprover_groups = [\"approvers\"]\nunknown_requester = \"allow\"\n\n{people}\n{}\n{policy}",
             self.listen,
             self.host.as_deref().unwrap_or(&target.host),
             target.port,
@@ -149,13 +135,46 @@ pub struct Gate {
     /// The configuration file, for tests that change it and reload.
     pub config: PathBuf,
     through: Target,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Gate {
     /// What to start it with.
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    /// Kills the gate as a power cut would, and starts it again on the same files.
+    pub fn kill_and_restart(self) -> Gate {
+        let Gate { mut process, config, through, dir, .. } = self;
+        process.signal(Signal::SIGKILL);
+        process.wait(DEADLINE);
+        Gate::launch(&binary(), config, dir, &through)
+    }
+
+    fn launch(binary: &Path, config: PathBuf, dir: TempDir, target: &Target) -> Gate {
+        let mut command = Command::new(binary);
+        command.args(["serve", "--config"]).arg(&config).stdin(Stdio::null()).stdout(Stdio::null());
+        let process = Watched::spawn(command);
+        let listening = |line: &str, what: &str| -> Option<SocketAddr> {
+            let rest = line.split_once(what)?.1;
+            rest.split(|c: char| c.is_whitespace() || c == '"' || c == '/').next()?.parse().ok()
+        };
+        let address = process
+            .wait_line(DEADLINE, |line| listening(line, "listening on ").filter(|_| !line.contains("admin")))
+            .unwrap_or_else(|| {
+                panic!(
+                    "the gate did not start:\n{}\n--- with\n{}",
+                    process.log(),
+                    fs::read_to_string(&config).unwrap_or_default()
+                )
+            });
+        let admin = process
+            .wait_line(DEADLINE, |line| {
+                listening(line, "admin API on http://").or_else(|| listening(line, "admin API on "))
+            })
+            .unwrap_or_else(|| panic!("the gate named no admin address:\n{}", process.log()));
+        Gate { process, address, admin, through: target.clone(), config, dir }
     }
 
     /// With the default policy, before `target`'s server.

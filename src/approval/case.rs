@@ -86,7 +86,7 @@ pub(super) struct Case {
 }
 
 impl Case {
-    pub(super) fn new(request: Arc<HoldRequest>, profile: Arc<Profile>, people: &People) -> Self {
+    pub(super) fn new(request: &Arc<HoldRequest>, profile: Arc<Profile>, people: &People) -> Self {
         let requester_is_known = people.working_as(&request.origin.user).next().is_some();
         let view = RequestView {
             revision: 1,
@@ -100,7 +100,7 @@ impl Case {
             ended: None,
             execution: None,
             timeline: vec![Milestone { at: request.opened_at, what: format!("held by rule {}", request.rule) }],
-            request: Arc::clone(&request),
+            request: Arc::clone(request),
         };
         Self { profile, view, approved: BTreeSet::new(), requester_is_known, last_reminder: request.opened_at }
     }

@@ -44,11 +44,14 @@ pub async fn recover(desk: &ApprovalDesk, interrupted: Vec<Interrupted>, now: Ti
         let event = Event::Ended { id: request.id.clone(), outcome: outcome.clone(), at: now };
         desk.record.record(vec![event]).await?;
         let profile = Arc::clone(settings.profile(&request.rule));
-        let mut case = Case::new(Arc::new(request), profile, &settings.people);
-        let what = match decision {
+        let mut case = Case::new(&Arc::new(request), profile, &settings.people);
+        let what = match &decision {
             Some(Decision::Approve { .. }) => "the gate ended after the approval; it may have run or not",
             Some(Decision::Reject { .. }) | None => "withdrawn: the gate ended while it was held; nothing was run",
         };
+        if matches!(decision, Some(Decision::Approve { .. })) {
+            case.view.execution = Some(Execution::Unknown);
+        }
         case.end(&Ended { outcome, decision, at: now }, what.to_owned());
         let id = case.view.request.id.clone();
         desk.put(case, references.into_iter().collect());
@@ -136,7 +139,7 @@ async fn opened(desk: &ApprovalDesk, request: Arc<HoldRequest>) {
     }
     let settings = desk.settings();
     let profile = Arc::clone(settings.profile(&request.rule));
-    desk.put(Case::new(request, profile, &settings.people), HashMap::new());
+    desk.put(Case::new(&request, profile, &settings.people), HashMap::new());
 }
 
 async fn over(desk: &ApprovalDesk, request: &HoldRequest, ended: &Ended) {

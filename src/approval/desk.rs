@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -26,6 +27,8 @@ use crate::store::{Answered, Event};
 pub const MAX_REASON_CHARS: usize = 1_000;
 /// Ended requests whose answers and results are remembered.
 const REMEMBERED: usize = 1_000;
+/// How long a reader waits for holds to be put on record.
+const SETTLE: Duration = Duration::from_secs(2);
 /// Changes a slow channel may fall behind before it looks at everything again.
 const BACKLOG: usize = 1_024;
 
@@ -118,6 +121,7 @@ impl ApprovalDesk {
             statement_sha256: answer.statement_sha256,
             at,
         };
+        self.settle(|hold| hold.request.id == *id).await;
         if self.find(person, id).is_none() {
             // Outsiders learn nothing, not even that it exists.
             return self.refuse(&submission, Refused::Unknown.into()).await;
@@ -202,6 +206,20 @@ impl ApprovalDesk {
         Err(denied)
     }
 
+    /// Waits a moment for those of the holds that wait now to be on record, so that somebody who was told of one by its session
+    /// finds it here.
+    pub(super) async fn settle(&self, wanted: impl Fn(&Hold) -> bool) {
+        let mut changes = self.changes();
+        let unrecorded = || self.board.list().iter().any(|hold| wanted(hold) && !self.is_told(hold));
+        let settled = async {
+            while unrecorded() {
+                // A hold that cannot be recorded leaves the board without a change here: hence the limit.
+                let _ = changes.recv().await;
+            }
+        };
+        let _ = tokio::time::timeout(SETTLE, settled).await;
+    }
+
     /// Whether a person may decide a request now.
     ///
     /// # Errors
@@ -209,14 +227,12 @@ impl ApprovalDesk {
     pub fn person_may_decide(&self, person: &Person, request: &HoldRequest) -> Result<(), Denied> {
         let actor = Actor::person(person);
         let settings = self.settings.load();
-        match self.place(&request.id) {
-            Some(place) => Ok(place.case().eligible(&actor, &settings.people)?),
-            None => {
-                let profile = Arc::clone(settings.profile(&request.rule));
-                let case = Case::new(Arc::new(request.clone()), profile, &settings.people);
-                Ok(case.eligible(&actor, &settings.people)?)
-            }
+        if let Some(place) = self.place(&request.id) {
+            return Ok(place.case().eligible(&actor, &settings.people)?);
         }
+        let profile = Arc::clone(settings.profile(&request.rule));
+        let case = Case::new(&Arc::new(request.clone()), profile, &settings.people);
+        Ok(case.eligible(&actor, &settings.people)?)
     }
 
     /// Whether a person may see a request: those who may decide it, now or later, and whoever asked.
@@ -248,7 +264,14 @@ impl ApprovalDesk {
     /// One request, if the person may see it.
     #[must_use]
     pub fn find(&self, person: &Person, id: &HoldId) -> Option<Hold> {
-        self.board.find(id).filter(|hold| self.is_told(hold) && self.may_see(person, &hold.request))
+        let hold = self.board.find(id).or_else(|| self.remembered(id))?;
+        Some(hold).filter(|hold| self.is_told(hold) && self.may_see(person, &hold.request))
+    }
+
+    /// One that ended with an earlier process: the board never knew it.
+    fn remembered(&self, id: &HoldId) -> Option<Hold> {
+        let view = self.view_of(id)?;
+        Some(Hold { request: view.request, phase: Phase::Ended(view.ended?) })
     }
 
     /// What waits is told once it is on record.

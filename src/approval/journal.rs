@@ -47,7 +47,7 @@ fn log(event: &Event) {
         }
         Event::Executed(_, execution) => match execution {
             Execution::Completed { tag, duration_ms, .. } => {
-                tracing::info!(request = %id, %tag, duration_ms, "executed")
+                tracing::info!(request = %id, %tag, duration_ms, "executed");
             }
             Execution::Failed { sqlstate, duration_ms, .. } => {
                 tracing::info!(request = %id, %sqlstate, duration_ms, "failed in the database");

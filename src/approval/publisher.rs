@@ -96,7 +96,7 @@ impl Owed {
         if let Some(id) = self.show.pop_first() {
             return Some(id);
         }
-        let now = Instant::now();
+        let now = now();
         let id = self.later.iter().find(|(_, (_, at))| *at <= now).map(|(id, _)| id.clone())?;
         Some(id)
     }
@@ -162,7 +162,7 @@ async fn tell(desk: &ApprovalDesk, channel: &dyn Channel, id: &HoldId, owed: &mu
                 let _ = desk.board.fail(id, Cause::Unreachable, clock::wall());
             }
             let pause = if error.permanent { PAUSE.1 } else { back_off(attempts) };
-            let next = Instant::now().checked_add(pause).unwrap_or_else(Instant::now);
+            let next = now().checked_add(pause).unwrap_or_else(now);
             owed.later.insert(id.clone(), (attempts.saturating_add(1), next));
         }
     }
@@ -187,6 +187,10 @@ async fn remind(desk: &ApprovalDesk, channel: &dyn Channel, id: &HoldId) {
         Ok(Err(error)) => tracing::warn!(request = %id, channel = channel.name(), "cannot remind: {error}"),
         Err(_) => tracing::warn!(request = %id, channel = channel.name(), "cannot remind: no answer"),
     }
+}
+
+fn now() -> Instant {
+    Instant::from_std(clock::now())
 }
 
 /// Doubles from attempt to attempt, up to the longest pause.

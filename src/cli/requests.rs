@@ -64,8 +64,15 @@ enum Command {
         /// The request's name, such as qg-7k2m9x4c1d.
         id: String,
     },
-    /// Approve a request: its statement runs.
-    Approve(Answer),
+    /// Approve a request: its statement runs, once enough people have.
+    Approve {
+        /// Which, and why.
+        #[command(flatten)]
+        answer: Answer,
+        /// Release it alone, in an emergency; for those the configuration names, and with a reason.
+        #[arg(long, requires = "reason")]
+        break_glass: bool,
+    },
     /// Reject a request: its client gets an error.
     Reject(Answer),
     /// Watch live, and decide with a key; prints changes line by line when the output is not a terminal.
@@ -126,8 +133,11 @@ fn try_run(args: &Args) -> Result<(), Trouble> {
                 Format::Text => Ok(out.write_all(text::request(&shown, crate::clock::wall()).as_bytes())?),
             }
         }
-        Command::Approve(answer) => decide(&api, true, answer, args.format, out),
-        Command::Reject(answer) => decide(&api, false, answer, args.format, out),
+        Command::Approve { answer, break_glass } => {
+            let body = AnswerBody { break_glass: *break_glass, ..body(answer) };
+            decide(&api, true, &answer.id, &body, args.format, out)
+        }
+        Command::Reject(answer) => decide(&api, false, &answer.id, &body(answer), args.format, out),
         Command::Watch if args.format == Format::Text && std::io::stdout().is_terminal() => {
             live::run(&api)?;
             Ok(())
@@ -152,10 +162,19 @@ fn list(api: &Api, all: bool, limit: usize, format: Format, out: &mut impl Write
     json(out, &list)
 }
 
-fn decide(api: &Api, approve: bool, answer: &Answer, format: Format, out: &mut impl Write) -> Result<(), Trouble> {
-    let body =
-        AnswerBody { reason: answer.reason.clone(), statement_sha256: answer.sha256.clone(), ..AnswerBody::default() };
-    let decided = api.decide(&answer.id, approve, &body)?;
+fn body(answer: &Answer) -> AnswerBody {
+    AnswerBody { reason: answer.reason.clone(), statement_sha256: answer.sha256.clone(), ..AnswerBody::default() }
+}
+
+fn decide(
+    api: &Api,
+    approve: bool,
+    id: &str,
+    body: &AnswerBody,
+    format: Format,
+    out: &mut impl Write,
+) -> Result<(), Trouble> {
+    let decided = api.decide(id, approve, body)?;
     // The decision stands; failing to see its outcome takes nothing from it.
     let seen = api.outcome(decided.clone()).unwrap_or(decided);
     match format {

@@ -60,7 +60,7 @@ proptest! {
             profile.break_glass = vec!["dev".to_owned()];
         }
         let needed = if requester == "stranger" { quorum.max(2) } else { quorum };
-        let mut case = Case::new(Arc::new(request(requester, "DROP TABLE t")), Arc::new(profile), &settings.people);
+        let mut case = Case::new(&Arc::new(request(requester, "DROP TABLE t")), Arc::new(profile), &settings.people);
         let mut approvals: BTreeSet<&str> = BTreeSet::new();
         let mut over = false;
         for (now, happening) in (1..).zip(&happenings) {

@@ -91,6 +91,7 @@ pub(super) async fn list(
 ) -> Result<Json<ListView>, Problem> {
     let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
     let limit = query.limit.unwrap_or(MAX_LIST).min(MAX_LIST);
+    app.desk.settle(|_| true).await;
     let mut holds = match query.state {
         Which::Pending | Which::All => app.desk.list(&person),
         Which::Recent => Vec::new(),
@@ -114,6 +115,7 @@ pub(super) async fn show(
     Caller(person): Caller,
     Id(id): Id,
 ) -> Result<Json<RequestView>, Problem> {
+    app.desk.settle(|hold| hold.request.id == id).await;
     shown(&app.desk, &person, &id)
 }
 

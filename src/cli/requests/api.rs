@@ -12,7 +12,7 @@ use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
 use crate::approval::http::ProblemBody;
-use crate::approval::http::view::{AnswerBody, ChangeView, ListView, MeView, RequestView};
+use crate::approval::http::view::{AnswerBody, ChangeView, ListView, MeView, RequestView, State};
 
 /// A request's name is this long at most; longer is a mistake that needs no question.
 const MAX_ID_CHARS: usize = 32;
@@ -196,7 +196,7 @@ impl Api {
         let mut request = decided;
         let mut pause = OUTCOME_PAUSE;
         let mut left = OUTCOME_DEADLINE;
-        while request.ended_at.is_none() && !left.is_zero() {
+        while request.ended_at.is_none() && request.state != State::Pending && !left.is_zero() {
             let wait = pause.min(left);
             #[expect(clippy::disallowed_methods, reason = "a command line that asks again has no runtime to await on")]
             std::thread::sleep(wait);

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::approval::http::view::{DecisionView, EffectView, ListView, ParameterView, RequestView, State};
 use crate::approval::{is_deceptive, one_line, spell_out};
+use crate::hold::Execution;
 
 /// Characters of a statement in a one-line summary.
 const SUMMARY_CHARS: usize = 100;
@@ -69,7 +70,13 @@ pub fn decided(request: &RequestView) -> String {
         State::Approved => "approved; recorded and being carried out",
         State::Released => "approved and released to the database",
         State::Rejected => "rejected; its client is told",
-        State::Pending => "still waits",
+        State::Pending => match &request.progress {
+            Some(progress) => {
+                let (have, need) = (progress.approved_by.len(), progress.approvals_needed);
+                return format!("{}  counted; {have} of {need} approvals, it still waits", request.id);
+            }
+            None => "still waits",
+        },
         State::Expired => "expired",
         State::Withdrawn => "withdrawn: decided, but its client no longer waited, so it never ran",
     };
@@ -109,13 +116,19 @@ pub fn standing(request: &RequestView, now: Timestamp) -> String {
         State::Expired => "EXPIRED".to_owned(),
         State::Withdrawn => {
             let cause = request.cause.as_deref().unwrap_or("for an unknown reason");
+            let unknown = matches!(execution(request), Some(Execution::Unknown));
             let never = decision.map_or_else(String::new, |decision| {
                 let answer = if decision.approve { "approved" } else { "rejected" };
-                format!(" ({answer} by {}, never ran)", one_line(&decision.by))
+                let ran = if unknown { "whether it ran is not known" } else { "never ran" };
+                format!(" ({answer} by {}, {ran})", one_line(&decision.by))
             });
             format!("WITHDRAWN, {}{never}", one_line(cause))
         }
     }
+}
+
+fn execution(request: &RequestView) -> Option<&Execution> {
+    request.progress.as_ref()?.execution.as_ref()
 }
 
 /// `4m 12s left`, or that the time is up.
@@ -153,11 +166,35 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
     facts.push(("session", session));
     let deadline = request.deadline.strftime("%Y-%m-%d %H:%M:%S UTC");
     facts.push(("deadline", deadline.to_string()));
+    if let Some(progress) = request.progress.as_ref().filter(|progress| progress.approvals_needed > 1) {
+        let by = one_line(&progress.approved_by.join(", "));
+        let (have, need) = (progress.approved_by.len(), progress.approvals_needed);
+        let by = if by.is_empty() { by } else { format!(" ({by})") };
+        facts.push(("approvals", format!("{have} of {need}{by}")));
+    }
+    if let Some(progress) = request.progress.as_ref().filter(|progress| progress.escalated > 0) {
+        facts.push(("escalated", format!("{} time(s)", progress.escalated)));
+    }
     if let Some(decision) = &request.decision {
-        let answer = if decision.approve { "approved" } else { "rejected" };
+        let alone = request.progress.as_ref().is_some_and(|progress| progress.break_glass);
+        let answer = match (decision.approve, alone) {
+            (true, true) => "released in an emergency",
+            (true, false) => "approved",
+            (false, _) => "rejected",
+        };
         let reason = decision.reason.as_deref().map(one_line);
         let reason = reason.map_or_else(String::new, |reason| format!(": “{reason}”"));
         facts.push(("decision", format!("{answer} by {}{reason}", one_line(&decision.by))));
+    }
+    match execution(request) {
+        Some(Execution::Completed { tag, duration_ms, .. }) => {
+            facts.push(("result", format!("{} after {duration_ms} ms", one_line(tag))));
+        }
+        Some(Execution::Failed { sqlstate, message, .. }) => {
+            facts.push(("result", format!("failed, {}: {}", one_line(sqlstate), one_line(message))));
+        }
+        Some(Execution::Unknown) => facts.push(("result", "not known: the connection ended first".to_owned())),
+        None => {}
     }
     facts
 }

@@ -1,0 +1,169 @@
+//! Approval through the desk: how many have to agree, for how long, and what the database said to a released statement.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use proxy_tests::gate::{BOB, EVE, Gate};
+use proxy_tests::message as m;
+use proxy_tests::postgres::{Database, shared};
+use proxy_tests::raw::{Raw, eventually};
+use serde_json::{Value, json};
+
+/// A table `t` with rows 1, 2, 3 behind a gate with the shipped policy and `toml`.
+fn setup(toml: &str) -> (Database, Gate) {
+    let database = shared();
+    database.run("CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2), (3)");
+    let gate = Gate::builder().toml(toml).start(database.target());
+    (database, gate)
+}
+
+fn held(raw: &mut Raw) -> String {
+    let notice = String::from_utf8_lossy(&raw.expect(b'N').body).into_owned();
+    let at = notice.find("qg-").unwrap();
+    notice[at..at + 13].to_owned()
+}
+
+/// The request's result, once there is one.
+fn result(gate: &Gate, id: &str) -> Value {
+    eventually("a result", || {
+        let found = gate.api().get(&format!("/v1/requests/{id}"))["progress"]["execution"].clone();
+        Some(found).filter(|found| !found.is_null())
+    })
+}
+
+#[test]
+fn what_the_database_said_to_a_released_statement_is_kept() {
+    let (_database, gate) = setup("");
+    let mut raw = Raw::login(&gate.target());
+    for (sql, expected) in [
+        ("DELETE FROM t WHERE x < 3", json!({"result": "completed", "tag": "DELETE 2", "rows": 2})),
+        (
+            "DELETE FROM t WHERE x = 3; DROP TABLE t",
+            json!({"result": "completed", "tag": "DELETE 1; DROP TABLE", "rows": 1}),
+        ),
+        ("DELETE FROM t", json!({"result": "failed", "sqlstate": "42P01", "message": "relation \"t\" does not exist"})),
+    ] {
+        raw.send(m::query(sql));
+        let id = held(&mut raw);
+        gate.api().approve(&id);
+        raw.until(b'Z');
+        let mut seen = result(&gate, &id);
+        assert!(seen["duration_ms"].is_u64(), "{seen}");
+        seen.as_object_mut().unwrap().remove("duration_ms");
+        assert_eq!(seen, expected, "{sql}");
+    }
+}
+
+#[test]
+fn the_result_of_a_portal_is_that_of_its_own_execute() {
+    let (_database, gate) = setup("");
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::extended("DELETE FROM t WHERE x >= $1", &[Some(b"2")]));
+    assert_eq!(raw.read().unwrap().tag, b'1');
+    let id = held(&mut raw);
+    gate.api().approve(&id);
+    raw.until(b'Z');
+    assert_eq!(result(&gate, &id)["tag"], "DELETE 2");
+}
+
+#[test]
+fn a_backend_that_is_ended_while_a_released_statement_runs_is_its_result() {
+    let (database, gate) = setup("");
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::query("DELETE FROM t; SELECT pg_sleep(60)"));
+    let id = held(&mut raw);
+    gate.api().approve(&id);
+    let sleeping = "SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity WHERE datname = current_database() AND \
+                    wait_event = 'PgSleep' UNION ALL SELECT 'nobody sleeps' LIMIT 1";
+    eventually("a sleeping backend", || (database.raw().value(sleeping) == "true").then_some(()));
+    let seen = result(&gate, &id);
+    assert_eq!((&seen["result"], &seen["sqlstate"]), (&"failed".into(), &"57P01".into()), "{seen}");
+}
+
+const TWO: &str = r#"
+[[approval.profile]]
+name = "two"
+approver_groups = ["approvers"]
+quorum = 2
+deadline = "2h"
+break_glass = ["eve"]
+[[rule]]
+name = "deletes"
+effects = ["delete"]
+action = "hold"
+approval = "two"
+[[rule]]
+name = "rest"
+action = "allow"
+"#;
+
+#[test]
+fn a_rule_says_how_many_have_to_agree_and_for_how_long() {
+    let (database, gate) = setup(TWO);
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::query("DELETE FROM t"));
+    let notice = String::from_utf8_lossy(&raw.expect(b'N').body).into_owned();
+    assert!(notice.contains("It expires in 2h"), "{notice}");
+    let id = gate.api().wait_held("DELETE");
+    gate.api().approve(&id);
+    let request = gate.api().get(&format!("/v1/requests/{id}"));
+    assert_eq!((&request["state"], &request["progress"]["approved_by"]), (&"pending".into(), &json!(["ann"])));
+    let again = gate.api().decide(&id, "approve", "really");
+    assert_eq!(again.status, 409, "{}", again.text);
+    assert_eq!(database.raw().value("SELECT count(*) FROM t"), "3");
+    gate.api().with_token(BOB).approve(&id);
+    raw.until(b'Z');
+    assert_eq!(database.raw().value("SELECT count(*) FROM t"), "0");
+    let request = gate.api().get(&format!("/v1/requests/{id}"));
+    assert_eq!(request["decision"]["by"], "ann, bob");
+}
+
+#[test]
+fn an_emergency_release_needs_the_right_person_and_a_reason() {
+    let (database, gate) = setup(TWO);
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::query("DELETE FROM t"));
+    let id = held(&mut raw);
+    let path = format!("/v1/requests/{id}/approve");
+    let alone = |reason: &str| json!({"break_glass": true, "reason": reason});
+    assert_eq!(gate.api().call("POST", &path, Some(&alone("fire"))).status, 403);
+    let eve = gate.api().with_token(EVE);
+    assert_eq!(eve.call("POST", &path, Some(&alone(" "))).status, 400);
+    assert_eq!(eve.call("POST", &path, Some(&json!({"reason": "fire"}))).status, 403);
+    assert_eq!(database.raw().value("SELECT count(*) FROM t"), "3");
+    assert_eq!(eve.call("POST", &path, Some(&alone("fire"))).status, 200);
+    raw.until(b'Z');
+    assert_eq!(database.raw().value("SELECT count(*) FROM t"), "0");
+    assert_eq!(gate.api().get(&format!("/v1/requests/{id}"))["progress"]["break_glass"], true);
+}
+
+#[test]
+fn after_a_crash_what_was_held_is_withdrawn_and_late_approvals_are_told_so() {
+    let (database, gate) = setup("");
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::query("DELETE FROM t"));
+    let id = held(&mut raw);
+    gate.api().wait_held("DELETE");
+    let gate = gate.kill_and_restart();
+    let request = gate.api().get(&format!("/v1/requests/{id}"));
+    assert_eq!((&request["state"], &request["cause"]), (&"withdrawn".into(), &"the gate ended".into()), "{request}");
+    let late = gate.api().decide(&id, "approve", "fine");
+    assert_eq!(late.status, 409, "{}", late.text);
+    assert_eq!(database.raw().value("SELECT count(*) FROM t"), "3");
+}
+
+#[test]
+fn the_record_of_a_whole_request_is_in_the_audit_file_in_order() {
+    let (_database, gate) = setup("");
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::query("DELETE FROM t WHERE x = 1"));
+    let id = held(&mut raw);
+    let eve = gate.api().with_token(EVE).decide(&id, "approve", "");
+    assert_eq!(eve.status, 404, "{}", eve.text);
+    gate.api().approve(&id);
+    raw.until(b'Z');
+    result(&gate, &id);
+    let file = gate.config.with_file_name("querygate-audit.jsonl");
+    let lines: Vec<Value> =
+        std::fs::read_to_string(file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<&str> = lines.iter().map(|line| line["event"]["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["started", "held", "answered", "answered", "decided", "ended", "executed"]);
+}
