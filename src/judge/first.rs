@@ -29,7 +29,7 @@ pub(super) fn compare(piece: &str, start: usize, tokens: &[Token], opinion: &mut
     // The masks are needed only if it parses, but parsing eats the tokens.
     let agree = masks::agree(piece, start, tokens, &theirs);
     let Some(statement) = parse(theirs) else { return };
-    let mut reader = Reader { effects: Vec::new(), quiet: 0, sets: false };
+    let mut reader = Reader { effects: Vec::new(), quiet: 0, muted: Vec::new(), sets: false };
     let _: ControlFlow<()> = statement.visit(&mut reader);
     merge(reader.effects, reader.sets, opinion);
     if !agree {
@@ -85,6 +85,8 @@ struct Reader {
     effects: Vec<Effect>,
     /// How many EXPLAINs that run nothing we are inside of.
     quiet: usize,
+    /// `quiet` around each EXECUTE we are inside of: its arguments run.
+    muted: Vec<usize>,
     /// It calls `set_config`.
     sets: bool,
 }
@@ -92,11 +94,12 @@ struct Reader {
 impl Reader {
     fn call(&mut self, name: &sqlparser::ast::ObjectName, arguments: usize) {
         let name = statements::object(name);
-        if self.quiet > 0 {
+        let schema = name.schema.as_deref();
+        if self.quiet > 0 && !functions::runs_when_planned(schema, &name.name) {
             return;
         }
-        self.sets |= name.name == "set_config";
-        if let Some(kind) = functions::call_danger(name.schema.as_deref(), &name.name, arguments) {
+        self.sets |= self.quiet == 0 && name.name == "set_config";
+        if let Some(kind) = functions::call_danger(schema, &name.name, arguments) {
             self.effects.push(effect(kind, vec![name], "it calls a function that does more than read"));
         }
     }
@@ -124,10 +127,16 @@ impl Visitor for Reader {
         if statements::is_quiet(statement) {
             self.quiet = self.quiet.saturating_add(1);
         }
+        if matches!(statement, Statement::Execute { .. }) {
+            self.muted.push(std::mem::take(&mut self.quiet));
+        }
         ControlFlow::Continue(())
     }
 
     fn post_visit_statement(&mut self, statement: &Statement) -> ControlFlow<()> {
+        if matches!(statement, Statement::Execute { .. }) {
+            self.quiet = self.muted.pop().unwrap_or_default();
+        }
         if statements::is_quiet(statement) {
             self.quiet = self.quiet.saturating_sub(1);
         }

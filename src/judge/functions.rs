@@ -13,7 +13,7 @@ const CODE: &str = "
     query_to_xml query_to_xml_and_xmlschema query_to_xmlschema
     schema_to_xml schema_to_xmlschema schema_to_xml_and_xmlschema
     database_to_xml database_to_xmlschema database_to_xml_and_xmlschema
-    ts_rewrite ts_stat xpath_table xslt_process
+    cursor_to_xml ts_rewrite ts_stat xpath_table xslt_process
     plpgsql_call_handler plpgsql_inline_handler plpgsql_validator
     schedule schedule_in_database unschedule alter_job job_run
     http http_get http_post http_put http_patch http_delete http_head http_set_curlopt http_reset_curlopt
@@ -113,12 +113,15 @@ const SCHEMAS: &[(&str, EffectKind)] = &[
     ("_timescaledb_catalog", EffectKind::Code),
 ];
 
-/// Run text though they are stable or immutable, so that the planner itself may call them: EXPLAIN is enough.
-const PLANNED: &str = "
-    xslt_process xpath_table query_to_xmlschema
-    schema_to_xml schema_to_xmlschema schema_to_xml_and_xmlschema
-    database_to_xml database_to_xmlschema database_to_xml_and_xmlschema
+/// The server's own dangerous functions, and those of its contrib modules, that are volatile, so that the planner never calls
+/// them (`evaluate_function` in clauses.c). The others may be stable or immutable, and for those EXPLAIN is enough.
+const VOLATILE: &str = "
+    query_to_xml query_to_xml_and_xmlschema cursor_to_xml ts_stat ts_rewrite
+    lo_unlink lo_manage lo_export lo_import lo_creat lo_create lo_from_bytea lo_open lo_put lo_truncate lo_truncate64 lowrite
+    setval heap_force_freeze heap_force_kill
 ";
+/// Families of them.
+const VOLATILE_PREFIXES: &[&str] = &["pg_", "dblink", "binary_upgrade_", "brin_", "gin_", "autoprewarm_"];
 
 /// Dangerous functions of no argument, of several, or of users' own making: behind a dot their names are columns.
 const NO_ATTRIBUTES: &str = "
@@ -177,9 +180,12 @@ fn last_part(schema: &str) -> &str {
     schema.rsplit('.').next().unwrap_or(schema)
 }
 
-/// Whether planning a query may call this function already.
-pub(super) fn runs_when_planned(name: &str) -> bool {
-    lists(PLANNED, name) || ["crosstab", "connectby"].iter().any(|prefix| name.starts_with(prefix))
+/// Whether planning a query may call this dangerous function already. Fail closed: one that is not known to be volatile, or
+/// is somebody's own of the same name, may be.
+pub(super) fn runs_when_planned(schema: Option<&str>, name: &str) -> bool {
+    let own = schema.is_none_or(|schema| matches!(last_part(schema), "pg_catalog" | "public"));
+    let volatile = lists(VOLATILE, name) || VOLATILE_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    !(own && volatile)
 }
 
 fn lists(list: &str, name: &str) -> bool {

@@ -79,7 +79,8 @@ pub(super) fn judge(name: &str, change: Change<'_>) -> EffectKind {
         "client_encoding" | "names" => reading(value.is_some_and(is_utf8)),
         "backslash_quote" => reading(value.is_some_and(|value| value.eq_ignore_ascii_case("safe_encoding"))),
         // Found without their schema, the commands of cron and its like would look like anyone's functions and tables.
-        "search_path" if value.is_some_and(finds_acting_schema) => EffectKind::SensitiveSetting,
+        // Fail closed: so they may be by a path the text does not tell.
+        "search_path" => session(matches!(change, Change::Reset) || value.is_some_and(|path| !finds_acting_schema(path))),
         name => match name.split_once('.') {
             Some((prefix, _)) => session(!lists(ACTING_PREFIXES, prefix)),
             None => session(lists(HARMLESS, name)),
@@ -87,8 +88,61 @@ pub(super) fn judge(name: &str, change: Change<'_>) -> EffectKind {
     }
 }
 
+/// The text that `SET search_path = a, 'B'` makes of its names (`flatten_set_variable_args` in guc_funcs.c): each is taken
+/// as it is, nothing inside is folded or split.
+pub(super) fn path_of<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+    let quoted: Vec<_> = names.into_iter().map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect();
+    quoted.join(",")
+}
+
 fn finds_acting_schema(path: &str) -> bool {
-    path.split(',').any(|schema| functions::schema_danger(schema.trim().trim_matches('"')).is_some())
+    // Fail closed: the server refuses what is no list of names.
+    names(path).is_none_or(|names| names.iter().any(|name| functions::schema_danger(name).is_some()))
+}
+
+/// The names in a path, as `SplitIdentifierString` (varlena.c) folds them. `None` if it is no list of names.
+fn names(path: &str) -> Option<Vec<String>> {
+    // The last of these is a space to newer servers only; around a name it makes no other name of it here.
+    let space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r' | '\u{C}' | '\u{B}');
+    let mut found = Vec::new();
+    let mut rest = path.trim_start_matches(space);
+    if rest.is_empty() {
+        return Some(found);
+    }
+    loop {
+        let name;
+        (name, rest) = if let Some(quoted) = rest.strip_prefix('"') { until_quote(quoted)? } else { bare(rest, space)? };
+        found.push(name);
+        rest = rest.trim_start_matches(space);
+        if rest.is_empty() {
+            return Some(found);
+        }
+        rest = rest.strip_prefix(',')?.trim_start_matches(space);
+    }
+}
+
+/// A name without quotes, in lower case. Servers with a Turkish single-byte encoding fold `İ` to `i`, and in a startup packet
+/// that letter may have come as a byte that is no UTF-8.
+fn bare(text: &str, space: impl Fn(char) -> bool) -> Option<(String, &str)> {
+    let (name, rest) = text.split_at_checked(text.find(|c| c == ',' || space(c)).unwrap_or(text.len()))?;
+    (!name.is_empty()).then(|| (name.replace(['İ', '\u{FFFD}'], "i").to_ascii_lowercase(), rest))
+}
+
+/// A name up to its closing quote; `""` inside stands for one.
+fn until_quote(text: &str) -> Option<(String, &str)> {
+    let mut name = String::new();
+    let mut rest = text;
+    loop {
+        let (part, behind) = rest.split_once('"')?;
+        name.push_str(part);
+        match behind.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+            None => return Some((name, behind)),
+        }
+    }
 }
 
 fn lists(list: &str, name: &str) -> bool {
@@ -125,8 +179,19 @@ mod tests {
         use EffectKind::{Privilege, ReadingSetting, SensitiveSetting, Session};
         for (name, value, kind) in [
             ("search_path", Some("app"), Session),
-            ("Search_Path", None, Session),
+            ("Search_Path", None, SensitiveSetting),
+            ("search_path", Some(""), Session),
+            ("search_path", Some(" \"$user\" , public "), Session),
+            ("search_path", Some("\"CRON\", \"a,cron\", \"cron\"\"\""), Session),
             ("search_path", Some("app, \"cron\""), SensitiveSetting),
+            ("search_path", Some("CRON"), SensitiveSetting),
+            ("search_path", Some("app,\n Cron\t"), SensitiveSetting),
+            ("search_path", Some("\u{B}cron"), SensitiveSetting),
+            ("search_path", Some("utl_f\u{130}le"), SensitiveSetting),
+            ("search_path", Some("utl_f\u{FFFD}le"), SensitiveSetting),
+            ("search_path", Some("a b"), SensitiveSetting),
+            ("search_path", Some("a,"), SensitiveSetting),
+            ("search_path", Some("\"a"), SensitiveSetting),
             ("app.tenant", Some("1"), Session),
             ("hnsw.ef_search", Some("1"), Session),
             ("plperl.on_init", Some("1"), SensitiveSetting),
@@ -148,6 +213,9 @@ mod tests {
         ] {
             assert_eq!(judge(name, Change::To(value)), kind, "{name} {value:?}");
         }
+        assert_eq!(judge("search_path", Change::Reset), Session);
+        assert_eq!(judge("search_path", Change::To(Some(&path_of(["CRON", "a, cron", "\"cron"])))), Session);
+        assert_eq!(judge("search_path", Change::To(Some(&path_of(["a", "cron"])))), SensitiveSetting);
         assert_eq!(judge("statement_timeout", Change::Reset), Session);
         assert_eq!(judge("client_encoding", Change::Reset), ReadingSetting);
         assert_eq!(judge("role", Change::Reset), Privilege);

@@ -289,6 +289,17 @@ mod tests {
     }
 
     #[test]
+    fn a_path_to_schemas_that_act_is_refused_however_it_is_spelt() {
+        let refusal = Err(Refusal::Setting { name: "search_path".to_owned() });
+        for path in ["cron", "CRON", "public, Cron", "\"cron\""] {
+            assert_eq!(verdict(&[("user", "ann"), ("search_path", path)]), refusal, "{path}");
+        }
+        assert_eq!(options("-c search_path=Cron"), refusal);
+        assert_eq!(options("--search-path=public,CRON"), refusal);
+        assert_eq!(options("-c search_path=\"CRON\",public"), Ok(()));
+    }
+
+    #[test]
     fn an_operator_can_add_settings() {
         let settings =
             SessionSettings { extra_startup_settings: vec!["plperl.on_init".to_owned()], ..SessionSettings::default() };
@@ -373,7 +384,7 @@ mod tests {
             "-c work_mem=1MB",
             "-cwork_mem=1MB",
             "--work-mem=1MB",
-            r"-c search_path=a\ b",
+            r"-c search_path=a,\ b",
             "-c application_name=-O",
             "-c application_name=\u{e9}t\u{e9}",
         ] {

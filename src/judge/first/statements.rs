@@ -163,6 +163,10 @@ fn constant(expr: &Expr) -> Option<String> {
     }
 }
 
+fn is_default(values: &[Expr]) -> bool {
+    matches!(values, [Expr::Identifier(word)] if word.quote_style.is_none() && fold(word) == "default")
+}
+
 fn setting(set: &Set) -> Vec<Effect> {
     let judged = |name: &str, change| {
         let name = name.to_ascii_lowercase();
@@ -172,7 +176,12 @@ fn setting(set: &Set) -> Vec<Effect> {
     let privilege = || vec![effect(EffectKind::Privilege, Vec::new(), "it changes whose rights apply")];
     match set {
         Set::SingleAssignment { variable, values, .. } => {
+            let name = object(variable).to_string();
             let value = match values.as_slice() {
+                names if name.eq_ignore_ascii_case("search_path") && !is_default(names) => {
+                    let names = names.iter().map(constant).collect::<Option<Vec<_>>>();
+                    names.map(|names| settings::path_of(names.iter().map(String::as_str)))
+                }
                 [only] => constant(only),
                 _ => None,
             };
@@ -180,7 +189,7 @@ fn setting(set: &Set) -> Vec<Effect> {
                 Some("default") => Change::Reset,
                 value => Change::To(value),
             };
-            vec![judged(&object(variable).to_string(), change)]
+            vec![judged(&name, change)]
         }
         Set::ParenthesizedAssignments { variables, .. } => {
             variables.iter().map(|variable| judged(&object(variable).to_string(), Change::To(None))).collect()

@@ -21,6 +21,12 @@ const NOT_MATCHED_BY_SOURCE: i64 = MergeMatchKind::MergeWhenNotMatchedBySource a
 /// Reads the statement if it is one of these.
 pub(super) fn statement<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
     if reader.is_quiet(at) {
+        if at.kind() == "ExecuteStmt"
+            && let Some(arguments) = at.get("params")
+        {
+            // `EvaluateParams` (prepare.c): to plan the statement, EXPLAIN needs its parameters' values.
+            reader.loud(arguments);
+        }
         return matches!(
             at.kind(),
             "SelectStmt"

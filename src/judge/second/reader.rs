@@ -18,6 +18,8 @@ pub(super) struct Reader<'t> {
     claimed: HashSet<usize>,
     /// Behind the end of an EXPLAIN that runs nothing: up to here nothing is run.
     quiet_until: usize,
+    /// The arguments of an EXECUTE: they are run even under such an EXPLAIN.
+    loud: Range<usize>,
     ctes: HashMap<&'t str, Vec<Cte>>,
     reads: Vec<ObjectName>,
     seen: HashSet<ObjectName>,
@@ -55,6 +57,7 @@ impl<'t> Reader<'t> {
             opinion: Opinion { literal_independent: literal_independent(root), ..Opinion::default() },
             claimed: HashSet::new(),
             quiet_until: 0,
+            loud: 0..0,
             ctes: ctes(root),
             reads: Vec::new(),
             seen: HashSet::new(),
@@ -129,7 +132,13 @@ impl<'t> Reader<'t> {
 
     /// Whether nodes here are only planned, never run.
     pub(super) fn is_quiet(&self, at: At<'t>) -> bool {
-        at.index() < self.quiet_until
+        at.index() < self.quiet_until && !self.loud.contains(&at.index())
+    }
+
+    /// What is below `at` runs, although what is around it does not.
+    pub(super) fn loud(&mut self, at: At<'t>) {
+        self.loud = at.index()..at.end();
+        self.opinion.quiet = false;
     }
 
     /// Nothing below `at` runs.
@@ -211,7 +220,7 @@ impl<'t> Reader<'t> {
 
     fn function_effect(&mut self, at: At<'t>, kind: EffectKind, name: &ObjectName) {
         self.opinion.opaque = true;
-        if !self.is_quiet(at) || functions::runs_when_planned(&name.name) {
+        if !self.is_quiet(at) || functions::runs_when_planned(name.schema.as_deref(), &name.name) {
             self.add(kind, vec![name.clone()], format!("it calls {name}()"));
         }
     }

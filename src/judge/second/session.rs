@@ -2,7 +2,7 @@
 
 use pg_query::protobuf::{DiscardMode, TransactionStmtKind, VariableSetKind};
 
-use super::super::settings::Change;
+use super::super::settings::{self, Change};
 use super::super::tree::At;
 use super::data::is_on;
 use super::names;
@@ -69,10 +69,11 @@ fn variable_set<'t>(reader: &mut Reader<'t>, at: At<'t>) {
         SET => {
             let args: Vec<_> = at.items("args").collect();
             let value = match args.as_slice() {
-                [only] => constant(*only),
-                several if name.eq_ignore_ascii_case("search_path") => {
-                    several.iter().map(|arg| constant(*arg)).collect::<Option<Vec<_>>>().map(|path| path.join(","))
+                names if name.eq_ignore_ascii_case("search_path") => {
+                    let names = names.iter().map(|arg| constant(*arg)).collect::<Option<Vec<_>>>();
+                    names.map(|names| settings::path_of(names.iter().map(String::as_str)))
                 }
+                [only] => constant(*only),
                 _ => None,
             };
             reader.setting(at, name, Change::To(value.as_deref()));
@@ -91,10 +92,25 @@ fn variable_set<'t>(reader: &mut Reader<'t>, at: At<'t>) {
     }
 }
 
-/// The value of a literal; also under a cast, which `set_config('x'::text, …)` carries.
+/// The text of an argument that is nothing but a text. A cast may change it: `'role.x'::varchar(4)` is `role`, and so may
+/// `'role.x'::text` be, where a domain `pg_temp.text` stands before the server's type.
+fn literal(at: At<'_>) -> Option<String> {
+    match at.kind() {
+        "TypeCast" => {
+            let target = at.get("type_name")?;
+            let text = target.names("names") == ["pg_catalog", "text"]
+                && target.items("array_bounds").next().is_none()
+                && target.items("typmods").next().is_none();
+            at.get("arg").filter(|_| text).and_then(literal)
+        }
+        "AConst" if at.get("val").is_some_and(|value| value.kind() == "String") => constant(at),
+        _ => None,
+    }
+}
+
+/// The value of a literal, as SET writes it.
 fn constant(at: At<'_>) -> Option<String> {
     match at.kind() {
-        "TypeCast" => at.get("arg").and_then(constant),
         "AConst" => {
             let value = at.get("val");
             match value.map(At::kind) {
@@ -126,7 +142,7 @@ pub(super) fn set_config<'t>(reader: &mut Reader<'t>, at: At<'t>) {
         reader.add(EffectKind::SensitiveSetting, Vec::new(), "set_config() of a setting the text does not name");
         return;
     };
-    let value = args.get(1).and_then(|arg| constant(*arg));
+    let value = args.get(1).and_then(|arg| literal(*arg));
     reader.setting(at, &name, Change::To(value.as_deref()));
     if name.eq_ignore_ascii_case(REASON)
         && let Some(reason) = value
@@ -142,7 +158,7 @@ const DUMP_SETTING: (&str, &str) = ("restrict_nonsystem_relation_kind", "view, f
 /// `SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings WHERE name = 'restrict_…'`. Nothing else
 /// computed is believed: `pg_settings` may be a view of the session's own making.
 fn setting_name(root: At<'_>, call: At<'_>, args: &[At<'_>], arg: At<'_>) -> Option<String> {
-    if let Some(name) = constant(arg) {
+    if let Some(name) = literal(arg) {
         return Some(name);
     }
     let from: Vec<_> = root.items("from_clause").collect();
@@ -151,7 +167,7 @@ fn setting_name(root: At<'_>, call: At<'_>, args: &[At<'_>], arg: At<'_>) -> Opt
     let targets: Vec<_> = root.items("target_list").collect();
     let [only] = targets.as_slice() else { return None };
     let direct = only.get("val").is_some_and(|val| val.index() == call.index())
-        && args.get(1).and_then(|value| constant(*value)).is_some_and(|value| value == DUMP_SETTING.1);
+        && args.get(1).and_then(|value| literal(*value)).is_some_and(|value| value == DUMP_SETTING.1);
     let plain = root.kind() == "SelectStmt"
         && root.get("with_clause").is_none()
         && direct
@@ -164,7 +180,7 @@ fn setting_name(root: At<'_>, call: At<'_>, args: &[At<'_>], arg: At<'_>) -> Opt
         && where_clause.int("kind") == pg_query::protobuf::AExprKind::AexprOp as i64
         && where_clause.names("name") == ["="]
         && where_clause.get("lexpr").is_some_and(|left| left.kind() == "ColumnRef" && left.names("fields") == ["name"]);
-    let wanted = where_clause.get("rexpr").filter(|right| right.kind() == "AConst").and_then(constant);
+    let wanted = where_clause.get("rexpr").and_then(literal);
     wanted.filter(|name| plain && name == DUMP_SETTING.0)
 }
 
