@@ -100,7 +100,7 @@ fn opinions(text: &str, tokens: &Tokens, limits: &Limits) -> Analysis {
         return Analysis { pieces: Vec::new(), literal_independent: plain(tokens), opaque: false, reason };
     }
     // Fail closed: neither the server nor we know what this is.
-    let parsed = match second::parse(text, true) {
+    let parsed = match second::parse(text) {
         Ok(parsed) => parsed,
         Err(why) => {
             let why = format!("Postgres's grammar does not accept it: {why}");
@@ -180,31 +180,28 @@ pub(super) fn is_danger(effect: &Effect) -> bool {
     }
 }
 
-/// Should `standard_conforming_strings` be off after all, the text may mean something else. If it then ends its literals
-/// elsewhere and is still a statement, nobody can say what it does; if the server would refuse it, no harm is done.
+/// Should `standard_conforming_strings` be off after all, the text may mean something else. If its literals then end
+/// elsewhere, nobody can say what it does; that this grammar refuses it so says nothing about older servers, to which a newer
+/// keyword is a plain name. Only a literal, name or comment without its end is refused by every server.
 fn other_string_mode(text: &str, tokens: &Tokens, limits: &Limits) -> Option<String> {
     if !tokens.plain_backslash {
         return None;
     }
     let other = match lex_bounded(text.as_bytes(), false, limits.tokens) {
-        Ok(other) => other,
-        Err(LexError { what: Trouble::TooManyTokens | Trouble::Tangled, .. }) => {
+        Err(LexError { what: Trouble::TooManyTokens | Trouble::Tangled | Trouble::TooLong, .. }) => {
             return Some("read with standard_conforming_strings off it has too many tokens".to_owned());
         }
-        Err(_) => return None,
+        // Fail closed: servers before PostgreSQL 15 take `1a` for a number and a name.
+        Err(LexError { what: Trouble::JunkAfterNumber, .. }) => None,
+        Err(LexError {
+            what:
+                Trouble::UnterminatedString | Trouble::UnterminatedName | Trouble::UnterminatedComment | Trouble::EmptyName,
+            ..
+        }) => return None,
+        Ok(other) => Some(other),
     };
-    if same_boundaries(tokens, &other) {
-        return None;
-    }
-    // Fail closed: a tree too deep to be handed over may still be a statement to the server.
-    let refused =
-        second::parse(text, false).is_err_and(|why| !why.contains("too deeply") && !why.contains("stack depth"));
-    let runs = !refused || tripwire::alarm(text.as_bytes(), &other.tokens, &[], false).is_some();
-    runs.then(|| "it means something else when standard_conforming_strings is off".to_owned())
-}
-
-fn same_boundaries(one: &Tokens, other: &Tokens) -> bool {
-    one.tokens == other.tokens
+    let same = other.is_some_and(|other| tokens.tokens == other.tokens);
+    (!same).then(|| "it means something else when standard_conforming_strings is off".to_owned())
 }
 
 /// No token of the text hides how it is read, so another text of the same shape is read alike.

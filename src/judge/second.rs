@@ -52,18 +52,13 @@ pub(super) struct Statement<'t> {
     end: usize,
 }
 
-/// Parses a whole text with `standard_conforming_strings` as given.
+/// Parses a whole text, with `standard_conforming_strings` on.
 ///
 /// # Errors
 ///
 /// What the grammar says when it refuses it.
-pub(super) fn parse(text: &str, standard_conforming_strings: bool) -> Result<Parsed, String> {
-    let options = if standard_conforming_strings {
-        ParserOptions::DEFAULT
-    } else {
-        ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS
-    };
-    let parsed = pg_query::parse(text, options).map_err(|error| error.to_string())?;
+pub(super) fn parse(text: &str) -> Result<Parsed, String> {
+    let parsed = pg_query::parse(text, ParserOptions::DEFAULT).map_err(|error| error.to_string())?;
     Tree::of(&parsed.protobuf).map(|tree| Parsed { tree }).ok_or_else(|| "its tree holds an unknown type".to_owned())
 }
 

@@ -80,7 +80,9 @@ pub(super) fn judge(name: &str, change: Change<'_>) -> EffectKind {
         "backslash_quote" => reading(value.is_some_and(|value| value.eq_ignore_ascii_case("safe_encoding"))),
         // Found without their schema, the commands of cron and its like would look like anyone's functions and tables.
         // Fail closed: so they may be by a path the text does not tell.
-        "search_path" => session(matches!(change, Change::Reset) || value.is_some_and(|path| !finds_acting_schema(path))),
+        "search_path" => {
+            session(matches!(change, Change::Reset) || value.is_some_and(|path| !finds_acting_schema(path)))
+        }
         name => match name.split_once('.') {
             Some((prefix, _)) => session(!lists(ACTING_PREFIXES, prefix)),
             None => session(lists(HARMLESS, name)),
@@ -111,7 +113,8 @@ fn names(path: &str) -> Option<Vec<String>> {
     }
     loop {
         let name;
-        (name, rest) = if let Some(quoted) = rest.strip_prefix('"') { until_quote(quoted)? } else { bare(rest, space)? };
+        (name, rest) =
+            if let Some(quoted) = rest.strip_prefix('"') { until_quote(quoted)? } else { bare(rest, space)? };
         found.push(name);
         rest = rest.trim_start_matches(space);
         if rest.is_empty() {

@@ -70,7 +70,8 @@ fn variable_set<'t>(reader: &mut Reader<'t>, at: At<'t>) {
             let args: Vec<_> = at.items("args").collect();
             let value = match args.as_slice() {
                 names if name.eq_ignore_ascii_case("search_path") => {
-                    let names = names.iter().map(|arg| constant(*arg)).collect::<Option<Vec<_>>>();
+                    let plain = |arg: &At<'_>| constant(*arg).filter(|name| is_plain(name));
+                    let names = names.iter().map(plain).collect::<Option<Vec<_>>>();
                     names.map(|names| settings::path_of(names.iter().map(String::as_str)))
                 }
                 [only] => constant(*only),
@@ -103,9 +104,16 @@ fn literal(at: At<'_>) -> Option<String> {
                 && target.items("typmods").next().is_none();
             at.get("arg").filter(|_| text).and_then(literal)
         }
-        "AConst" if at.get("val").is_some_and(|value| value.kind() == "String") => constant(at),
+        "AConst" if at.get("val").is_some_and(|value| value.kind() == "String") => {
+            constant(at).filter(|text| is_plain(text))
+        }
         _ => None,
     }
+}
+
+/// Should `standard_conforming_strings` be off after all, `'r\ole'` is `role`.
+fn is_plain(text: &str) -> bool {
+    !text.contains('\\')
 }
 
 /// The value of a literal, as SET writes it.
