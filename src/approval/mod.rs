@@ -14,6 +14,7 @@ pub mod journal;
 pub mod http;
 pub mod channel;
 mod visible;
+pub mod webhook;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::lines::RawLine;
 use super::project::number;
@@ -33,7 +33,7 @@ pub struct StoredRequest {
 }
 
 /// An event as the record has it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredEvent {
     /// Its number, from 1.
     pub seq: u64,
