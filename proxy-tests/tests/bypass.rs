@@ -210,6 +210,57 @@ fn a_client_that_leaves_a_full_read_ahead_behind_leaks_no_backend() {
     eventually("no backend is left", || (sessions() == "0").then_some(()));
 }
 
+/// A COPY that has failed behind a Sync, which it swallowed, while `missing` bytes of a CopyData frame are still to come. The server's answer
+/// has been read up to ReadyForQuery.
+fn copy_failed_within_a_frame(raw: &mut Raw, missing: usize) {
+    raw.send(m::query("COPY t FROM STDIN"));
+    raw.until(b'G');
+    let data = m::copy_data(&vec![b'x'; missing + 5]);
+    raw.send([m::sync(), m::copy_data(b"bad\n"), data[..data.len() - missing].to_vec()].concat());
+    raw.until(b'Z');
+}
+
+#[test]
+fn nothing_of_the_gates_own_gets_into_a_half_sent_frame() {
+    let (database, gate) = setup();
+    let mut raw = Raw::login(&gate.target());
+    copy_failed_within_a_frame(&mut raw, 5);
+    // If the server takes five bytes of something else as the end of the frame, these are the beginning of another, whose
+    // end is the head of the next. What that carries would then be read as a message.
+    let hidden = m::copy_data(&m::query(DELETE));
+    raw.send([&b"d\0\0\0\x09"[..], &hidden].concat());
+    raw.query("SELECT 1");
+    assert_eq!(rows(&database), "3", "data is not run");
+}
+
+#[test]
+fn a_copy_that_fails_while_a_frame_is_half_sent_goes_on_with_the_rest_of_it() {
+    let database = shared();
+    database.run("CREATE TABLE t (i int)");
+    let gate = Gate::transparent(database.target());
+    for missing in [1, 5, 1000] {
+        transcript::same(database.target(), &gate.target(), |raw| {
+            copy_failed_within_a_frame(raw, missing);
+            raw.send([vec![b'x'; missing], m::copy_done(), m::sync()].concat());
+            raw.until(b'Z');
+            raw.query("SELECT 'after'");
+        });
+    }
+}
+
+#[test]
+fn a_client_that_leaves_in_the_middle_of_a_frame_leaks_no_backend() {
+    let (database, gate) = setup();
+    let mut raw = Raw::login(&gate.target());
+    copy_failed_within_a_frame(&mut raw, 1000);
+    drop(raw);
+    let mut direct = database.raw();
+    let others = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+    eventually("no backend is left", || {
+        (direct.value(&format!("SELECT count(*) FROM pg_stat_activity WHERE {others}")) == "0").then_some(())
+    });
+}
+
 // Syncs that are wrong
 
 #[test]

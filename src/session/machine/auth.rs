@@ -90,12 +90,12 @@ impl Machine {
             match self.auth_frame(asked, rest) {
                 AuthStep::Forward(count) => {
                     let end = at.saturating_add(count);
-                    out.forward(at..end);
-                    at = end;
+                    self.from_client.pass(count);
+                    self.from_client.advance(&mut at, end, &mut out.backend);
                 }
                 AuthStep::Stay | AuthStep::Closed => break,
                 AuthStep::Refuse(bytes) => {
-                    out.send_backend(bytes);
+                    self.send_backend(bytes, out);
                     self.phase = Phase::Refusing;
                 }
             }

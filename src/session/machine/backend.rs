@@ -1,7 +1,7 @@
 //! The backend's messages: they pass untouched but for the answers to what the gate itself sent.
 
 use super::replies::{Expect, Probe, SqlChange, SqlChanges};
-use super::{Action, CopyIn, Machine, Outbox, Phase, Rest, Waiting};
+use super::{Action, CopyIn, Machine, Outbox, Phase, Waiting};
 use crate::wire::backend;
 use crate::wire::frame::{self, Peek};
 use crate::wire::reply::{Report, ready_for_query};
@@ -22,10 +22,8 @@ impl Machine {
     pub fn handle_backend(&mut self, input: &[u8], out: &mut Outbox) -> usize {
         let mut at = 0;
         loop {
-            if let Some(passing) = self.backend_rest.take(&mut at, input.len()) {
-                out.relay(passing);
-            }
-            if self.backend_rest != Rest::Nothing {
+            self.from_backend.advance(&mut at, input.len(), &mut out.client);
+            if !self.from_backend.is_between_frames() {
                 break;
             }
             let rest = input.get(at..).unwrap_or_default();
@@ -33,7 +31,7 @@ impl Machine {
                 break;
             };
             if matches!(tag, b'D' | b'd') {
-                self.backend_rest = Rest::Pass(total);
+                self.from_backend.pass(total);
                 continue;
             }
             let whole = rest.get(..total);
@@ -41,10 +39,10 @@ impl Machine {
                 break;
             }
             let body = whole.and_then(|whole| whole.get(frame::HEADER..));
-            self.backend_rest = match self.backend_frame(tag, body, out) {
-                Fate::Relay => Rest::Pass(total),
-                Fate::Swallow => Rest::Discard(total),
-            };
+            match self.backend_frame(tag, body, out) {
+                Fate::Relay => self.from_backend.pass(total),
+                Fate::Swallow => self.from_backend.discard(total),
+            }
         }
         if matches!(self.waiting, Waiting::CatchUp) && self.replies.is_empty() {
             self.waiting = Waiting::Nothing;
@@ -226,12 +224,13 @@ impl Machine {
     pub(super) fn probe(&mut self, skips: bool, out: &mut Outbox) {
         self.probing = true;
         let token = self.refusal_token();
-        out.send_backend(frame::build(b'S', &[]));
-        out.send_backend(frame::build(b'E', &[token.as_bytes(), b"\0", &[0; 4]]));
-        out.send_backend(frame::build(b'S', &[]));
+        self.send_backend(frame::build(b'S', &[]), out);
+        self.send_backend(frame::build(b'E', &[token.as_bytes(), b"\0", &[0; 4]]), out);
+        self.send_backend(frame::build(b'S', &[]), out);
         self.replies.push(Expect::Probe(Box::new(Probe { token, status: None, passed: 0, skips })));
         self.replies.push(Expect::OwnSync(self.names.last_bind()));
-        if matches!(self.waiting, Waiting::Nothing) {
+        // While a frame is half-way through, its rest is still taken: the question follows it.
+        if matches!(self.waiting, Waiting::Nothing) && !self.from_client.is_mid_frame() {
             self.waiting = Waiting::CatchUp;
         }
     }
@@ -270,7 +269,7 @@ impl Machine {
         }
         Some(match report {
             Some(bytes) => {
-                out.send_client(bytes);
+                self.send_client(bytes, out);
                 Fate::Swallow
             }
             None => Fate::Relay,
@@ -323,7 +322,7 @@ impl Machine {
         if let Some(Expect::Probe(probe)) = self.replies.head() {
             if let Some(before) = probe.status.replace(status) {
                 probe.passed = probe.passed.saturating_add(1);
-                out.send_client(ready_for_query(before).to_vec());
+                self.send_client(ready_for_query(before).to_vec(), out);
             }
             self.status = status;
             return Fate::Swallow;

@@ -7,7 +7,7 @@ use super::held::HeldKind;
 use super::names::{Change, Definition, PortalNote, Resolved, acts, may_copy_in};
 use super::params;
 use super::replies::{Expect, Settling, SqlChange, SqlChanges};
-use super::{Action, CopyIn, Draft, Judging, Machine, Outbox, Phase, Reading, Rest, Ruling, Waiting};
+use super::{Action, CopyIn, Draft, Judging, Machine, Outbox, Phase, Reading, Ruling, Waiting};
 use crate::judge::{Analysis, Effect, EffectKind, Judgement, SessionAct};
 use crate::wire::frame::{self, Peek};
 use crate::wire::frontend::{self, Malformed, Target};
@@ -49,13 +49,16 @@ impl Machine {
     pub fn handle_frontend(&mut self, input: &[u8], judging: &mut dyn Judging, out: &mut Outbox) -> usize {
         let mut at = 0;
         loop {
-            if let Some(passing) = self.client_rest.take(&mut at, input.len()) {
-                out.forward(passing);
+            let asked = self.from_client.advance(&mut at, input.len(), &mut out.backend);
+            let between = self.from_client.is_between_frames();
+            if asked {
+                // What waited for the end of the frame was a question, whose answer is needed before anything else.
+                self.waiting = Waiting::CatchUp;
             }
-            if self.client_rest == Rest::Nothing && std::mem::take(&mut self.settle) {
+            if between && std::mem::take(&mut self.settle) {
                 self.await_answers(out);
             }
-            if self.client_rest != Rest::Nothing || self.is_waiting() {
+            if !between || self.is_waiting() {
                 return at;
             }
             let rest = input.get(at..).unwrap_or_default();
@@ -72,11 +75,11 @@ impl Machine {
                 return at;
             };
             let step = self.frontend_frame(front, judging, out);
-            self.client_rest = match step {
-                Step::Forward => Rest::Pass(front.total),
-                Step::Drop => Rest::Discard(front.total),
+            match step {
+                Step::Forward => self.from_client.pass(front.total),
+                Step::Drop => self.from_client.discard(front.total),
                 Step::Stay => return at,
-            };
+            }
         }
     }
 
@@ -87,13 +90,13 @@ impl Machine {
             Peek::Frame { tag, total } => Some(Front { tag, total, bytes: rest.get(..total).unwrap_or(rest) }),
             Peek::BadLength { .. } => {
                 // The server refuses the length before it reads a body ("invalid message length") and ends the session.
-                out.send_backend(rest.get(..frame::HEADER).unwrap_or_default().to_vec());
+                self.send_backend(rest.get(..frame::HEADER).unwrap_or_default().to_vec(), out);
                 self.phase = Phase::Refusing;
                 None
             }
             Peek::UnknownTag { tag } => {
                 // The server ends the session on the type byte alone (`SocketBackend`, "invalid frontend message type").
-                out.send_backend(frame::build(tag, &[]));
+                self.send_backend(frame::build(tag, &[]), out);
                 self.phase = Phase::Refusing;
                 None
             }
@@ -152,7 +155,7 @@ impl Machine {
         match frontend::empty(front.body()) {
             Ok(()) => Step::Forward,
             Err(how) => {
-                out.send_backend(frontend::malformed_twin(front.tag, how));
+                self.send_backend(frontend::malformed_twin(front.tag, how), out);
                 Step::Drop
             }
         }
@@ -188,7 +191,7 @@ impl Machine {
 
     /// A body that does not fit its fields: the server is given an equally wrong one without the client's content.
     fn malformed(&mut self, front: Front<'_>, how: Malformed, out: &mut Outbox) -> Step {
-        out.send_backend(frontend::malformed_twin(front.tag, how));
+        self.send_backend(frontend::malformed_twin(front.tag, how), out);
         let expect = match front.tag {
             b'Q' => Expect::Query(None, self.names.last_bind()),
             b'F' => Expect::FunctionCall,
@@ -611,7 +614,7 @@ impl Machine {
     /// and the statement is described if its parameter types are wanted.
     fn caught_up(&mut self, describe: Option<(&[u8], &Arc<Definition>)>, out: &mut Outbox) -> bool {
         if let Some((name, definition)) = describe {
-            out.send_backend(frame::build(b'D', &[b"S", name, b"\0"]));
+            self.send_backend(frame::build(b'D', &[b"S", name, b"\0"]), out);
             self.replies.push(Expect::OwnDescribe(Arc::clone(definition)));
             self.batch.open = true;
         }
@@ -629,11 +632,11 @@ impl Machine {
         }
         if self.batch.ran {
             // Flush has no answer and changes nothing but when answers are sent.
-            out.send_backend(frame::build(b'H', &[]));
+            self.send_backend(frame::build(b'H', &[]), out);
         } else if self.batch.open {
             // Only Parse, Describe and Close so far: a Sync ends the implicit transaction they opened, so that nothing is
             // kept open on the server while people think. Its ReadyForQuery is swallowed.
-            out.send_backend(frame::build(b'S', &[]));
+            self.send_backend(frame::build(b'S', &[]), out);
             self.replies.push(Expect::OwnSync(self.names.last_bind()));
             self.end_batch();
         }

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::names::{Definition, PortalNote};
 use super::replies::{Expect, Refusal};
-use super::{Action, Machine, Outbox, Rest, Waiting};
+use super::{Action, Machine, Outbox, Waiting};
 use crate::hold::Parameter;
 use crate::judge::{Analysis, Judgement};
 use crate::wire::frame;
@@ -77,7 +77,7 @@ impl Machine {
         match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
             Waiting::Opening(held) => {
                 self.waiting = Waiting::Decision(held);
-                out.send_client(notice.to_bytes());
+                self.send_client(notice.to_bytes(), out);
             }
             other @ (Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis | Waiting::Decision(_)) => {
                 self.waiting = other;
@@ -91,7 +91,7 @@ impl Machine {
             Waiting::Opening(held) | Waiting::Decision(held) => match ending {
                 Ending::Release => self.released = Some(held),
                 Ending::Refuse(report) => {
-                    self.client_rest = Rest::Discard(held.total);
+                    self.from_client.discard(held.total);
                     match held.kind {
                         HeldKind::Query(_) => self.refuse_query(report, out),
                         HeldKind::Bind(..) => self.refuse_extended(report, out),
@@ -107,7 +107,7 @@ impl Machine {
     /// everything else in `exec_simple_query`, so this is the same in an aborted transaction.
     pub(super) fn refuse_query(&mut self, report: Report, out: &mut Outbox) {
         let token = self.refusal_token();
-        out.send_backend(frame::build(b'Q', &[b"\"", token.as_bytes(), b"\"\0"]));
+        self.send_backend(frame::build(b'Q', &[b"\"", token.as_bytes(), b"\"\0"]), out);
         self.replies.push(Expect::RefusedQuery(Box::new(Refusal { token, report })));
     }
 
@@ -115,7 +115,7 @@ impl Machine {
     /// (`exec_execute_message` looks the portal up before anything else). The server then skips to Sync, and so do we.
     pub(super) fn refuse_extended(&mut self, report: Report, out: &mut Outbox) {
         let token = self.refusal_token();
-        out.send_backend(frame::build(b'E', &[token.as_bytes(), b"\0", &[0; 4]]));
+        self.send_backend(frame::build(b'E', &[token.as_bytes(), b"\0", &[0; 4]]), out);
         self.replies.push(Expect::Refused(Box::new(Refusal { token, report })));
         self.batch.open = true;
         self.skip = true;

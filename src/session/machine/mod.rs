@@ -27,10 +27,10 @@ mod model;
 mod tests;
 
 use std::collections::VecDeque;
-use std::ops::Range;
 
 pub use held::{Draft, Ending};
 pub use judging::{Judging, Reading, Ruling};
+use outbox::Passage;
 pub use outbox::{Cleared, Outbox};
 pub use params::unreadable;
 pub use result::Seen;
@@ -120,35 +120,6 @@ enum CopyIn {
     Ending(u32),
 }
 
-/// A frame whose rest has not arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rest {
-    /// There is none.
-    Nothing,
-    /// So many bytes pass.
-    Pass(usize),
-    /// So many bytes are dropped.
-    Discard(usize),
-}
-
-impl Rest {
-    /// Moves `at` over what is there of the rest, at most to `end`. Returns the range if it passes.
-    fn take(&mut self, at: &mut usize, end: usize) -> Option<Range<usize>> {
-        let (Self::Pass(left) | Self::Discard(left)) = *self else {
-            return None;
-        };
-        let here = *at..at.saturating_add(left).min(end);
-        *at = here.end;
-        let passes = matches!(self, Self::Pass(_));
-        *self = match left.saturating_sub(here.len()) {
-            0 => Self::Nothing,
-            left if passes => Self::Pass(left),
-            left => Self::Discard(left),
-        };
-        passes.then_some(here)
-    }
-}
-
 /// Messages since the last Sync.
 #[derive(Debug, Default, Clone, Copy)]
 struct Batch {
@@ -166,8 +137,8 @@ struct Batch {
 pub struct Machine {
     settings: Arc<MachineSettings>,
     phase: Phase,
-    client_rest: Rest,
-    backend_rest: Rest,
+    from_client: Passage,
+    from_backend: Passage,
     replies: Replies,
     names: Names,
     /// Transaction status of the last ReadyForQuery: `I`, `T` or `E`.
@@ -206,8 +177,8 @@ impl Machine {
         Self {
             settings,
             phase: Phase::Authenticating(auth::Asked::Nothing),
-            client_rest: Rest::Nothing,
-            backend_rest: Rest::Nothing,
+            from_client: Passage::default(),
+            from_backend: Passage::default(),
             replies: Replies::default(),
             names: Names::default(),
             status: b'I',
@@ -246,8 +217,8 @@ impl Machine {
             && self.replies.is_empty()
             && !self.batch.open
             && self.status == b'I'
-            && self.client_rest == Rest::Nothing
-            && self.backend_rest == Rest::Nothing
+            && self.from_client.is_between_frames()
+            && self.from_backend.is_between_frames()
             && matches!(self.waiting, Waiting::Nothing)
     }
 
@@ -272,7 +243,7 @@ impl Machine {
     /// Bytes to the client may be inserted now: no backend frame is half-way through.
     #[must_use]
     pub fn at_backend_frame(&self) -> bool {
-        self.backend_rest == Rest::Nothing
+        !self.from_backend.is_mid_frame()
     }
 
     /// A transaction is open: a block, or the implicit one of a batch in which something ran.
@@ -284,6 +255,16 @@ impl Machine {
     /// The policy, or facts that are not of a single statement, have changed.
     pub fn forget_verdicts(&mut self) {
         self.names.forget_verdicts();
+    }
+
+    /// The gate's own bytes to the backend; never within a frame of the client's.
+    fn send_backend(&mut self, bytes: Vec<u8>, out: &mut Outbox) {
+        self.from_client.insert(bytes, &mut out.backend);
+    }
+
+    /// The gate's own bytes to the client; never within a frame of the backend's.
+    fn send_client(&mut self, bytes: Vec<u8>, out: &mut Outbox) {
+        self.from_backend.insert(bytes, &mut out.client);
     }
 
     fn act(&mut self, action: Action) {

@@ -305,6 +305,7 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
         2 => Just(tag(b'c')),
         1 => prop_oneof![Just(build(b'd', &[b"good"])), Just(build(b'd', &[b"bad"])), Just(build(b'f', &[b"\0"]))],
         1 => Just([query("COPY"), build(b'd', &[b"good"]), tag(b'c')].concat()),
+        1 => Just([sync(), build(b'd', &[b"bad"]), build(b'd', &[&query("HOLD")])].concat()),
         1 => Just(build(b'S', &[b"x"])),
         1 => (name(), text()).prop_map(|(name, text)| [parse(name, &text), bind("", name), execute(""), sync()].concat()),
     ]
@@ -356,18 +357,28 @@ impl World {
     }
 }
 
+/// The client's next bytes: what is left of a write, or all but the last few.
+fn piece(waiting: &mut VecDeque<Vec<u8>>, choice: u8) -> Option<Vec<u8>> {
+    let mut piece = waiting.pop_front()?;
+    let missing = usize::from(choice >> 5) + 1;
+    if choice & 16 != 0 && missing < piece.len() {
+        waiting.push_front(piece.split_off(piece.len() - missing));
+    }
+    Some(piece)
+}
+
 fn play(messages: &[Said], schedule: &[u8], approve_all: bool) -> (World, usize) {
     let mut world =
         World { bench: Bench::ready(), server: Server::default(), seen: Vec::new(), approved: 0, opened: false };
-    let mut waiting: VecDeque<&Said> = messages.iter().collect();
+    let mut waiting: VecDeque<Vec<u8>> = messages.iter().map(|said| said.0.clone()).collect();
     let mut refused = 0;
     for (turn, choice) in schedule.iter().cycle().enumerate() {
         assert!(turn < 5_000, "it goes round for ever");
         let approve = approve_all || choice & 8 == 0;
         let moved = match choice % 3 {
             0 if !waiting.is_empty() => {
-                let message = waiting.pop_front().unwrap();
-                world.bench.say(std::slice::from_ref(&message.0));
+                let piece = piece(&mut waiting, *choice).unwrap();
+                world.bench.say(&[piece]);
                 world.carry();
                 true
             }
@@ -381,8 +392,8 @@ fn play(messages: &[Said], schedule: &[u8], approve_all: bool) -> (World, usize)
         };
         // Once the schedule has been played, whatever can move moves until nothing can.
         if turn >= schedule.len() && !moved {
-            if let Some(message) = waiting.pop_front() {
-                world.bench.say(std::slice::from_ref(&message.0));
+            if let Some(piece) = piece(&mut waiting, *choice) {
+                world.bench.say(&[piece]);
                 world.carry();
             } else if !world.serve() {
                 if !world.decide(approve) {

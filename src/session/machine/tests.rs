@@ -499,6 +499,41 @@ fn a_statement_sent_ahead_into_copy_does_not_wait_for_ever() {
 }
 
 #[test]
+fn the_gates_question_about_a_failed_copy_waits_for_the_end_of_the_frame_that_is_half_sent() {
+    let mut bench = Bench::ready();
+    bench.say(&[query("COPY t FROM STDIN")]).server(&[build(b'G', &[b"\0\0\0"])]);
+    let data = build(b'd', &[b"0123456789"]);
+    bench.say(&[sync(), build(b'd', &[b"bad"]), data[..10].to_vec()]);
+    bench.sent();
+    bench.told();
+    bench.server(&[error("bad data"), ready(b'I')]);
+    assert_eq!(bench.sent(), b"", "nothing within the frame");
+    assert_eq!(bench.told(), [error("bad data"), ready(b'I')].concat(), "the client is told at once");
+    bench.say(&[data[10..12].to_vec()]);
+    assert_eq!(bench.sent(), data[10..12], "the rest of the frame is still taken");
+    bench.say(&[data[12..].to_vec(), query("SELECT 1")]);
+    assert_eq!(bench.sent(), [&data[12..], &sync(), &bogus(1).0, &sync()].concat());
+    bench.server(&[ready(b'I'), ready(b'I'), bogus(1).1, ready(b'I')]);
+    assert_eq!(bench.told(), ready(b'I'), "of the client's Sync");
+    assert_eq!(bench.sent(), query("SELECT 1"));
+}
+
+#[test]
+fn the_notice_of_a_hold_waits_for_the_end_of_the_backends_frame() {
+    let mut bench = Bench::ready();
+    let notification = build(b'A', &[&[0; 4], b"channel\0payload\0"]);
+    let mut out = Outbox::default();
+    assert_eq!(bench.machine.handle_backend(&notification[..12], &mut out), 12);
+    bench.say(&[query("HOLD me")]);
+    bench.draft();
+    let mut out = Outbox::default();
+    bench.machine.handle_opened(&Report::notice("held"), &mut out);
+    assert_eq!(out.to_client(&[]).count(), 0);
+    bench.server(&[notification[12..].to_vec()]);
+    assert_eq!(bench.told(), [&notification[12..], &Report::notice("held").to_bytes()].concat());
+}
+
+#[test]
 fn a_sync_swallowed_by_copy_is_not_waited_for() {
     let mut bench = Bench::ready();
     bench.say(&[parse("", "COPY t FROM STDIN"), bind("", ""), execute(""), sync()]);
