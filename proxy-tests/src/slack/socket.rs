@@ -131,28 +131,32 @@ impl Line {
             return;
         }
         let (sender, orders) = mpsc::channel(QUEUE);
+        let (number, inner) = (self.number, Arc::clone(&self.inner));
+        let mut alive = true;
         if fault != Some(SocketFault::NoHello) {
-            let app = self.inner.look(|state| state.app.id.clone());
-            let hello = json!({
-                "type": "hello", "num_connections": open.saturating_add(1), "connection_info": { "app_id": app },
-                "debug_info": { "host": self.host(), "started": "2026-01-01 00:00:00.000", "build_number": 1,
-                    "approximate_connection_time": 18060 },
-            });
-            if self.say(&hello).await.is_err() {
-                return;
-            }
+            // Before hello: who heard it may already be told something.
             self.inner.orders.lock().unwrap_or_else(PoisonError::into_inner).push((self.number, sender.clone()));
-            self.mark(true);
+            self.inner.change(|state| mark(state, self.number, true));
+            alive = self.hello(open.saturating_add(1)).await.is_ok();
         }
         // Kept, so that a socket without a hello does not end for want of orders.
         let _kept = sender;
-        let (number, inner) = (self.number, Arc::clone(&self.inner));
-        if fault == Some(SocketFault::Frozen) {
+        if alive && fault == Some(SocketFault::Frozen) {
             self.frozen(orders).await;
-        } else {
+        } else if alive {
             self.talk(orders).await;
         }
         gone(&inner, number);
+    }
+
+    async fn hello(&mut self, count: usize) -> Result<(), ()> {
+        let app = self.inner.look(|state| state.app.id.clone());
+        let hello = json!({
+            "type": "hello", "num_connections": count, "connection_info": { "app_id": app },
+            "debug_info": { "host": self.host(), "started": "2026-01-01 00:00:00.000", "build_number": 1,
+                "approximate_connection_time": 18060 },
+        });
+        self.say(&hello).await
     }
 
     async fn talk(mut self, mut orders: mpsc::Receiver<Order>) {
@@ -218,10 +222,6 @@ impl Line {
 
     fn host(&self) -> String {
         format!("applink-{}", self.number)
-    }
-
-    fn mark(&self, open: bool) {
-        self.inner.change(|state| mark(state, self.number, open));
     }
 
     /// An acknowledgement.

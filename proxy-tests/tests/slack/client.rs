@@ -1,9 +1,15 @@
-//! A raw client of the Web API: plain HTTP requests, no Slack library.
+//! A raw client: plain HTTP requests and Web sockets, no Slack library.
 
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
+use proxy_tests::DEADLINE;
 use proxy_tests::slack::Workspace;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use ureq::Agent;
 
 /// An answer, whatever it is.
@@ -130,4 +136,66 @@ pub(crate) fn mock_up(file: &str) -> Value {
 pub(crate) fn corpus(file: &str) -> Vec<u8> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/slack").join(file);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// One socket, by hand.
+#[derive(Debug)]
+pub(crate) struct Ear {
+    pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Ear {
+    /// A new address to connect to.
+    pub(crate) fn address(workspace: &Workspace) -> String {
+        let app = Client::with_token(workspace, Some(&workspace.app_token()));
+        ok(&app.call("apps.connections.open", &json!({})))["url"].as_str().unwrap().to_owned()
+    }
+
+    /// Connects; what comes first is not looked at.
+    pub(crate) async fn connect(workspace: &Workspace) -> Result<Ear, Error> {
+        let (socket, _) = connect_async(Ear::address(workspace)).await?;
+        Ok(Ear { socket })
+    }
+
+    /// Connects and hears hello.
+    pub(crate) async fn open(workspace: &Workspace) -> Ear {
+        let mut ear = Ear::connect(workspace).await.unwrap();
+        let hello = ear.next().await.unwrap();
+        assert_eq!((&hello["type"], &hello["connection_info"]["app_id"]), (&json!("hello"), &json!("A0GATE")));
+        ear
+    }
+
+    /// The next text; `None` at the end of the connection, whichever way it ended.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        loop {
+            match timeout(DEADLINE, self.socket.next()).await.expect("something within the deadline") {
+                Some(Ok(Message::Text(text))) => {
+                    return Some(serde_json::from_str(text.as_str()).unwrap_or_else(|_| json!(text.as_str())));
+                }
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// The next envelope.
+    pub(crate) async fn envelope(&mut self) -> Value {
+        let envelope = self.next().await.expect("an envelope");
+        assert!(envelope["envelope_id"].is_string(), "{envelope}");
+        envelope
+    }
+
+    /// Acknowledges an envelope.
+    pub(crate) async fn acknowledge(&mut self, envelope: &Value, payload: Option<Value>) {
+        let mut answer = json!({ "envelope_id": envelope["envelope_id"] });
+        if let Some(payload) = payload {
+            answer["payload"] = payload;
+        }
+        self.say(&answer.to_string()).await;
+    }
+
+    /// Says anything.
+    pub(crate) async fn say(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).await.unwrap();
+    }
 }

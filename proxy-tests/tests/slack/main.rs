@@ -7,3 +7,8 @@ mod blocks;
 mod calls;
 mod people;
 mod views;
+
+mod callbacks;
+mod faults;
+mod hands;
+mod sockets;

@@ -148,7 +148,8 @@ async fn carry_out(
     token: Token,
     run: impl FnOnce(&mut State) -> Answer,
 ) -> Response {
-    let (number, fault) = inner.change(|state| {
+    // Together: who sees the call on record may release it at once.
+    let (number, fault, releases) = inner.change(|state| {
         let fault = state.faults.next(method);
         state.calls.push(Call {
             method: method.to_owned(),
@@ -159,7 +160,7 @@ async fn carry_out(
             answer: None,
             fault: fault.as_ref().map(|fault| format!("{fault:?}")),
         });
-        (state.calls.len().saturating_sub(1), fault)
+        (state.calls.len().saturating_sub(1), fault, state.faults.releases(method))
     });
     let process = || {
         inner.change(|state| {
@@ -190,12 +191,12 @@ async fn carry_out(
             answer
         }
         Fault::Hang => {
-            inner.released(method).await;
+            inner.released(method, releases).await;
             process()
         }
         Fault::HangAfter => {
             let answer = process();
-            inner.released(method).await;
+            inner.released(method, releases).await;
             answer
         }
         Fault::Slow(time) => {
@@ -223,9 +224,8 @@ fn note(state: &mut State, number: usize, processed: bool, answer: &Answer) {
 }
 
 impl Inner {
-    /// Waits until somebody releases what hangs.
-    async fn released(&self, method: &str) {
-        let before = self.look(|state| state.faults.releases(method));
+    /// Waits until `method` was released more often than `before`.
+    async fn released(&self, method: &str, before: usize) {
         self.wait(|state| (state.faults.releases(method) > before).then_some(())).await;
     }
 }
