@@ -3,6 +3,7 @@
 #![allow(clippy::arithmetic_side_effects, clippy::missing_panics_doc, reason = "tests")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -13,13 +14,15 @@ use nix::sys::signal::{SigSet, Signal};
 use proxy_tests::gate::binary;
 use querygate::clock;
 use querygate::hold::{Cause, Decision, HoldId, HoldRequest, Origin, Outcome, SessionId, StatementText};
-use querygate::store::lines::Lines;
+use querygate::store::lines::{Glance, Lines};
 use querygate::store::verify::{Anchor, verify};
-use querygate::store::{Answered, Event, Head, Health, Store, StoreError, StoreSettings};
+use querygate::store::{Answered, Event, Head, Health, Recovered, Store, StoreError, StoreSettings};
 use tempfile::TempDir;
 
 /// Names the directory to a child of this test binary.
 const PLACE: &str = "QUERYGATE_TEST_RECORD";
+/// Tells it how large its files may grow.
+const LIMIT: &str = "QUERYGATE_TEST_LIMIT";
 
 fn settings(place: &Path) -> StoreSettings {
     StoreSettings {
@@ -96,6 +99,10 @@ fn place() -> Option<PathBuf> {
 #[ignore = "a child of a_killed_process_loses_nothing_that_was_acknowledged"]
 fn child_that_records_until_it_is_killed() {
     let Some(place) = place() else { return };
+    if let Some(limit) = std::env::var(LIMIT).ok().and_then(|limit| limit.parse().ok()) {
+        setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
+        setrlimit(Resource::RLIMIT_FSIZE, limit, limit).unwrap();
+    }
     runtime().block_on(async {
         let (store, recovered) = Store::open(&settings(&place)).unwrap();
         let start = recovered.head.seq;
@@ -149,14 +156,7 @@ fn a_killed_process_loses_nothing_that_was_acknowledged() {
             }
         }
         child.wait().unwrap();
-        let (store, recovered) = Store::open(&settings(place.path())).unwrap();
-        for source in
-            [Lines::of_file(&place.path().join("audit.jsonl")), Lines::of_store(&place.path().join("store.db"))]
-        {
-            let found = verify(source.unwrap(), &acknowledged).unwrap();
-            assert_eq!(found.findings, [], "round {round}");
-            assert_eq!((found.anchored, &found.head), (acknowledged.len(), &recovered.head));
-        }
+        let (store, recovered) = reopened(place.path(), &acknowledged);
         runtime().block_on(async {
             // Whoever waited is gone. What was open is withdrawn, and is not found open again.
             for open in recovered.open {
@@ -170,6 +170,36 @@ fn a_killed_process_loses_nothing_that_was_acknowledged() {
     assert!(acknowledged.len() > 500, "{}", acknowledged.len());
     let verified = audit(place.path(), &["verify", "--file", "audit.jsonl", "--store", "store.db"]);
     assert_eq!(verified.status.code(), Some(0), "{}", text(&verified));
+}
+
+/// Opens a record after a crash: everything that was acknowledged is in it, in both places, and nothing is odd.
+fn reopened(place: &Path, acknowledged: &[Anchor]) -> (Store, Recovered) {
+    let (store, recovered) = Store::open(&settings(place)).unwrap();
+    for source in [Lines::of_file(&place.join("audit.jsonl")), Lines::of_store(&place.join("store.db"))] {
+        let found = verify(source.unwrap(), acknowledged).unwrap();
+        assert_eq!(found.findings, []);
+        assert_eq!((found.anchored, &found.head), (acknowledged.len(), &recovered.head));
+    }
+    assert_eq!(Glance::at(&place.join("store.db")).unwrap().difference().unwrap(), None);
+    (store, recovered)
+}
+
+#[test]
+fn a_process_killed_in_the_middle_of_a_write_loses_nothing_that_was_acknowledged() {
+    let mut all = 0;
+    // The kernel ends the process at the byte where a file passes the limit: in the middle of a page, of a log's frame.
+    for limit in (150_000..700_000).step_by(24_593) {
+        let place = TempDir::new().unwrap();
+        let mut command = child("child_that_records_until_it_is_killed", place.path());
+        let output = command.env(LIMIT, limit.to_string()).output().unwrap();
+        assert_eq!(output.status.signal(), Some(Signal::SIGXFSZ as i32), "{}", text(&output));
+        let said = String::from_utf8(output.stdout).unwrap();
+        let heads = said.lines().filter_map(|line| line.strip_prefix("ack ")?.parse().ok());
+        let acknowledged: Vec<Anchor> = heads.map(|head| Anchor { head, from: format!("limit {limit}") }).collect();
+        all += acknowledged.len();
+        reopened(place.path(), &acknowledged);
+    }
+    assert!(all > 500, "{all}");
 }
 
 #[test]
