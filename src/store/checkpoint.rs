@@ -101,12 +101,15 @@ fn wrong(path: &Path, why: &str) -> StoreError {
     StoreError::Key { path: path.to_owned(), why: why.to_owned() }
 }
 
+/// A line of a file of checkpoints: its number from 1, and what it says, or why it says nothing.
+pub type NumberedCheckpoint = (u64, Result<Checkpoint, String>);
+
 /// Reads a file of checkpoints: each line's number with what it says, or why it says nothing.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn read(path: &Path) -> Result<Vec<(u64, Result<Checkpoint, String>)>, StoreError> {
-    let text = fs::read(path).map_err(|error| StoreError::file(path, error))?;
+pub fn read(path: &Path) -> Result<Vec<NumberedCheckpoint>, StoreError> {
+    let text = fs::read(path).map_err(|error| StoreError::file(path, &error))?;
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     Ok((1..).zip(lines.map(|line| serde_json::from_slice(line).map_err(|error| error.to_string()))).collect())
 }
@@ -146,7 +149,7 @@ impl Notary {
         let pem = fs::read(key).map_err(|error| wrong(key, &error.to_string()))?;
         let pair = pair(key, &pem)?;
         let public = PublicKey::load(key)?;
-        let trouble = |error: io::Error| StoreError::file(&path, error);
+        let trouble = |error: io::Error| StoreError::file(&path, &error);
         let mut file =
             OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path).map_err(trouble)?;
         let mut signed = 0;

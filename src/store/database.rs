@@ -5,6 +5,7 @@ use std::io::{Read, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
@@ -31,16 +32,16 @@ impl Database {
     pub(super) fn open(path: Option<&Path>) -> Result<Self, StoreError> {
         let Some(path) = path else {
             let connection =
-                Connection::open_in_memory().map_err(|error| StoreError::file(Path::new("memory"), error))?;
+                Connection::open_in_memory().map_err(|error| StoreError::file(Path::new("memory"), &error))?;
             return Self::prepare(connection, Path::new("memory"), None);
         };
         let file = OpenOptions::new().read(true).append(true).create(true).mode(PRIVATE).open(path);
-        let file = file.map_err(|error| StoreError::file(path, error))?;
+        let file = file.map_err(|error| StoreError::file(path, &error))?;
         // Of the file itself, so that two names of it (a symbolic link) have one lock.
-        let path = path.canonicalize().map_err(|error| StoreError::file(path, error))?;
+        let path = path.canonicalize().map_err(|error| StoreError::file(path, &error))?;
         let lock = lock(&path)?;
         // A store made by hand or restored from a backup may be readable by others.
-        file.set_permissions(Permissions::from_mode(PRIVATE)).map_err(|error| StoreError::file(&path, error))?;
+        file.set_permissions(Permissions::from_mode(PRIVATE)).map_err(|error| StoreError::file(&path, &error))?;
         // Closing any descriptor of a file drops SQLite's own locks on it, so this one is closed before SQLite opens its own.
         drop(file);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -138,7 +139,7 @@ fn lock(store: &Path) -> Result<Flock<File>, StoreError> {
     path.push(".lock");
     let path = PathBuf::from(path);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(PRIVATE).open(&path);
-    let file = file.map_err(|error| StoreError::file(&path, error))?;
+    let file = file.map_err(|error| StoreError::file(&path, &error))?;
     let mut lock = exclusive(file, store)?;
     // Only words for whoever is refused; the lock is what counts.
     let _unsaid = lock.set_len(0).and_then(|()| writeln!(lock, "process {}", std::process::id()));
@@ -147,15 +148,15 @@ fn lock(store: &Path) -> Result<Flock<File>, StoreError> {
 
 /// Locks a file of the record until the result is dropped (or the process ends).
 pub(super) fn exclusive(file: File, shown: &Path) -> Result<Flock<File>, StoreError> {
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => {
-            let mut holder = String::new();
-            let read = Read::by_ref(&mut file).take(64).read_to_string(&mut holder);
-            let named = read.is_ok() && holder.starts_with("process ");
-            let by = if named { holder.trim().to_owned() } else { "another process".to_owned() };
-            StoreError::InUse { path: shown.to_owned(), by }
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, errno)| {
+        if errno != Errno::EWOULDBLOCK {
+            return StoreError::file(shown, &format!("cannot lock it: {}", errno.desc()));
         }
-        other => StoreError::file(shown, format!("cannot lock it: {}", other.desc())),
+        let mut holder = String::new();
+        let read = Read::by_ref(&mut file).take(64).read_to_string(&mut holder);
+        let named = read.is_ok() && holder.starts_with("process ");
+        let by = if named { holder.trim().to_owned() } else { "another process".to_owned() };
+        StoreError::InUse { path: shown.to_owned(), by }
     })
 }
 
@@ -168,6 +169,6 @@ fn trouble(path: &Path, error: &rusqlite::Error) -> StoreError {
         Some(ErrorCode::DatabaseCorrupt) => {
             StoreError::Damaged { path: path.to_owned(), why: "it is malformed".to_owned() }
         }
-        _ => StoreError::file(path, error),
+        _ => StoreError::file(path, &error),
     }
 }

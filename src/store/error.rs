@@ -88,7 +88,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn file(path: &std::path::Path, why: impl ToString) -> Self {
+    pub(super) fn file(path: &std::path::Path, why: &(impl ToString + ?Sized)) -> Self {
         Self::File { path: path.to_owned(), why: why.to_string() }
     }
 }

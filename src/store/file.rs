@@ -58,7 +58,7 @@ pub(super) fn open(
 }
 
 /// Reads the store from its beginning, and the file beside it.
-fn verify(store: &Path, connection: &Connection, mut file: Option<&mut AuditFile>) -> Result<Verified, StoreError> {
+fn verify(store: &Path, connection: &Connection, file: Option<&mut AuditFile>) -> Result<Verified, StoreError> {
     let damaged = |why: String| StoreError::Damaged { path: store.to_owned(), why };
     let sql = |error: rusqlite::Error| damaged(error.to_string());
     let (mut head, mut policy_version) = (Head::default(), String::new());
@@ -81,11 +81,11 @@ fn verify(store: &Path, connection: &Connection, mut file: Option<&mut AuditFile
     }
     let mut appended = 0;
     let agrees = reader.map(|reader| reader.finish(&head)).transpose()?;
-    if let (Some((seq, length)), Some(file)) = (agrees, file.as_deref_mut()) {
+    if let (Some((seq, length)), Some(file)) = (agrees, file) {
         (file.seq, file.length) = (seq, length);
         appended = head.seq.saturating_sub(seq);
         file.unsure = true;
-        file.catch_up(connection).map_err(|why| StoreError::file(&file.path, why))?;
+        file.catch_up(connection).map_err(|why| StoreError::file(&file.path, &why))?;
     }
     Ok(Verified { head, policy_version, appended })
 }
@@ -104,7 +104,7 @@ struct Beside<'f> {
 impl<'f> Beside<'f> {
     fn new(file: &'f AuditFile) -> Result<Self, StoreError> {
         let mut handle: &File = &file.file;
-        handle.seek(SeekFrom::Start(0)).map_err(|error| StoreError::file(&file.path, error))?;
+        handle.seek(SeekFrom::Start(0)).map_err(|error| StoreError::file(&file.path, &error))?;
         Ok(Self { path: &file.path, reader: BufReader::new(handle), seq: 0, length: 0, ended: false })
     }
 
@@ -117,7 +117,7 @@ impl<'f> Beside<'f> {
         let limit = (line.len() as u64).saturating_add(1);
         let mut found = Vec::with_capacity(line.len().saturating_add(1));
         let mut limited = self.reader.by_ref().take(limit);
-        limited.read_until(b'\n', &mut found).map_err(|error| StoreError::file(self.path, error))?;
+        limited.read_until(b'\n', &mut found).map_err(|error| StoreError::file(self.path, &error))?;
         match found.strip_suffix(b"\n") {
             Some(whole) if whole == line.as_bytes() => {
                 (self.seq, self.length) = (seq, self.length.saturating_add(limit));
@@ -135,7 +135,7 @@ impl<'f> Beside<'f> {
     /// After the store's last line.
     fn finish(mut self, head: &Head) -> Result<(u64, u64), StoreError> {
         let mut more = [0];
-        let read = self.reader.read(&mut more).map_err(|error| StoreError::file(self.path, error))?;
+        let read = self.reader.read(&mut more).map_err(|error| StoreError::file(self.path, &error))?;
         if read > 0 {
             let why = match head.seq {
                 0 => "the store is empty, this file is not".to_owned(),
@@ -153,10 +153,10 @@ impl<'f> Beside<'f> {
 
 impl AuditFile {
     fn open(path: &Path) -> Result<Self, StoreError> {
-        let trouble = |error: io::Error| StoreError::file(path, error);
+        let trouble = |error: io::Error| StoreError::file(path, &error);
         let file = OpenOptions::new().read(true).append(true).create(true).mode(PRIVATE).open(path).map_err(trouble)?;
         if !file.metadata().map_err(trouble)?.is_file() {
-            return Err(StoreError::file(path, "it is not a regular file"));
+            return Err(StoreError::file(path, &"it is not a regular file"));
         }
         let file = exclusive(file, path)?;
         sync_directory(path).map_err(trouble)?;

@@ -73,7 +73,7 @@ impl Store {
             unwritten: 0,
         };
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || worker.run(&queue));
-        thread.map_err(|error| StoreError::file(shown, format!("cannot start its thread: {error}")))?;
+        thread.map_err(|error| StoreError::file(shown, &format!("cannot start its thread: {error}")))?;
         Ok((Self { jobs, pulse, heads, patience: settings.patience }, recovered))
     }
 

@@ -45,7 +45,7 @@ impl Lines {
     /// # Errors
     /// It cannot be opened.
     pub fn of_file(path: &Path) -> Result<Self, StoreError> {
-        let file = File::open(path).map_err(|error| StoreError::file(path, error))?;
+        let file = File::open(path).map_err(|error| StoreError::file(path, &error))?;
         Ok(Self { path: path.to_owned(), source: Source::File { reader: BufReader::new(file), number: 0 } })
     }
 
@@ -60,7 +60,7 @@ impl Lines {
     }
 
     fn step(&mut self) -> Result<Option<RawLine>, StoreError> {
-        let failed = |error: &dyn std::fmt::Display| StoreError::file(&self.path, error);
+        let failed = |error: &dyn std::fmt::Display| StoreError::file(&self.path, &error);
         match &mut self.source {
             Source::Failed => Ok(None),
             Source::File { reader, number } => {

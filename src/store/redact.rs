@@ -23,29 +23,26 @@ pub const REDACTED: &str = "?";
 
 /// The event as it goes on record.
 pub(super) fn redact(how: Redact, event: Event) -> Event {
-    match (how, event) {
-        (Redact::None, event) => event,
-        (Redact::Literals | Redact::All, Event::Held { mut request }) => {
+    if how == Redact::None {
+        return event;
+    }
+    match event {
+        Event::Held { mut request } => {
             hide(how, &mut request);
             Event::Held { request }
         }
-        (Redact::Literals | Redact::All, Event::Executed { id, execution }) => {
-            Event::Executed { id, execution: quiet(execution) }
-        }
-        (
-            Redact::Literals | Redact::All,
-            event @ (Event::Started { .. }
-            | Event::Stopped
-            | Event::PolicyChanged { .. }
-            | Event::Announced { .. }
-            | Event::NotAnnounced { .. }
-            | Event::Answered(_)
-            | Event::Decided { .. }
-            | Event::Escalated { .. }
-            | Event::Reminded { .. }
-            | Event::Ended { .. }
-            | Event::Reviewed { .. }),
-        ) => event,
+        Event::Executed { id, execution } => Event::Executed { id, execution: quiet(execution) },
+        Event::Started { .. }
+        | Event::Stopped
+        | Event::PolicyChanged { .. }
+        | Event::Announced { .. }
+        | Event::NotAnnounced { .. }
+        | Event::Answered(_)
+        | Event::Decided { .. }
+        | Event::Escalated { .. }
+        | Event::Reminded { .. }
+        | Event::Ended { .. }
+        | Event::Reviewed { .. } => event,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Claims about the record.
 
+#![allow(clippy::arithmetic_side_effects, clippy::string_slice)]
+
 mod checkpoints;
 mod failing;
 mod recovery;

@@ -24,7 +24,7 @@ fn from(mut head: Head, word: &str, count: usize) -> Vec<String> {
             1 => answered(&name, word, None),
             _ => Event::Stopped,
         };
-        let line = Line::after(&head, at(n as i64), "p1", &event).unwrap();
+        let line = Line::after(&head, at(i64::try_from(n).unwrap()), "p1", &event).unwrap();
         head = line.head();
         lines.push(line.text + "\n");
     }
@@ -135,7 +135,7 @@ proptest! {
         prop_assert!(!found.findings.is_empty(), "{deed:?}");
         // It is found where it was done: up to the first wrong byte all lines are those of the record.
         let same = changed.iter().zip(&whole).take_while(|(one, two)| one == two).count();
-        let first = 1 + changed[..same].iter().filter(|byte| **byte == b'\n').count() as u64;
+        let first = changed[..same].split(|byte| *byte == b'\n').count() as u64;
         let told = found.findings[0].line;
         match deed {
             // Valid lines that only a hash kept elsewhere tells from the true ones; a neighbour speaks first.
@@ -143,7 +143,13 @@ proptest! {
             // The first line of another record follows nothing, too.
             Deed::InsertForeign(..) => prop_assert!(told.is_some_and(|line| line == first || line == 2), "{found:?}"),
             // Nothing stands where it was cut.
-            _ => prop_assert!(told.is_none_or(|line| line == first), "{first}: {found:?}"),
+            Deed::Edit(..)
+            | Deed::InsertByte(..)
+            | Deed::RemoveByte(_)
+            | Deed::RemoveLines(..)
+            | Deed::Swap(..)
+            | Deed::Repeat(..)
+            | Deed::Cut(_) => prop_assert!(told.is_none_or(|line| line == first), "{first}: {found:?}"),
         }
         // Without the hash kept elsewhere, everything is found that leaves a line which the true record goes on from.
         let blind = check(&changed, &[]);
@@ -165,6 +171,7 @@ fn a_record_as_it_was_written_is_whole_and_its_anchors_are_met() {
 }
 
 #[test]
+#[allow(clippy::many_single_char_names, reason = "lines of a record have no better names")]
 fn findings_say_what_was_done_where_and_one_deed_is_not_told_for_every_line_behind_it() {
     let lines = record("ann", 6);
     let check = |parts: &[&str], anchors: &[Head]| {
