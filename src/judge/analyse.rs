@@ -191,17 +191,19 @@ fn other_string_mode(text: &str, tokens: &Tokens, limits: &Limits) -> Option<Str
         Err(LexError { what: Trouble::TooManyTokens | Trouble::Tangled | Trouble::TooLong, .. }) => {
             return Some("read with standard_conforming_strings off it has too many tokens".to_owned());
         }
-        // Fail closed: servers before PostgreSQL 15 take `1a` for a number and a name.
-        Err(LexError { what: Trouble::JunkAfterNumber, .. }) => None,
         Err(LexError {
             what:
-                Trouble::UnterminatedString | Trouble::UnterminatedName | Trouble::UnterminatedComment | Trouble::EmptyName,
+                Trouble::UnterminatedString
+                | Trouble::UnterminatedName
+                | Trouble::UnterminatedComment
+                | Trouble::EmptyName
+                | Trouble::JunkAfterNumber,
             ..
         }) => return None,
-        Ok(other) => Some(other),
+        Ok(other) => other,
     };
-    let same = other.is_some_and(|other| tokens.tokens == other.tokens);
-    (!same).then(|| "it means something else when standard_conforming_strings is off".to_owned())
+    (tokens.tokens != other.tokens)
+        .then(|| "it means something else when standard_conforming_strings is off".to_owned())
 }
 
 /// No token of the text hides how it is read, so another text of the same shape is read alike.

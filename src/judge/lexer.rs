@@ -4,7 +4,8 @@
 //! Start at [`lex`]. The text may be any bytes; high-bit bytes are letters, as in Postgres.
 //!
 //! Where PostgreSQL 15 and later ones differ (digits with underscores, `\v` as a space) this lexer follows the later one,
-//! like the grammar that is asked next; the older server refuses such text.
+//! like the grammar that is asked next; the older server refuses such text. What servers before PostgreSQL 15 accept and later
+//! ones refuse (`1a` as a number and a name) is read only with `standard_conforming_strings` off, where no grammar is asked.
 
 use std::fmt;
 use std::ops::Range;

@@ -60,6 +60,7 @@ enum Inside {
 pub(super) struct Lexer<'t> {
     text: &'t [u8],
     at: usize,
+    /// `standard_conforming_strings`; where it is off, letters may follow a number, as in servers before PostgreSQL 15.
     conforming: bool,
     /// Behind the run of operator characters last met.
     run_end: usize,
@@ -286,7 +287,7 @@ impl<'t> Lexer<'t> {
             while class(self.peek(0)) == DIGIT {
                 self.at += 1;
             }
-            return if class(self.peek(0)) == IDENT_START {
+            return if class(self.peek(0)) == IDENT_START && self.conforming {
                 Self::trouble(start, Trouble::JunkAfterNumber)
             } else {
                 Ok(TokenKind::Parameter)
@@ -346,7 +347,10 @@ impl<'t> Lexer<'t> {
             let first = self.at;
             self.digits(accept);
             if self.at == first {
-                return Self::trouble(start, Trouble::JunkAfterNumber);
+                if self.conforming {
+                    return Self::trouble(start, Trouble::JunkAfterNumber);
+                }
+                self.at = start + 1;
             }
         } else {
             self.digits(decimal);
@@ -367,7 +371,7 @@ impl<'t> Lexer<'t> {
                 }
             }
         }
-        if class(self.peek(0)) == IDENT_START {
+        if class(self.peek(0)) == IDENT_START && self.conforming {
             return Self::trouble(start, Trouble::JunkAfterNumber);
         }
         Ok(kind)

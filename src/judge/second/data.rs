@@ -7,7 +7,7 @@ use pg_query::protobuf::{CmdType, DropBehavior, MergeMatchKind, ObjectType};
 use super::super::tree::At;
 use super::names::{self, relation};
 use super::reader::{Reader, effect};
-use super::rows::{limits, target_name};
+use super::rows::{Target, limits};
 use super::{EffectKind, ObjectName, SessionAct};
 
 /// DROP, TRUNCATE … CASCADE: an effect without objects stands for what is not named, so that no rule about objects lets
@@ -107,9 +107,9 @@ fn insert<'t>(reader: &mut Reader<'t>, at: At<'t>) {
     insert.columns = columns(at, "cols");
     reader.push(insert);
     if let Some(clause) = conflict {
-        let target = at.get("relation").map_or("", target_name);
+        let target = Target::of(at, &[], "");
         let limited =
-            clause.get("where_clause").is_some_and(|condition| limits(condition, target)) || !copies_itself(at);
+            clause.get("where_clause").is_some_and(|condition| limits(condition, &target)) || !copies_itself(at);
         let why =
             if limited { "it updates the rows in conflict" } else { "it updates all rows: it inserts them again" };
         let mut update = effect(EffectKind::Update, table, why);
@@ -132,7 +132,7 @@ fn copies_itself(insert: At<'_>) -> bool {
             }
             match at.kind() {
                 "SubLink" => skip = at.end(),
-                "SelectStmt" if at.index() >= conditioned && reads_columns(at) => conditioned = at.end(),
+                "SelectStmt" if at.index() >= conditioned && is_conditioned(at) => conditioned = at.end(),
                 "RangeVar" => return at.index() >= conditioned && at.text("relname") == name,
                 _ => {}
             }
@@ -142,18 +142,22 @@ fn copies_itself(insert: At<'_>) -> bool {
 }
 
 /// Whether a SELECT has a condition on columns.
-fn reads_columns(select: At<'_>) -> bool {
-    select.get("where_clause").is_some_and(|condition| condition.descendants().any(|at| at.kind() == "ColumnRef"))
+fn is_conditioned(select: At<'_>) -> bool {
+    select.get("where_clause").is_some_and(|condition| match Target::read_by(select) {
+        Some(table) => limits(condition, &table),
+        None => condition.descendants().any(|at| at.kind() == "ColumnRef"),
+    })
 }
 
 /// Whether a WHERE clause is there and limits the rows of the target.
-fn limited(at: At<'_>, condition: &str) -> bool {
-    let target = at.get("relation").map_or("", target_name);
-    at.get(condition).is_some_and(|condition| limits(condition, target))
+fn limited(at: At<'_>, sources: &str) -> bool {
+    let sources: Vec<_> = at.items(sources).collect();
+    let target = Target::of(at, &sources, "where_clause");
+    at.get("where_clause").is_some_and(|condition| limits(condition, &target))
 }
 
 fn update<'t>(reader: &mut Reader<'t>, at: At<'t>) {
-    let limited = limited(at, "where_clause");
+    let limited = limited(at, "from_clause");
     let why = match (limited, at.get("where_clause").is_some()) {
         (true, _) => "it updates the rows its WHERE finds",
         (false, true) => "it updates all rows: its WHERE reads no column of the table",
@@ -167,7 +171,7 @@ fn update<'t>(reader: &mut Reader<'t>, at: At<'t>) {
 }
 
 fn delete<'t>(reader: &mut Reader<'t>, at: At<'t>) {
-    let limited = limited(at, "where_clause");
+    let limited = limited(at, "using_clause");
     let why = if limited { "it deletes the rows its WHERE finds" } else { "it deletes all rows" };
     let table = reader.claim(at, "relation");
     let mut delete = effect(EffectKind::Delete, table, why);
@@ -176,13 +180,14 @@ fn delete<'t>(reader: &mut Reader<'t>, at: At<'t>) {
 }
 
 fn merge<'t>(reader: &mut Reader<'t>, at: At<'t>) {
-    let target = at.get("relation").map_or("", target_name);
-    let joined = limited(at, "join_condition");
+    let source: Vec<_> = at.get("source_relation").into_iter().collect();
+    let target = Target::of(at, &source, "join_condition");
+    let joined = at.get("join_condition").is_some_and(|condition| limits(condition, &target));
     let table = reader.claim(at, "relation");
     let mut merge = effect(EffectKind::Merge, table.clone(), "it merges rows");
     for when in at.items("merge_when_clauses") {
         let action = when.int("command_type");
-        let conditioned = when.get("condition").is_some_and(|condition| limits(condition, target));
+        let conditioned = when.get("condition").is_some_and(|condition| limits(condition, &target));
         let limited = conditioned || joined && when.int("match_kind") != NOT_MATCHED_BY_SOURCE;
         if action == DELETE {
             let mut delete = effect(EffectKind::Delete, table.clone(), "its MERGE deletes rows");

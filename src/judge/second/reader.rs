@@ -328,13 +328,13 @@ fn literal_independent(root: At<'_>) -> bool {
         _ => false,
     };
     // Whether `LIKE '%'` limits the rows that are written is in its literal (`rows::limits`).
-    let (mut like, mut writes) = (false, false);
+    let (mut pattern, mut writes) = (false, false);
     plain
         && root.descendants().all(|at| {
             let kind = at.kind();
             writes |= matches!(kind, "UpdateStmt" | "DeleteStmt" | "MergeStmt" | "InsertStmt");
-            like |= kind == "AExpr" && super::rows::is_like(at);
-            !(like && writes) && (kind != "FuncCall" || !at.names("funcname").contains(&"set_config"))
+            pattern |= kind == "AExpr" && super::rows::has_pattern(at);
+            !(pattern && writes) && (kind != "FuncCall" || !at.names("funcname").contains(&"set_config"))
         })
 }
 
