@@ -23,6 +23,7 @@ mod state;
 mod web;
 
 pub mod blocks;
+pub mod console;
 pub mod hands;
 pub mod render;
 

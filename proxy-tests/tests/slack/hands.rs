@@ -1,6 +1,6 @@
 //! What people can do, and what the app is told of it.
 
-use proxy_tests::slack::{Ending, Impossible, Workspace};
+use proxy_tests::slack::{Delivery, Ending, Impossible, Workspace};
 use serde_json::{Value, json};
 
 use crate::client::{Client, Ear, mock_up, ok};
@@ -83,10 +83,11 @@ async fn an_option_is_chosen_by_its_value() {
 }
 
 /// Opens the modal of `file` for ann over a socket that is then free.
-fn open(workspace: &Workspace, file: &str) {
-    let trigger = workspace.slash("C0APPR", "/querygate", "", "U0APP1").unwrap().trigger_id();
-    let call = json!({ "trigger_id": trigger, "view": mock_up(file) });
+fn open(workspace: &Workspace, file: &str) -> Delivery {
+    let command = workspace.slash("C0APPR", "/querygate", "", "U0APP1").unwrap();
+    let call = json!({ "trigger_id": command.trigger_id(), "view": mock_up(file) });
     ok(&Client::new(workspace).call("views.open", &call));
+    command
 }
 
 /// Sends the reject modal off and answers it.
@@ -145,9 +146,10 @@ async fn a_submission_can_be_answered_with_faults_or_another_view() {
 async fn wrong_answers_to_a_submission_are_noted() {
     let workspace = Workspace::with_people().await;
     let mut ear = Ear::open(&workspace).await;
-    open(&workspace, "reject_modal.json");
-    let command = ear.envelope().await;
-    ear.acknowledge(&command, Some(json!({ "text": "x", "colour": "red" }))).await;
+    let command = open(&workspace, "reject_modal.json");
+    let envelope = ear.envelope().await;
+    ear.acknowledge(&envelope, Some(json!({ "text": "x", "colour": "red" }))).await;
+    command.ended().await;
     for (number, wrong) in [
         json!({ "response_action": "errors", "errors": { "reason": "no such block" } }),
         json!({ "response_action": "errors" }),

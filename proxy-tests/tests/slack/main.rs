@@ -9,6 +9,7 @@ mod people;
 mod views;
 
 mod callbacks;
+mod console;
 mod faults;
 mod hands;
 mod sockets;
