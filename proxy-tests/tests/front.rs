@@ -408,8 +408,11 @@ fn the_ready_file_names_the_addresses() {
     let gate = Gate::transparent(database.target());
     let directory = tempfile::tempdir().unwrap();
     let ready = directory.path().join("ready");
+    // A directory of its own: two gates cannot share one record.
+    let config = directory.path().join("querygate.toml");
+    fs::copy(&gate.config, &config).unwrap();
     let mut command = std::process::Command::new(proxy_tests::gate::binary());
-    command.args(["serve", "--config"]).arg(&gate.config).arg("--ready-file").arg(&ready);
+    command.args(["serve", "--config"]).arg(&config).arg("--ready-file").arg(&ready);
     let mut second = proxy_tests::process::Watched::spawn(command);
     let text = proxy_tests::raw::eventually("the ready file", || fs::read_to_string(&ready).ok());
     let (clients, admin) = text.trim().split_once('\n').unwrap();

@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
-use proxy_tests::gate::binary;
+use proxy_tests::gate::{Gate, binary};
+use proxy_tests::message;
+use proxy_tests::postgres::shared;
+use proxy_tests::raw::{Raw, eventually};
 use querygate::clock;
 use querygate::hold::{Cause, Decision, HoldId, HoldRequest, Origin, Outcome, SessionId, StatementText};
 use querygate::store::lines::{Glance, Lines};
@@ -428,4 +431,53 @@ fn export_writes_every_event_and_no_cell_that_a_spreadsheet_would_run() {
     assert!(lines[6].contains("\"etl\",\"shop\"") && lines[6].contains("\"expired\""), "{csv}");
     let empty = audit(place.path(), &["export", "--file", "audit.jsonl", "--format", "json", "--until", "2020-01-01"]);
     assert_eq!(String::from_utf8_lossy(&empty.stdout), "[]\n");
+}
+
+#[test]
+fn a_gate_killed_at_any_step_of_a_request_leaves_a_whole_record_in_which_the_request_has_one_end() {
+    // How far the request came, whether its rows may be gone, whether they must be.
+    for (step, may_run, must_run) in
+        [("held", false, false), ("approved", true, false), ("running", true, false), ("done", true, true)]
+    {
+        let database = shared();
+        database.run("CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2), (3)");
+        let gate = Gate::start(database.target());
+        let mut raw = Raw::login(&gate.target());
+        let wait = if step == "running" { "pg_sleep(60) IS NOT NULL" } else { "true" };
+        raw.send(message::query(format!("DELETE FROM t WHERE x > 0 AND {wait}")));
+        let id = gate.api().wait_held("DELETE");
+        if step != "held" {
+            gate.api().approve(&id);
+        }
+        if step == "running" {
+            let active = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DELETE%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()";
+            eventually("it runs", || (database.raw().value(active) == "1").then_some(()));
+        }
+        if step == "done" {
+            raw.until(b'Z');
+            let path = format!("/v1/requests/{id}");
+            eventually("a result", || (!gate.api().get(&path)["progress"]["execution"].is_null()).then_some(()));
+        }
+        let gate = gate.kill_and_restart();
+        assert!(gate.api().pending().is_empty(), "{step}");
+        let rows = database.raw().value("SELECT count(*) FROM t");
+        assert!((rows == "3" && !must_run) || (rows == "0" && may_run), "{step}: {rows}");
+        let config = gate.config.display().to_string();
+        // Of a record that a gate is using.
+        let verified = audit(Path::new("/"), &["verify", "--config", &config]);
+        assert_eq!(verified.status.code(), Some(0), "{step}: {}", text(&verified));
+        let found = audit(Path::new("/"), &["search", "--config", &config, "--request", &id, "--format", "json"]);
+        let events: Vec<serde_json::Value> = String::from_utf8(found.stdout)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].clone())
+            .collect();
+        let of = |kind: &str| events.iter().filter(|event| event["event"] == kind).collect::<Vec<_>>();
+        assert_eq!((of("held").len(), of("ended").len()), (1, 1), "{step}: {events:?}");
+        assert_eq!(of("decided").len(), usize::from(step != "held"), "{step}: {events:?}");
+        let cause = &of("ended")[0]["outcome"]["cause"];
+        let interrupted = *cause == "restart";
+        // Killed right after the approval it may have been released already or not.
+        assert!(interrupted == (step == "held") || step == "approved", "{step}: {cause}");
+    }
 }
