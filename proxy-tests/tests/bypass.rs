@@ -296,6 +296,21 @@ fn a_query_behind_a_malformed_sync_is_answered_as_the_server_answers() {
     });
 }
 
+// Texts
+
+#[test]
+fn the_analysis_of_a_skipped_text_is_not_taken_for_that_of_the_next() {
+    let (database, gate) = setup();
+    // Longer than what is analysed on the session's own thread.
+    let long = format!("SELECT 1 /* {} */", "x".repeat(200_000));
+    for skipped in [m::parse("l", &long, &[]), m::query(&long)] {
+        let mut raw = Raw::login(&gate.target());
+        let failing = [m::parse("", "SELECT 1/0", &[]), m::bind("", "", &[]), m::execute("", 0)].concat();
+        raw.send([failing, skipped, m::sync(), m::query(DELETE)].concat());
+        assert_held(&mut raw, &database, &gate);
+    }
+}
+
 // Names
 
 #[test]

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use super::held::Held;
-use super::held::HeldKind;
+use super::held::{Held, HeldKind, digest};
 use super::names::{Change, Definition, PortalNote, Resolved, acts, may_copy_in};
 use super::params;
 use super::replies::{Expect, Settling, SqlChange, SqlChanges};
-use super::{Action, CopyIn, Draft, Judging, Machine, Outbox, Phase, Reading, Ruling, Waiting};
+use super::{Action, Analysed, AtFront, CopyIn, Draft, Judging, Machine, Outbox, Phase, Reading, Ruling, Waiting};
 use crate::judge::{Analysis, Effect, EffectKind, Judgement, SessionAct};
 use crate::wire::frame::{self, Peek};
 use crate::wire::frontend::{self, Malformed, Target};
@@ -80,6 +79,7 @@ impl Machine {
                 Step::Drop => self.from_client.discard(front.total),
                 Step::Stay => return at,
             }
+            self.at_front = AtFront::default();
         }
     }
 
@@ -230,7 +230,7 @@ impl Machine {
         match self.read(text, judging) {
             Some((analysis, Ruling::Allow)) => {
                 if self.depends_on_status(&analysis, judging) {
-                    self.analysed = Some(analysis);
+                    self.at_front.analysed = Some(Analysed { text: digest(text), analysis });
                     self.caught_up(None, out);
                     return Step::Stay;
                 }
@@ -283,14 +283,15 @@ impl Machine {
     /// Reads a text, or sends it to be analysed elsewhere.
     fn read(&mut self, text: &[u8], judging: &mut dyn Judging) -> Option<(Arc<Analysis>, Ruling)> {
         let in_transaction = self.in_transaction();
-        let (analysis, ruling) = if let Some(analysis) = self.analysed.take() {
+        let known = self.at_front.analysed.take().filter(|known| known.text == digest(text));
+        let (analysis, ruling) = if let Some(Analysed { analysis, .. }) = known {
             let ruling = judging.decide(&analysis, in_transaction, &self.names);
             (analysis, ruling)
         } else {
             match judging.judge(text, in_transaction, &self.names) {
                 Reading::Judged(analysis, ruling) => (analysis, ruling),
                 Reading::Elsewhere => {
-                    self.waiting = Waiting::Analysis;
+                    self.waiting = Waiting::Analysis(digest(text));
                     self.act(Action::Analyse(text.to_vec()));
                     return None;
                 }
@@ -384,7 +385,7 @@ impl Machine {
     }
 
     fn on_bind(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
-        let described = self.unseen.take();
+        let described = self.at_front.unseen.take();
         if let Some(held) = self.take_released(front) {
             return match held.kind {
                 HeldKind::Bind(definition, note) => {
@@ -490,7 +491,7 @@ impl Machine {
         let wanted = !bind.values.is_empty() || definition.is_unseen();
         let describe = (wanted && definition.described.get().is_none()).then_some((bind.statement, definition));
         if !self.caught_up(describe, out) {
-            self.unseen = definition.is_unseen().then(|| Arc::clone(definition));
+            self.at_front.unseen = definition.is_unseen().then(|| Arc::clone(definition));
             return Step::Stay;
         }
         if self.server_refuses(&definition.analysis) {
@@ -676,7 +677,7 @@ impl Machine {
     }
 
     fn take_released(&mut self, front: Front<'_>) -> Option<Box<Held>> {
-        let held = self.released.take()?;
+        let held = self.at_front.released.take()?;
         // What is released is what was judged and shown: the same bytes, at the same place.
         if held.is(front.bytes) { Some(held) } else { None }
     }
@@ -691,9 +692,9 @@ impl Machine {
 
     /// The text at the front has been analysed. The driver then hands over the client's bytes again.
     pub fn handle_analysis(&mut self, analysis: Arc<Analysis>) {
-        if matches!(self.waiting, Waiting::Analysis) {
+        if let Waiting::Analysis(text) = self.waiting {
             self.waiting = Waiting::Nothing;
-            self.analysed = Some(analysis);
+            self.at_front.analysed = Some(Analysed { text, analysis });
         }
     }
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::names::{Definition, PortalNote};
 use super::replies::{Expect, Refusal};
-use super::{Action, Machine, Outbox, Waiting};
+use super::{Action, AtFront, Machine, Outbox, Waiting};
 use crate::hold::Parameter;
 use crate::judge::{Analysis, Judgement};
 use crate::wire::frame;
@@ -31,13 +31,20 @@ pub struct Draft {
     pub frame_bytes: usize,
 }
 
+/// SHA-256.
+pub(super) type Digest = [u8; 32];
+
+pub(super) fn digest(bytes: &[u8]) -> Digest {
+    Sha256::digest(bytes).into()
+}
+
 /// A statement at the front of the client's buffer, waiting.
 #[derive(Debug)]
 pub(super) struct Held {
     /// Length of its frame, header included.
     pub(super) total: usize,
-    /// SHA-256 of the frame.
-    digest: [u8; 32],
+    /// Of the frame.
+    digest: Digest,
     pub(super) kind: HeldKind,
 }
 
@@ -58,11 +65,11 @@ pub enum Ending {
 
 impl Held {
     pub(super) fn new(frame: &[u8], kind: HeldKind) -> Self {
-        Self { total: frame.len(), digest: Sha256::digest(frame).into(), kind }
+        Self { total: frame.len(), digest: digest(frame), kind }
     }
 
     pub(super) fn is(&self, frame: &[u8]) -> bool {
-        frame.len() == self.total && self.digest == <[u8; 32]>::from(Sha256::digest(frame))
+        frame.len() == self.total && self.digest == digest(frame)
     }
 }
 
@@ -79,7 +86,7 @@ impl Machine {
                 self.waiting = Waiting::Decision(held);
                 self.send_client(notice.to_bytes(), out);
             }
-            other @ (Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis | Waiting::Decision(_)) => {
+            other @ (Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis(_) | Waiting::Decision(_)) => {
                 self.waiting = other;
             }
         }
@@ -89,9 +96,10 @@ impl Machine {
     pub fn end_hold(&mut self, ending: Ending, out: &mut Outbox) {
         match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
             Waiting::Opening(held) | Waiting::Decision(held) => match ending {
-                Ending::Release => self.released = Some(held),
+                Ending::Release => self.at_front.released = Some(held),
                 Ending::Refuse(report) => {
                     self.from_client.discard(held.total);
+                    self.at_front = AtFront::default();
                     match held.kind {
                         HeldKind::Query(_) => self.refuse_query(report, out),
                         HeldKind::Bind(..) => self.refuse_extended(report, out),
@@ -99,7 +107,7 @@ impl Machine {
                 }
             },
             // Nothing is held: there is nothing to end.
-            other @ (Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis) => self.waiting = other,
+            other @ (Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis(_)) => self.waiting = other,
         }
     }
 

@@ -99,12 +99,31 @@ enum Waiting {
     Nothing,
     /// For the backend's outstanding answers.
     CatchUp,
-    /// For an analysis made elsewhere.
-    Analysis,
+    /// For an analysis made elsewhere, of the text with this digest.
+    Analysis(held::Digest),
     /// For the driver to open a ticket.
     Opening(Box<Held>),
     /// For a decision.
     Decision(Box<Held>),
+}
+
+/// What is known of the frame at the front of the client's bytes, and of no other: forgotten when that frame goes on or is
+/// dropped. While it stays, its bytes stay, but what is known of a text or an approval is still compared with them.
+#[derive(Debug, Default)]
+struct AtFront {
+    /// It was approved.
+    released: Option<Box<Held>>,
+    /// Its text was analysed before.
+    analysed: Option<Analysed>,
+    /// The statement that it, a Bind, names was not made through the gate; it is being described.
+    unseen: Option<Arc<names::Definition>>,
+}
+
+/// An analysis, bound to its text.
+#[derive(Debug)]
+struct Analysed {
+    text: held::Digest,
+    analysis: Arc<Analysis>,
 }
 
 /// COPY FROM STDIN, as far as the server has said.
@@ -154,14 +173,9 @@ pub struct Machine {
     /// Something opaque was sent since the last ReadyForQuery, so settings may have changed unreported.
     opaque: bool,
     waiting: Waiting,
-    /// The statement at the front was approved.
-    released: Option<Box<Held>>,
+    at_front: AtFront,
     /// The statement released last, until the database has answered it.
     watch: Option<Box<result::Watch>>,
-    /// The text at the front was analysed elsewhere.
-    analysed: Option<Arc<Analysis>>,
-    /// The statement that the Bind at the front names was not made through the gate; it is being described.
-    unseen: Option<Arc<names::Definition>>,
     /// The requester's reason, set for the session.
     reason: Option<Box<str>>,
     refusals: u32,
@@ -189,10 +203,8 @@ impl Machine {
             settle: false,
             opaque: false,
             waiting: Waiting::Nothing,
-            released: None,
+            at_front: AtFront::default(),
             watch: None,
-            analysed: None,
-            unseen: None,
             reason: None,
             refusals: 0,
             terminated: false,

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use proptest::prelude::*;
 
 use super::tests::{
-    Bench, bind, close, complete, describe, error, execute, flush, parse, query, ready, refusal, sync, tag,
+    Bench, analyse, bind, close, complete, describe, error, execute, flush, parse, query, ready, refusal, sync, tag,
 };
 use super::{Action, Ending, Outbox, Report};
 use crate::wire::frame::{self, Peek, build};
@@ -267,6 +267,7 @@ fn text() -> impl Strategy<Value = String> {
         3 => Just("SELECT".to_owned()),
         3 => Just("HOLD".to_owned()),
         1 => Just("FAIL".to_owned()),
+        1 => Just("LARGE".to_owned()),
         1 => Just("ERR".to_owned()),
         1 => Just("BEGIN".to_owned()),
         2 => Just("COPY".to_owned()),
@@ -340,15 +341,24 @@ impl World {
 
     /// Decides the hold, if there is one.
     fn decide(&mut self, approve: bool) -> bool {
+        let mut analysed = false;
         while let Some(action) = self.bench.machine.poll_action() {
-            if let Action::OpenHold(_) = action {
-                let mut out = Outbox::default();
-                self.bench.machine.handle_opened(&Report::notice("held"), &mut out);
-                self.opened = true;
+            match action {
+                Action::OpenHold(_) => {
+                    let mut out = Outbox::default();
+                    self.bench.machine.handle_opened(&Report::notice("held"), &mut out);
+                    self.opened = true;
+                }
+                Action::Analyse(text) => {
+                    self.bench.analysed(analyse(&String::from_utf8_lossy(&text)));
+                    self.carry();
+                    analysed = true;
+                }
+                _ => {}
             }
         }
         if !std::mem::take(&mut self.opened) {
-            return false;
+            return analysed;
         }
         self.approved += usize::from(approve);
         self.bench.end(if approve { Ending::Release } else { Ending::Refuse(refusal()) });

@@ -16,7 +16,7 @@ fn effect(kind: EffectKind) -> Effect {
     Effect { kind, objects: Vec::new(), has_where: None, columns: Vec::new(), why: "test".to_owned() }
 }
 
-fn analyse(text: &str) -> Analysis {
+pub(super) fn analyse(text: &str) -> Analysis {
     let words: Vec<&str> = text.splitn(3, ' ').collect();
     let (kind, acts) = match words.as_slice() {
         ["PREPARE", name, body] => {
@@ -159,6 +159,12 @@ impl Bench {
 
     pub(super) fn told(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.client)
+    }
+
+    /// The text that was sent away has been analysed.
+    pub(super) fn analysed(&mut self, analysis: Analysis) {
+        self.machine.handle_analysis(Arc::new(analysis));
+        self.pump();
     }
 
     fn draft(&mut self) -> Box<Draft> {
@@ -616,9 +622,23 @@ fn a_large_text_is_analysed_elsewhere_and_judged_when_it_comes_back() {
     let Some(Action::Analyse(text)) = bench.machine.poll_action() else { panic!("not sent away") };
     assert_eq!(text, b"LARGE");
     assert_eq!(bench.sent(), b"");
-    bench.machine.handle_analysis(Arc::new(analyse("HOLD")));
-    bench.pump();
+    bench.analysed(analyse("HOLD"));
     bench.opened();
+}
+
+#[test]
+fn an_analysis_whose_text_was_skipped_meanwhile_judges_no_other_text() {
+    for skipped in [parse("l", "LARGE"), query("LARGE")] {
+        let mut bench = Bench::ready();
+        bench.say(&[parse("", "FAIL"), bind("", ""), execute(""), skipped, sync(), query("HOLD me")]);
+        assert!(matches!(bench.machine.poll_action(), Some(Action::Analyse(_))));
+        bench.server(&[tag(b'1'), tag(b'2'), error("division by zero")]);
+        bench.sent();
+        bench.analysed(analyse("SELECT"));
+        assert_eq!(bench.sent(), sync());
+        bench.server(&[ready(b'I')]);
+        assert_eq!(&*bench.opened().text, b"HOLD me");
+    }
 }
 
 #[test]
