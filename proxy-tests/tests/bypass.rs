@@ -410,6 +410,30 @@ fn a_statement_pipelined_behind_a_commit_is_not_judged_as_inside_the_transaction
     assert_held(&mut raw, &database, &gate);
 }
 
+#[test]
+fn what_stands_behind_the_end_of_a_failed_transaction_is_held() {
+    let (database, gate) = setup();
+    for end in ["PREPARE TRANSACTION 'x'", "COMMIT", "COMMIT AND CHAIN", "END", "ABORT", "ROLLBACK AND CHAIN", "ROLLBACK TO s"] {
+        let mut raw = Raw::login(&gate.target());
+        raw.query("BEGIN; SAVEPOINT s");
+        raw.query("SELECT 1/0");
+        raw.send(m::query(format!("{end}; {DELETE}")));
+        assert_held_as(end, &mut raw, &database, &gate);
+    }
+}
+
+#[test]
+fn a_statement_in_a_failed_transaction_is_left_to_the_server_to_refuse() {
+    let (database, gate) = setup();
+    let mut raw = Raw::login(&gate.target());
+    raw.query("BEGIN");
+    raw.query("SELECT 1/0");
+    let error = raw.query(format!("{DELETE}; DROP TABLE u")).remove(0);
+    assert_eq!(error.sqlstate(), "25P02", "{error:?}");
+    raw.query("ROLLBACK");
+    assert_eq!(rows(&database), "3");
+}
+
 // Ends of the connection
 
 #[test]

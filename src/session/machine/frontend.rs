@@ -7,7 +7,7 @@ use super::names::{Change, Definition, PortalNote, Resolved, acts, may_copy_in};
 use super::params;
 use super::replies::{Expect, Settling, SqlChange, SqlChanges};
 use super::{Action, Analysed, AtFront, CopyIn, Draft, Judging, Machine, Outbox, Phase, Reading, Ruling, Waiting};
-use crate::judge::{Analysis, Effect, EffectKind, Judgement, SessionAct};
+use crate::judge::{Analysis, EffectKind, Judgement, Piece, SessionAct};
 use crate::wire::frame::{self, Peek};
 use crate::wire::frontend::{self, Malformed, Target};
 use crate::wire::reply::Report;
@@ -261,23 +261,19 @@ impl Machine {
             && !matches!(judging.decide(analysis, !self.in_transaction(), &self.names), Ruling::Allow)
     }
 
-    /// The transaction has failed and nothing in the text could end it, so the server refuses it as it stands (25P02,
-    /// `exec_simple_query` and `exec_bind_message`): nobody needs to be asked.
+    /// The transaction has failed, so the server refuses the text as it stands (25P02, `exec_simple_query` and
+    /// `exec_bind_message`): nobody needs to be asked.
+    ///
+    /// What ends the transaction is carried out all the same (`IsTransactionExitStmt`), and what follows it in the same text
+    /// then runs. So every piece must be of a kind that surely does not, and nothing that bears on the session.
     fn server_refuses(&self, analysis: &Analysis) -> bool {
-        let cannot_end = |effect: &Effect| {
-            !matches!(
-                effect.kind,
-                EffectKind::Transaction
-                    | EffectKind::Execute
-                    | EffectKind::Unparsed
-                    | EffectKind::Disagreement
-                    | EffectKind::Unknown
-            )
-        };
+        let stays_in_it =
+            |piece: &Piece| piece.acts.is_empty() && piece.effects.iter().all(|effect| is_plain(effect.kind));
         self.status == b'E'
             && self.replies.is_empty()
             && !self.batch.ran
-            && analysis.pieces.iter().flat_map(|piece| &piece.effects).all(cannot_end)
+            && !analysis.pieces.is_empty()
+            && analysis.pieces.iter().all(stays_in_it)
     }
 
     /// Reads a text, or sends it to be analysed elsewhere.
@@ -711,6 +707,35 @@ impl Machine {
             return Some(Step::Drop);
         }
         (!front.is_whole()).then_some(Step::Stay)
+    }
+}
+
+/// No statement with such effects alone can end a transaction.
+fn is_plain(kind: EffectKind) -> bool {
+    match kind {
+        EffectKind::Read
+        | EffectKind::Insert
+        | EffectKind::Update
+        | EffectKind::Delete
+        | EffectKind::Merge
+        | EffectKind::Truncate
+        | EffectKind::Drop
+        | EffectKind::Alter
+        | EffectKind::Create
+        | EffectKind::Privilege
+        | EffectKind::Code
+        | EffectKind::CopyServerFile
+        | EffectKind::LargeObject => true,
+        // Fail closed: PREPARE TRANSACTION is of the first of these.
+        EffectKind::Admin
+        | EffectKind::ReadingSetting
+        | EffectKind::SensitiveSetting
+        | EffectKind::Session
+        | EffectKind::Transaction
+        | EffectKind::Execute
+        | EffectKind::Unparsed
+        | EffectKind::Disagreement
+        | EffectKind::Unknown => false,
     }
 }
 
