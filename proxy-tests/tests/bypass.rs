@@ -261,6 +261,63 @@ fn a_client_that_leaves_in_the_middle_of_a_frame_leaks_no_backend() {
     });
 }
 
+/// Messages whose bodies are wrong, though the server does not look at them while it reads COPY data.
+fn wrong_within_copy() -> [Vec<u8>; 4] {
+    [m::frame(b'H', b"x"), m::frame(b'H', &[0; 5000]), m::frame(b'c', b"x"), m::frame(b'f', b"why\0x")]
+}
+
+#[test]
+fn what_copy_swallows_with_a_wrong_body_is_not_waited_for() {
+    let (database, gate) = setup();
+    let mut raw = Raw::login(&gate.target());
+    raw.send([m::parse("x", "DELETE FROM t RETURNING i", &[]), m::sync()].concat());
+    raw.until(b'Z');
+    for wrong in wrong_within_copy() {
+        raw.send(m::query("COPY u FROM STDIN"));
+        raw.until(b'G');
+        raw.send([wrong, m::copy_data(b"bad\n"), m::copy_done()].concat());
+        raw.until(b'Z');
+    }
+    let lock = Lock::take(&database);
+    let failing = [m::query("SELECT 1/0"), m::sync(), m::query("PREPARE x AS SELECT 1")].concat();
+    raw.send([failing, m::query("SELECT i FROM u")].concat());
+    // `x` stands: the PREPARE failed. A gate that counted one answer too many takes another for that of the PREPARE.
+    raw.until_ready(3);
+    raw.send(m::query("EXECUTE x"));
+    lock.release();
+    assert_held_as("EXECUTE x", &mut raw, &database, &gate);
+}
+
+#[test]
+fn wrong_bodies_within_copy_are_answered_as_the_server_answers() {
+    let database = shared();
+    database.run("CREATE TABLE t (i int)");
+    let gate = Gate::transparent(database.target());
+    for wrong in wrong_within_copy().into_iter().chain([bad_sync()]) {
+        transcript::same(database.target(), &gate.target(), |raw| {
+            raw.send(m::query("COPY t FROM STDIN"));
+            raw.until(b'G');
+            raw.send([wrong.clone(), m::copy_data(b"bad\n"), m::copy_done()].concat());
+            raw.until(b'Z');
+            raw.query("SELECT 'after'");
+        });
+    }
+}
+
+#[test]
+fn syncs_of_both_kinds_behind_bad_copy_data_are_answered_in_their_order() {
+    let database = shared();
+    database.run("CREATE TABLE t (i int)");
+    let gate = Gate::transparent(database.target());
+    transcript::same(database.target(), &gate.target(), |raw| {
+        raw.send(m::query("COPY t FROM STDIN"));
+        raw.until(b'G');
+        raw.send([m::copy_data(b"bad\n"), m::sync(), bad_sync(), m::sync()].concat());
+        raw.until_ready(4);
+        raw.query("SELECT 'after'");
+    });
+}
+
 // Syncs that are wrong
 
 #[test]

@@ -124,6 +124,9 @@ impl Machine {
             b'E' => self.on_execute(front, out),
             b'D' => self.on_describe(front, out),
             b'C' => self.on_close(front, out),
+            // Reading COPY data the server drops a Flush unread, whatever its body is, and answers nothing (`CopyGetData`).
+            // Where the COPY has failed meanwhile, it is not there to be refused either.
+            b'H' if matches!(self.copy, CopyIn::Open(_)) && front.total != frame::HEADER => Step::Drop,
             b'H' => self.checked(front, out, |body| frontend::empty(body).map(|()| None)),
             b'c' | b'f' => {
                 if let CopyIn::Open(syncs) = self.copy {
@@ -145,13 +148,15 @@ impl Machine {
             return Step::Stay;
         }
         if let CopyIn::Open(syncs) = self.copy {
+            // Dropped unread by the server like a Flush, unless the COPY has failed: then each is answered, also a
+            // malformed one, which the question asked then allows for.
             self.copy = CopyIn::Open(syncs.saturating_add(1));
-            return Step::Forward;
+        } else {
+            self.replies.push(Expect::Sync(self.names.last_bind()));
+            self.end_batch();
+            self.skip = false;
         }
         // The type byte alone ends skipping (`SocketBackend`), whatever the body is.
-        self.replies.push(Expect::Sync(self.names.last_bind()));
-        self.end_batch();
-        self.skip = false;
         match frontend::empty(front.body()) {
             Ok(()) => Step::Forward,
             Err(how) => {

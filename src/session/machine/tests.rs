@@ -540,6 +540,17 @@ fn the_notice_of_a_hold_waits_for_the_end_of_the_backends_frame() {
 }
 
 #[test]
+fn a_malformed_flush_within_copy_is_not_waited_for() {
+    let mut bench = Bench::ready();
+    bench.say(&[query("COPY t FROM STDIN")]).server(&[build(b'G', &[b"\0\0\0"])]);
+    bench.sent();
+    bench.say(&[build(b'H', &[b"x"])]);
+    assert_eq!(bench.sent(), b"");
+    bench.server(&[error("bad data"), ready(b'I')]);
+    assert!(bench.machine.is_idle());
+}
+
+#[test]
 fn a_sync_swallowed_by_copy_is_not_waited_for() {
     let mut bench = Bench::ready();
     bench.say(&[parse("", "COPY t FROM STDIN"), bind("", ""), execute(""), sync()]);
