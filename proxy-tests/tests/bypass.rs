@@ -453,6 +453,93 @@ fn an_earlier_bind_of_a_portal_does_not_answer_for_a_later_one() {
     assert_refused(&mut raw, &database);
 }
 
+/// In a transaction: a portal `p` bound to `EXECUTE y`, where `y` is `EXECUTE x` and `x` returns 1.
+fn portal_that_executes(gate: &Gate) -> Raw {
+    let mut raw = Raw::login(&gate.target());
+    raw.query("BEGIN");
+    let nested =
+        [m::parse("x", "SELECT 1 AS a", &[]), m::parse("y", "EXECUTE x", &[]), m::parse("e", "EXECUTE y", &[])];
+    raw.send([nested.concat(), m::sync()].concat());
+    raw.until(b'Z');
+    raw.send([m::bind("p", "e", &[]), m::sync()].concat());
+    raw.until(b'Z');
+    raw.query("SAVEPOINT s");
+    raw
+}
+
+const DELETE_RETURNING: &str = "DELETE FROM t RETURNING i AS a";
+
+#[test]
+fn whatever_runs_a_portal_runs_what_it_was_bound_to() {
+    // Functions may be called: one that opens a portal by its name cannot always be told from others.
+    let (database, gate) = setup_with(
+        "[[rule]]\nname = \"harmless\"\naction = \"allow\"\n\
+         effects = [\"read\", \"session\", \"transaction\", \"execute\", \"code\"]\n",
+    );
+    let fetch_in_extended = |sql: &str| m::extended(sql, &[]);
+    for run in [
+        [m::execute("p", 0), m::sync()].concat(),
+        m::query("FETCH ALL FROM p"),
+        m::query("MOVE ALL IN p"),
+        m::query("SELECT cursor_to_xml('p', 10, true, true, '')"),
+        fetch_in_extended("FETCH 1 FROM p"),
+    ] {
+        for change in [
+            [m::close_statement("x"), m::parse("x", DELETE_RETURNING, &[]), m::sync()].concat(),
+            [m::close_statement("y"), m::parse("y", DELETE_RETURNING, &[]), m::sync()].concat(),
+            m::query("DEALLOCATE x"),
+            m::query("DEALLOCATE ALL"),
+            fetch_in_extended("DEALLOCATE x"),
+        ] {
+            let mut raw = portal_that_executes(&gate);
+            raw.send(&change);
+            assert_refused(&mut raw, &database);
+            raw.query("ROLLBACK TO s");
+            raw.send(&run);
+            let answer = raw.until(b'Z');
+            assert!(answer.iter().all(|frame| frame.tag != b'E'), "the portal stands: {answer:?}");
+            raw.query("COMMIT");
+            assert_eq!(rows(&database), "3");
+        }
+    }
+}
+
+#[test]
+fn a_portal_bound_while_a_name_is_not_settled_runs_nothing_else() {
+    let (database, gate) = setup();
+    let mut raw = Raw::login(&gate.target());
+    raw.send(
+        [
+            m::query("BEGIN"),
+            m::query("PREPARE x AS SELECT 1 AS a"),
+            m::parse("e", "EXECUTE x", &[]),
+            m::bind("p", "e", &[]),
+            m::close_statement("x"),
+            m::parse("x", DELETE_RETURNING, &[]),
+            m::execute("p", 0),
+            m::sync(),
+        ]
+        .concat(),
+    );
+    raw.until_ready(2);
+    assert_refused(&mut raw, &database);
+    raw.query("COMMIT");
+    assert_eq!(rows(&database), "3");
+}
+
+#[test]
+fn a_portal_that_has_run_leaves_the_names_it_executes_free() {
+    let database = shared();
+    let gate = Gate::transparent(database.target());
+    transcript::same(database.target(), &gate.target(), |raw| {
+        raw.query("BEGIN");
+        let all = ["PREPARE x AS SELECT 1", "EXECUTE x", "DEALLOCATE x", "PREPARE x AS SELECT 2", "EXECUTE x"];
+        raw.send(all.map(|sql| m::extended(sql, &[])).concat());
+        raw.until_ready(all.len());
+        raw.query("COMMIT");
+    });
+}
+
 // Transactions
 
 #[test]
@@ -470,7 +557,9 @@ fn a_statement_pipelined_behind_a_commit_is_not_judged_as_inside_the_transaction
 #[test]
 fn what_stands_behind_the_end_of_a_failed_transaction_is_held() {
     let (database, gate) = setup();
-    for end in ["PREPARE TRANSACTION 'x'", "COMMIT", "COMMIT AND CHAIN", "END", "ABORT", "ROLLBACK AND CHAIN", "ROLLBACK TO s"] {
+    for end in
+        ["PREPARE TRANSACTION 'x'", "COMMIT", "COMMIT AND CHAIN", "END", "ABORT", "ROLLBACK AND CHAIN", "ROLLBACK TO s"]
+    {
         let mut raw = Raw::login(&gate.target());
         raw.query("BEGIN; SAVEPOINT s");
         raw.query("SELECT 1/0");

@@ -177,6 +177,9 @@ impl Machine {
     }
 
     fn settle_sql(&mut self, changes: SqlChanges) {
+        if let Some((portal, until)) = &changes.portal {
+            self.names.ran(portal, *until);
+        }
         for change in changes.changes {
             match change {
                 SqlChange::Name(settling) if changes.failed => {
@@ -400,7 +403,8 @@ fn is_transparent_encoding(name: &[u8]) -> bool {
 
 /// The server ends the session with this error.
 fn is_last_word(body: Option<&[u8]>) -> bool {
-    let severity = body.and_then(|body| backend::report_field(body, b'V').or_else(|| backend::report_field(body, b'S')));
+    let severity =
+        body.and_then(|body| backend::report_field(body, b'V').or_else(|| backend::report_field(body, b'S')));
     matches!(severity, Some(b"FATAL" | b"PANIC"))
 }
 

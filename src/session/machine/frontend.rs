@@ -233,6 +233,15 @@ impl Machine {
             return Step::Forward;
         }
         match self.read(text, judging) {
+            Some((analysis, Ruling::Allow | Ruling::Hold(_))) if self.names.changes_pinned(&analysis) => {
+                // A portal may turn out to have run, or never to have been bound.
+                if !self.caught_up(None, out) {
+                    self.at_front.analysed = Some(Analysed { text: digest(text), analysis });
+                    return Step::Stay;
+                }
+                self.refuse_query(pinned(), out);
+                Step::Drop
+            }
             Some((analysis, Ruling::Allow)) => {
                 if self.depends_on_status(&analysis, judging) {
                     self.at_front.analysed = Some(Analysed { text: digest(text), analysis });
@@ -327,6 +336,16 @@ impl Machine {
     /// Notes what a message about to run does to names and to the session's reason.
     fn note_acts(&mut self, analysis: &Analysis, text: &[u8]) -> Option<Box<SqlChanges>> {
         let mut changes = SqlChanges::default();
+        self.note_changes(analysis, text, &mut changes);
+        // By way of EXECUTE: perhaps.
+        for definition in self.names.executed(analysis).into_values().flatten() {
+            changes.failed = true;
+            self.note_changes(&definition.analysis, &definition.text, &mut changes);
+        }
+        (!changes.changes.is_empty()).then(|| Box::new(changes))
+    }
+
+    fn note_changes(&mut self, analysis: &Analysis, text: &[u8], changes: &mut SqlChanges) {
         for act in acts(analysis) {
             let (name, change) = match act {
                 SessionAct::Prepare { name, body } => {
@@ -349,7 +368,6 @@ impl Machine {
             let _ = self.names.send(&name, None, change.clone());
             changes.changes.push(SqlChange::Name(Settling { name, change }));
         }
-        (!changes.changes.is_empty()).then(|| Box::new(changes))
     }
 
     fn on_parse(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
@@ -360,6 +378,9 @@ impl Machine {
             Ok(parse) => parse,
             Err(how) => return self.malformed(front, how, out),
         };
+        if let Some(step) = self.not_pinned(parse.name, out) {
+            return step;
+        }
         let Some((analysis, ruling)) = self.read(parse.text, judging) else {
             return Step::Stay;
         };
@@ -383,6 +404,19 @@ impl Machine {
         self.replies.push(Expect::Parse(Settling { name: parse.name.into(), change }));
         self.batch.open = true;
         Step::Forward
+    }
+
+    /// What becomes of a message that changes a name which a portal executes that may still run.
+    fn not_pinned(&mut self, name: &[u8], out: &mut Outbox) -> Option<Step> {
+        if !self.names.is_pinned(name) {
+            return None;
+        }
+        // A portal may turn out to have run, or never to have been bound.
+        if !self.caught_up(None, out) {
+            return Some(Step::Stay);
+        }
+        self.refuse_extended(pinned(), out);
+        Some(Step::Drop)
     }
 
     fn on_bind(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
@@ -506,9 +540,10 @@ impl Machine {
     }
 
     fn portal_note(&self, definition: &Arc<Definition>) -> Option<PortalNote> {
-        definition
-            .has_acts()
-            .then(|| PortalNote { definition: Arc::clone(definition), judged: self.names.executed(definition) })
+        definition.has_acts().then(|| PortalNote {
+            definition: Arc::clone(definition),
+            judged: self.names.executed(&definition.analysis),
+        })
     }
 
     fn forward_bind(&mut self, front: Front<'_>, definition: &Arc<Definition>, note: Option<PortalNote>) -> Step {
@@ -536,12 +571,13 @@ impl Machine {
         let mut changes = None;
         if self.names.watches_portals() {
             let notes = self.names.portal(portal);
-            if notes.iter().flatten().any(|note| self.was_redefined(note)) {
-                // A change that is still pending may fail: the names are settled first.
+            let redefined = notes.iter().flatten().any(|note| self.names.was_redefined(note));
+            if redefined || notes.iter().flatten().any(|note| self.names.changes_pinned(&note.definition.analysis)) {
+                // A change that is still pending may fail, and a portal may turn out to have run: that is settled first.
                 if !self.caught_up(None, out) {
                     return Step::Stay;
                 }
-                self.refuse_extended(redefined(), out);
+                self.refuse_extended(if redefined { changed() } else { pinned() }, out);
                 return Step::Drop;
             }
             self.settle |= notes
@@ -549,11 +585,14 @@ impl Machine {
                 .flatten()
                 .any(|note| note.definition.is_unseen() || may_copy_in(&note.definition.analysis));
             let certain = notes.len() == 1;
+            let noted = !notes.is_empty();
             for note in notes.into_iter().flatten() {
                 let more = self.note_acts(&note.definition.analysis, &note.definition.text);
                 changes = merge(changes, more);
             }
-            if let Some(changes) = &mut changes {
+            if noted {
+                let changes = changes.get_or_insert_default();
+                changes.portal = Some((portal.into(), self.names.last_bind()));
                 // Which of several the portal is bound to is not known, so each change may happen or not.
                 changes.failed |= !certain;
             }
@@ -562,17 +601,6 @@ impl Machine {
         self.batch.open = true;
         self.batch.ran = true;
         Step::Forward
-    }
-
-    /// A name that this portal EXECUTEs stands for something else than when it was judged.
-    fn was_redefined(&self, note: &PortalNote) -> bool {
-        let now = self.names.executed(&note.definition);
-        let same = |now: &Option<Arc<Definition>>, then: &Option<Arc<Definition>>| match (now, then) {
-            (Some(now), Some(then)) => Arc::ptr_eq(now, then),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        !now.iter().zip(&note.judged).all(|((_, now), (_, then))| same(now, then))
     }
 
     fn on_describe(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
@@ -585,6 +613,9 @@ impl Machine {
         }
         let settling = match frontend::target(front.body()) {
             Ok(Target::Statement(name)) => {
+                if let Some(step) = self.not_pinned(name, out) {
+                    return step;
+                }
                 let _ = self.names.send(name, Some(self.batch.number), Change::Drop);
                 Some(Box::new(Settling { name: name.into(), change: Change::Drop }))
             }
@@ -757,6 +788,7 @@ fn merge(one: Option<Box<SqlChanges>>, other: Option<Box<SqlChanges>>) -> Option
     match (one, other) {
         (Some(mut one), Some(other)) => {
             one.changes.extend(other.changes);
+            one.failed |= other.failed;
             Some(one)
         }
         (one, other) => one.or(other),
@@ -815,7 +847,13 @@ fn too_many_names() -> Report {
         .with_hint("Close those that are not needed any more (DEALLOCATE).")
 }
 
-fn redefined() -> Report {
+fn changed() -> Report {
     Report::error("42501", "querygate: a prepared statement this portal executes was redefined after it was bound")
         .with_hint("Bind again.")
+}
+
+fn pinned() -> Report {
+    Report::error("42501", "querygate: a prepared statement that an open portal executes cannot be redefined")
+        .with_detail("The portal was judged by what the statement was when the portal was bound.")
+        .with_hint("Execute the portal or end the transaction first.")
 }

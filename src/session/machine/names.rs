@@ -4,8 +4,15 @@
 //! comes later than the next message that uses a name, so every change is *pending* until its answer is here, and a name
 //! may have several candidates. The dangerous mistake would be to believe a harmless definition that failed: candidates
 //! are only ever dropped on the server's word.
+//!
+//! # Portals that execute names
+//!
+//! A portal bound to `EXECUTE x` looks `x` up when it first runs (`ExecuteQuery`), and there are many ways to run it: the
+//! protocol's Execute, FETCH, MOVE, `cursor_to_xml`, any function that opens it by name. They cannot all be seen. So the
+//! other end is held fast: as long as such a portal may run, no name it executes, at any depth, is changed through this
+//! session (it is *pinned*). Whatever runs the portal then runs what it was judged by when it was bound.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -94,18 +101,18 @@ impl Definition {
     pub(super) fn has_acts(&self) -> bool {
         self.unseen || self.analysis.pieces.iter().any(|piece| !piece.acts.is_empty())
     }
+}
 
-    /// Names run by SQL `EXECUTE` inside it.
-    pub(super) fn executes(&self) -> impl Iterator<Item = &str> {
-        acts(&self.analysis).filter_map(|act| match act {
-            SessionAct::Execute { name } => Some(name.as_str()),
-            SessionAct::Prepare { .. }
-            | SessionAct::Deallocate { .. }
-            | SessionAct::SetReason { .. }
-            | SessionAct::CopyIn
-            | SessionAct::EndTransaction => None,
-        })
-    }
+/// Names run by SQL `EXECUTE` in a text.
+fn executes(analysis: &Analysis) -> impl Iterator<Item = &str> {
+    acts(analysis).filter_map(|act| match act {
+        SessionAct::Execute { name } => Some(name.as_str()),
+        SessionAct::Prepare { .. }
+        | SessionAct::Deallocate { .. }
+        | SessionAct::SetReason { .. }
+        | SessionAct::CopyIn
+        | SessionAct::EndTransaction => None,
+    })
 }
 
 fn bit(in_transaction: bool) -> u8 {
@@ -171,6 +178,10 @@ pub(super) enum Resolved {
     Unknown,
 }
 
+/// Names a text executes, those executed by what they stand for included, each with all it may stand for; empty where the
+/// gate does not know it.
+pub(super) type Executed = BTreeMap<String, Vec<Arc<Definition>>>;
+
 /// One Bind: its number, and what is to be known of its statement, if anything.
 type Bound = (u32, Option<PortalNote>);
 
@@ -192,7 +203,7 @@ pub(super) struct PortalNote {
     /// Its statement.
     pub(super) definition: Arc<Definition>,
     /// What the names it executes stood for when it was judged.
-    pub(super) judged: Vec<(String, Option<Arc<Definition>>)>,
+    pub(super) judged: Executed,
 }
 
 impl Names {
@@ -314,18 +325,64 @@ impl Names {
         }
     }
 
-    /// What the names a definition executes stand for now.
-    pub(super) fn executed(&self, definition: &Definition) -> Vec<(String, Option<Arc<Definition>>)> {
-        definition
-            .executes()
-            .map(|name| {
-                let found = match self.resolve(name.as_bytes(), u32::MAX) {
-                    Resolved::One(found) => Some(found),
-                    Resolved::Several { .. } | Resolved::Unknown => None,
-                };
-                (name.to_owned(), found)
+    /// What the names a text executes may stand for now, to full depth.
+    pub(super) fn executed(&self, analysis: &Analysis) -> Executed {
+        let mut found = Executed::new();
+        let mut names: Vec<String> = executes(analysis).map(str::to_owned).collect();
+        while let Some(name) = names.pop() {
+            if found.contains_key(&name) {
+                continue;
+            }
+            let candidates = match self.resolve(name.as_bytes(), u32::MAX) {
+                Resolved::One(definition) => vec![definition],
+                Resolved::Several { candidates, .. } => candidates,
+                Resolved::Unknown => Vec::new(),
+            };
+            names.extend(candidates.iter().flat_map(|one| executes(&one.analysis)).map(str::to_owned));
+            found.insert(name, candidates);
+        }
+        found
+    }
+
+    /// A portal that may still be run executes this name. All names that are not ASCII count as one.
+    pub(super) fn is_pinned(&self, name: &[u8]) -> bool {
+        self.notes().any(|note| note.judged.keys().any(|pinned| key(pinned.as_bytes()) == key(name)))
+    }
+
+    /// Running a text would change a name that a portal which may still be run executes.
+    pub(super) fn changes_pinned(&self, analysis: &Analysis) -> bool {
+        if self.portals.is_empty() {
+            return false;
+        }
+        let nested = self.executed(analysis);
+        let nested = nested.values().flatten().flat_map(|definition| acts(&definition.analysis));
+        acts(analysis).chain(nested).any(|act| match act {
+            SessionAct::Prepare { name, .. } | SessionAct::Deallocate { name: Some(name) } => {
+                self.is_pinned(name.as_bytes())
+            }
+            SessionAct::Deallocate { name: None } => self.notes().any(|note| !note.judged.is_empty()),
+            SessionAct::Execute { .. }
+            | SessionAct::SetReason { .. }
+            | SessionAct::CopyIn
+            | SessionAct::EndTransaction => false,
+        })
+    }
+
+    fn notes(&self) -> impl Iterator<Item = &PortalNote> {
+        self.portals.values().flatten().filter_map(|(_, note)| note.as_ref())
+    }
+
+    /// Whether what a portal executes may stand for something it did not when it was judged.
+    pub(super) fn was_redefined(&self, note: &PortalNote) -> bool {
+        let now = self.executed(&note.definition.analysis);
+        // Fail closed: a name that came to be known, or is not any more, is another too. One that was never known was
+        // judged as such, and since it is pinned like the others it has not become known in between.
+        !now.iter().all(|(name, now)| {
+            note.judged.get(name).is_some_and(|then| {
+                now.is_empty() == then.is_empty()
+                    && now.iter().all(|one| then.iter().any(|known| Arc::ptr_eq(known, one)))
             })
-            .collect()
+        })
     }
 
     /// A Bind was sent on. Returns its number if it has to be settled by [`Self::bound`] or [`Self::unbound`].
@@ -360,6 +417,18 @@ impl Names {
         self.tidy_portal(portal);
     }
 
+    /// A portal was executed after Bind number `until`, and has run: executed again it only tells more of its result
+    /// (`PortalRun` keeps that of a statement which executes another, or refuses a second run).
+    pub(super) fn ran(&mut self, portal: &[u8], until: u32) {
+        let portal = portal_key(portal);
+        if portal != FOREIGN_PORTAL
+            && let Some(notes) = self.portals.get_mut(portal)
+        {
+            notes.retain(|(number, _)| is_after(*number, until));
+        }
+        self.tidy_portal(portal);
+    }
+
     fn tidy_portal(&mut self, portal: &[u8]) {
         if self.portals.get(portal).is_some_and(|notes| notes.iter().all(|(_, note)| note.is_none())) {
             self.portals.remove(portal);
@@ -384,7 +453,7 @@ impl Names {
             return;
         }
         self.portals.retain(|_, notes| {
-            notes.retain(|(number, _)| until.wrapping_sub(*number) > u32::MAX / 2);
+            notes.retain(|(number, _)| is_after(*number, until));
             !notes.is_empty()
         });
     }
@@ -393,6 +462,11 @@ impl Names {
     pub(super) fn watches_portals(&self) -> bool {
         !self.portals.is_empty()
     }
+}
+
+/// Numbers of Binds start again at zero some time.
+fn is_after(number: u32, until: u32) -> bool {
+    until.wrapping_sub(number) > u32::MAX / 2
 }
 
 impl Slot {

@@ -24,8 +24,10 @@ pub(super) struct Settling {
 pub(super) struct SqlChanges {
     /// In order.
     pub(super) changes: Vec<SqlChange>,
-    /// An error came before the end, so each may have happened or not.
+    /// An error came before the end, or they are made by way of another statement, so each may have happened or not.
     pub(super) failed: bool,
+    /// The portal that has run then, with the number of the last Bind before.
+    pub(super) portal: Option<(Box<[u8]>, u32)>,
 }
 
 /// One of them.

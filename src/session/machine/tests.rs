@@ -443,15 +443,54 @@ fn a_prepare_that_failed_half_way_leaves_both_meanings_and_the_stricter_counts()
     bench.opened();
 }
 
-#[test]
-fn a_portal_that_executes_a_name_is_refused_when_the_name_was_redefined_meanwhile() {
+/// A portal `p` bound to `EXECUTE y`, where `y` is `EXECUTE s` and `s` is harmless.
+fn portal_that_executes() -> Bench {
     let mut bench = Bench::ready();
-    bench.say(&[parse("s", "SELECT 1"), sync()]).server(&[tag(b'1'), ready(b'I')]);
-    bench.say(&[parse("", "EXECUTE s"), bind("p", ""), flush()]).server(&[tag(b'1'), tag(b'2')]);
-    bench.say(&[close("s"), parse("s", "HOLD"), flush()]).server(&[tag(b'3'), tag(b'1')]);
+    bench.say(&[query("BEGIN")]).server(&[complete(), ready(b'T')]);
+    bench.say(&[parse("s", "SELECT 1"), parse("y", "EXECUTE s"), sync()]);
+    bench.server(&[tag(b'1'), tag(b'1'), ready(b'T')]);
+    bench.say(&[parse("", "EXECUTE y"), bind("p", ""), flush()]).server(&[tag(b'1'), tag(b'2')]);
     bench.sent();
-    bench.say(&[execute("p"), sync()]);
-    assert_eq!(bench.sent(), [bogus(1).0, sync()].concat());
+    bench
+}
+
+#[test]
+fn names_that_an_open_portal_executes_cannot_be_changed() {
+    for (change, refused) in [
+        (close("s"), bogus(1).0),
+        (close("y"), bogus(1).0),
+        (parse("s", "SELECT 2"), bogus(1).0),
+        (query("DEALLOCATE s"), bogus_query(1).0),
+        (query("PREPARE y SELECT 2"), bogus_query(1).0),
+    ] {
+        let mut bench = portal_that_executes();
+        bench.say(std::slice::from_ref(&change));
+        assert_eq!(bench.sent(), refused, "{}", change.escape_ascii());
+    }
+}
+
+#[test]
+fn a_portal_that_has_run_leaves_the_names_it_executes_free() {
+    let mut bench = portal_that_executes();
+    let change = [close("s"), parse("s", "HOLD"), sync()].concat();
+    bench.say(&[execute("p"), change.clone()]);
+    assert_eq!(bench.sent(), [execute("p"), flush()].concat(), "not known yet");
+    bench.server(&[complete()]);
+    assert_eq!(bench.sent(), change);
+}
+
+#[test]
+fn a_change_made_by_way_of_execute_is_noted() {
+    let mut bench = Bench::ready();
+    bench.say(&[parse("s", "SELECT 1"), parse("y", "PREPARE s HOLD"), sync()]);
+    bench.server(&[tag(b'1'), tag(b'1'), ready(b'I')]);
+    bench.say(&[query("EXECUTE y")]);
+    bench.opened();
+    bench.end(Ending::Release);
+    bench.server(&[complete(), ready(b'I')]);
+    assert!(matches!(bench.machine.poll_action(), Some(Action::Executed(_))));
+    bench.say(&[query("EXECUTE s")]);
+    bench.opened();
 }
 
 #[test]
