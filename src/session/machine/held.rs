@@ -129,9 +129,20 @@ impl Machine {
         self.skip = true;
     }
 
-    /// At most 63 bytes, so that the server quotes it whole.
     pub(super) fn refusal_token(&mut self) -> String {
         self.refusals = self.refusals.wrapping_add(1);
-        format!("querygate refused {} {}", self.settings.refusal_key, self.refusals)
+        token(&self.settings.refusal_key, self.refusals)
     }
+}
+
+/// What the gate's own failing message number `count` is called. At most 63 bytes, so that the server quotes it whole.
+///
+/// It is no secret once used: the server's log has it, and `pg_stat_activity.query` shows it to whoever may see the session.
+/// Little hangs on it. *Which* answer is the gate's own is told by its place in the order of answers; the token only tells
+/// the error that was asked for from a last word of the server's (57P01), which nobody else writes. And a portal with that
+/// name would have been judged when it was bound, like any other. Still, the key never leaves the process and each token is a
+/// digest, so from those seen nobody can tell the next one, of this session or another: no client can prepare for it.
+pub(super) fn token(key: &str, count: u32) -> String {
+    let digest = Sha256::new().chain_update(key).chain_update(count.to_be_bytes()).finalize();
+    format!("querygate refused {}", hex::encode(digest.first_chunk::<16>().copied().unwrap_or_default()))
 }

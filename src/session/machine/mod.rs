@@ -56,7 +56,7 @@ pub struct MachineSettings {
     pub replication: bool,
     /// The client's connection is encrypted (matters for channel binding).
     pub client_tls: bool,
-    /// Unguessable and new for each session: names the messages with which refusals are raised.
+    /// Unguessable and new for each session: the names of the messages with which refusals are raised are made of it.
     pub refusal_key: String,
 }
 
