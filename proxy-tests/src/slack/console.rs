@@ -253,10 +253,9 @@ fn refusal(why: Impossible) -> String {
 
 async fn told(delivery: &Delivery) -> String {
     let ending = delivery.ended().await;
-    let took = Duration::from_millis(u64::try_from(ending.took.as_millis()).unwrap_or(u64::MAX));
     let answer = ending.answer.map(|answer| format!(", with {answer}")).unwrap_or_default();
     if ending.acknowledged {
-        format!("acknowledged after {took:?}{answer}")
+        format!("acknowledged after {:.1?}{answer}", ending.took)
     } else {
         format!("not acknowledged ({} attempts)", ending.attempts)
     }

@@ -260,13 +260,13 @@ async fn replies_need_a_message_to_reply_to() {
 #[tokio::test]
 async fn ephemeral_messages_reach_members_of_the_channel_only() {
     let workspace = Workspace::with_people().await;
-    workspace.add_channel(Channel::new("C0OTHR", "other", &["U0REQ"]));
+    workspace.add_channel(Channel::new("C0ELSE", "other", &["U0REQ"]));
     let client = Client::new(&workspace);
     let mut denied = mock_up("ephemeral_denied.json");
     denied["channel"] = json!("C0APPR");
     denied["user"] = json!("U0OUT");
     assert!(ok(&client.call("chat.postEphemeral", &denied))["message_ts"].is_string());
-    denied["channel"] = json!("C0OTHR");
+    denied["channel"] = json!("C0ELSE");
     refused(&client.call("chat.postEphemeral", &denied), "user_not_in_channel");
     denied["user"] = json!("U0NONE");
     refused(&client.call("chat.postEphemeral", &denied), "user_not_found");
@@ -281,7 +281,7 @@ async fn ephemeral_messages_reach_members_of_the_channel_only() {
 async fn a_paced_workspace_refuses_the_fourth_post_at_once() {
     let workspace = Workspace::builder().paced().start().await;
     workspace.add_people();
-    workspace.add_channel(Channel::new("C0OTHR", "other", &[]));
+    workspace.add_channel(Channel::new("C0ELSE", "other", &[]));
     let client = Client::new(&workspace);
     for _ in 0..3 {
         client.say("C0APPR", "x");
@@ -290,7 +290,7 @@ async fn a_paced_workspace_refuses_the_fourth_post_at_once() {
     let answer = client.post(&client.url("chat.postMessage"), "application/json; charset=utf-8", body).unwrap();
     assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")));
     refused(&answer.json(), "ratelimited");
-    client.say("C0OTHR", "another channel has a bucket of its own");
+    client.say("C0ELSE", "another channel has a bucket of its own");
     assert_eq!(workspace.messages("C0APPR").len(), 3);
 }
 

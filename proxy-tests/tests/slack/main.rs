@@ -12,4 +12,5 @@ mod callbacks;
 mod console;
 mod faults;
 mod hands;
+mod library;
 mod sockets;
