@@ -13,6 +13,7 @@ mod record;
 pub mod journal;
 pub mod http;
 pub mod channel;
+pub mod slack;
 mod visible;
 pub mod webhook;
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub const MIN_TOKEN_CHARS: usize = 16;
 pub const MAX_TOKEN_CHARS: usize = 512;
 
 /// Somebody the configuration knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Person {
     /// As shown in decisions; unique.
     pub name: String,
@@ -27,6 +27,10 @@ pub struct Person {
     /// Database users they work as. Requests of these are their own. Several people may share one; then it is the
     /// request of each of them.
     pub database_users: Vec<String>,
+    /// Their Slack user id (`U…`).
+    pub slack_user: Option<String>,
+    /// Their e-mail address, by which Slack may know them.
+    pub email: Option<String>,
 }
 
 /// SHA-256 of a token.
@@ -101,6 +105,9 @@ pub enum PeopleError {
     /// Two people have one token.
     #[error("{0:?} and {1:?} have the same token")]
     SameToken(String, String),
+    /// Two people have one Slack user or one e-mail address, so a click could count as either's.
+    #[error("{0:?} and {1:?} have the same Slack user or e-mail address")]
+    SameSlackUser(String, String),
 }
 
 impl People {
@@ -124,6 +131,14 @@ impl People {
                 tokens.push((*token, &person.name));
             }
         }
+        for (index, person) in people.iter().enumerate() {
+            let mut others = people.iter().take(index);
+            let same =
+                others.find(|other| same(&other.slack_user, &person.slack_user) || same(&other.email, &person.email));
+            if let Some(other) = same {
+                return Err(PeopleError::SameSlackUser(other.name.clone(), person.name.clone()));
+            }
+        }
         Ok(Self { everybody: people.into() })
     }
 
@@ -136,6 +151,18 @@ impl People {
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Person> {
         self.iter().find(|person| person.name == name)
+    }
+
+    /// The person with that Slack user.
+    #[must_use]
+    pub fn by_slack_user(&self, user: &str) -> Option<&Person> {
+        self.iter().find(|person| person.slack_user.as_deref() == Some(user))
+    }
+
+    /// The person with that e-mail address.
+    #[must_use]
+    pub fn by_email(&self, email: &str) -> Option<&Person> {
+        self.iter().find(|person| person.email.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(email)))
     }
 
     /// Who a token proves to be. Takes the same time whoever it is, and nobody.
@@ -159,6 +186,10 @@ impl People {
     }
 }
 
+fn same(one: &Option<String>, other: &Option<String>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if one.eq_ignore_ascii_case(other))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::string_slice)]
@@ -171,6 +202,7 @@ mod tests {
             groups: Vec::new(),
             tokens: vec![TokenDigest::of(token).unwrap()],
             database_users: users.iter().map(|user| (*user).to_owned()).collect(),
+            ..Person::default()
         }
     }
 
@@ -196,6 +228,25 @@ mod tests {
         assert_eq!(same_token.err(), Some(PeopleError::SameToken("ann".into(), "bob".into())));
         let unseen = People::new(vec![person("a\u{1b}[2Jnn", ANN, &[])]);
         assert_eq!(unseen.err(), Some(PeopleError::Name));
+    }
+
+    #[test]
+    fn a_slack_user_or_address_is_one_persons() {
+        let with = |name: &str, user: Option<&str>, email: Option<&str>| Person {
+            name: name.to_owned(),
+            slack_user: user.map(str::to_owned),
+            email: email.map(str::to_owned),
+            ..Person::default()
+        };
+        let people =
+            People::new(vec![with("ann", Some("U01"), Some("ann@example.com")), with("bob", None, None)]).unwrap();
+        assert_eq!(people.by_slack_user("U01").map(|person| person.name.as_str()), Some("ann"));
+        assert_eq!(people.by_email("Ann@Example.com").map(|person| person.name.as_str()), Some("ann"));
+        assert!(people.by_slack_user("U02").is_none() && people.by_email("").is_none());
+        for other in [with("bob", Some("U01"), None), with("bob", None, Some("ANN@example.com"))] {
+            let both = People::new(vec![with("ann", Some("U01"), Some("ann@example.com")), other]);
+            assert_eq!(both.err(), Some(PeopleError::SameSlackUser("ann".into(), "bob".into())));
+        }
     }
 
     #[test]

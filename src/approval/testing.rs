@@ -30,6 +30,7 @@ pub(crate) fn settings() -> ApprovalSettings {
         groups: groups.iter().map(|group| (*group).to_owned()).collect(),
         tokens: vec![TokenDigest::of(&token(name)).unwrap()],
         database_users: users.iter().map(|user| (*user).to_owned()).collect(),
+        ..Person::default()
     };
     let people = vec![
         person("ann", &["dba"], &["ann_db"]),

@@ -167,9 +167,8 @@ fn settings(args: &Args, cluster: &Cluster, token: &str) -> Result<Settings, Dem
     let wrong = |error: &dyn std::fmt::Display| DemoError::Gate(error.to_string());
     let person = Person {
         name: "you".to_owned(),
-        groups: Vec::new(),
         tokens: vec![TokenDigest::of(token).map_err(|error| wrong(&error))?],
-        database_users: Vec::new(),
+        ..Person::default()
     };
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut settings = Settings::default();

@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `config check`, `requests`, `audit`, `demo`. May use everything.
+//! The command line: `serve`, `check`, `config check`, `requests`, `audit`, `slack`, `demo`. May use everything.
 
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ pub mod config;
 pub mod demo;
 pub mod requests;
 pub mod serve;
+pub mod slack;
 
 /// Exit status for wrong usage or configuration.
 pub const USAGE: u8 = 2;
@@ -35,6 +36,8 @@ enum Command {
     Requests(requests::Args),
     /// Prove, search and export the record.
     Audit(audit::Args),
+    /// Set up and check the Slack app.
+    Slack(slack::Args),
     /// Try it: a throw-away Postgres, the gate, and a live view to approve in.
     Demo(demo::Args),
 }
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(&args),
         Command::Requests(args) => requests::run(&args),
         Command::Audit(args) => audit::run(&args),
+        Command::Slack(args) => slack::run(&args),
         Command::Demo(args) => demo::run(&args),
     }
 }

@@ -23,7 +23,7 @@ use super::seats::{Pass, Seat, Seats};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// A listener that finds every connection a seat.
-pub(super) struct Door {
+pub(in crate::approval) struct Door {
     listener: TcpListener,
     seats: Seats,
     token_deadline: Duration,
@@ -32,7 +32,7 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) fn new(listener: TcpListener, settings: &AdminSettings) -> Self {
+    pub(in crate::approval) fn new(listener: TcpListener, settings: &AdminSettings) -> Self {
         Self {
             listener,
             seats: Seats::new(settings.max_connections, settings.unproved_per_address),
@@ -96,10 +96,17 @@ fn is_the_peers_fault(error: &io::Error) -> bool {
 
 /// Where a request came from.
 #[derive(Clone)]
-pub(super) struct Peer {
+pub(in crate::approval) struct Peer {
     pub(super) address: IpAddr,
     /// To be told when a request over the connection carries a valid token.
     pub(super) pass: Pass,
+}
+
+impl Peer {
+    /// A request over the connection proved to come from who may send it.
+    pub(in crate::approval) fn prove(&self) {
+        self.pass.prove();
+    }
 }
 
 impl Connected<IncomingStream<'_, Door>> for Peer {
@@ -110,7 +117,7 @@ impl Connected<IncomingStream<'_, Door>> for Peer {
 
 /// A connection that fails with `TimedOut` when nothing moves for too long, when a request is not answered in time, be
 /// it because it never ends, when no valid token comes in time, or when another connection needs its seat.
-pub(super) struct Watched {
+pub(in crate::approval) struct Watched {
     stream: TcpStream,
     seat: Seat,
     accepted_at: Instant,

@@ -6,7 +6,7 @@
 mod auth;
 mod failures;
 mod handlers;
-mod listener;
+pub(in crate::approval) mod listener;
 mod problem;
 mod seats;
 mod stream;

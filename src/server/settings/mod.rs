@@ -7,6 +7,7 @@ mod people;
 mod reader;
 mod rules;
 mod sections;
+mod slack;
 
 use std::fmt;
 use std::fs;
@@ -16,6 +17,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::approval::slack::settings::SlackSettings;
 use crate::approval::{AdminSettings, ApprovalSettings};
 use crate::hold::HoldSettings;
 use crate::judge::Policy;
@@ -43,6 +45,8 @@ pub struct Settings {
     pub admin: AdminSettings,
     /// Who is who and who decides.
     pub approval: ApprovalSettings,
+    /// Asking people in Slack.
+    pub slack: Option<SlackSettings>,
     /// What is held.
     pub policy: Arc<Policy>,
     /// What is logged.
@@ -100,6 +104,7 @@ impl Default for Settings {
             store: StoreSettings::on_disk(),
             admin: AdminSettings::default(),
             approval: ApprovalSettings::default(),
+            slack: None,
             policy: Arc::new(Policy::shipped()),
             log: LogSettings::default(),
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::reader::Section;
 use super::{Settings, Sources};
+use crate::approval::slack::settings::is_slack_id;
 use crate::approval::{People, Person, TokenDigest};
 
 pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: &mut Settings) {
@@ -26,8 +27,19 @@ fn person(mut section: Section<'_, '_>, sources: &dyn Sources) -> Person {
     let groups = section.take("groups").unwrap_or_default();
     let database_users = section.take("database_users").unwrap_or_default();
     let tokens = tokens(&mut section, &name, sources);
+    let slack_user = slack_user(&mut section);
+    let email = section.take("email");
     section.finish();
-    Person { name, groups, tokens, database_users }
+    Person { name, groups, tokens, database_users, slack_user, email }
+}
+
+fn slack_user(section: &mut Section<'_, '_>) -> Option<String> {
+    let (user, span) = section.take_spanned::<String>("slack_user")?;
+    if !is_slack_id(&user, "UW") {
+        let message = "`people[].slack_user`: expected a member id such as \"U012AB3CD\" (in Slack: profile, ⋮, \"Copy member ID\")";
+        section.document().error(Some(span), message);
+    }
+    Some(user)
 }
 
 /// The token, from whichever of the four keys is there.

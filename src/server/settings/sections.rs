@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::reader::{Document, Problem, Section, Size, Span};
-use super::{LogSettings, Settings, Sources, approval, people, rules};
+use super::{LogSettings, Settings, Sources, approval, people, rules, slack};
 use crate::session::ListenTlsMode;
 use crate::store::StoreSettings;
 
@@ -28,6 +28,7 @@ pub(super) fn read(text: &str, sources: &dyn Sources) -> (Settings, Vec<Problem>
         people::read(&mut root, sources, &mut settings);
         rules::read(&mut root, &mut settings);
         approval::read(&mut root, &mut settings);
+        slack::read(&mut root, sources, &mut settings);
         log(root.section("log"), &mut settings.log);
         root.finish();
     }
@@ -202,7 +203,7 @@ pub(super) fn time(section: &mut Section<'_, '_>, key: &'static str, zero: Zero,
     }
 }
 
-fn size(section: &mut Section<'_, '_>, key: &'static str, slot: &mut usize) {
+pub(super) fn size(section: &mut Section<'_, '_>, key: &'static str, slot: &mut usize) {
     if let Some((Size(bytes), span)) = section.take_spanned(key) {
         // Lengths on the wire are signed 32-bit numbers, so no limit of ours can usefully be larger.
         if bytes == 0 || i32::try_from(bytes).is_err() {

@@ -86,8 +86,18 @@ fn the_example_says_what_an_empty_file_means() {
 fn the_example_mentions_every_key_and_its_optional_lines_are_right() {
     let text = example_in_full();
     let world = Fake {
-        variables: BTreeMap::from([("QUERYGATE_TOKEN_CI", "token-from-the-environment".to_owned())]),
-        files: BTreeMap::from([("/etc/querygate/cem.token", "token-from-a-file\n".to_owned())]),
+        variables: BTreeMap::from([
+            ("QUERYGATE_TOKEN_CI", "token-from-the-environment".to_owned()),
+            ("QUERYGATE_SLACK_BOT_TOKEN", "xoxb-1".to_owned()),
+            ("QUERYGATE_SLACK_APP_TOKEN", "xapp-1".to_owned()),
+            ("QUERYGATE_SLACK_SIGNING_SECRET", "secret".to_owned()),
+        ]),
+        files: BTreeMap::from([
+            ("/etc/querygate/cem.token", "token-from-a-file\n".to_owned()),
+            ("/etc/querygate/slack-bot.token", "xoxb-2\n".to_owned()),
+            ("/etc/querygate/slack-app.token", "xapp-2\n".to_owned()),
+            ("/etc/querygate/slack-signing.secret", "secret\n".to_owned()),
+        ]),
         public: false,
     };
     let (_, problems, known) = sections::read(&text, &world);
@@ -309,4 +319,31 @@ fn the_shipped_policy_holds_what_nobody_read() {
     let class = judge.class(&facts());
     let judged = judge.judge(&mut cache, b"\xff", &class, false, &crate::judge::NothingPrepared);
     assert_eq!(judged.judgement.verdict, Verdict::Hold);
+}
+
+#[test]
+fn slack_needs_its_tokens_and_a_channel_and_ids_that_are_ids() {
+    assert!(parse("").slack.is_none());
+    let told = errors("[slack]\nmode = \"socket\"").join("\n");
+    assert!(told.contains("bot_token") && told.contains("app_token"), "{told}");
+    let told = errors("[slack]\nbot_token = \"xoxb-1\"\nchannel = \"approvals\"\nmode = \"http\"").join("\n");
+    assert!(told.contains("slack.channel") && told.contains("signing_secret"), "{told}");
+    let told = errors("[[people]]\nname = \"ann\"\nslack_user = \"@ann\"").join("\n");
+    assert!(told.contains("slack_user"), "{told}");
+}
+
+#[test]
+fn slack_looks_up_every_group_that_a_profile_names() {
+    let text = "
+        [approval]
+        approver_groups = [\"slack:S0DBA\"]
+        [slack]
+        bot_token = \"xoxb-1\"
+        app_token = \"xapp-1\"
+        channel = \"C0APPR\"
+        approver_groups = [\"S0OPS\"]
+    ";
+    let slack = parse(text).slack.unwrap();
+    assert_eq!(slack.approver_groups, ["S0OPS", "S0DBA"]);
+    assert_eq!(slack.bot_token.reveal(), "xoxb-1");
 }

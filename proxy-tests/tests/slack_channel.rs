@@ -1,0 +1,375 @@
+//! Slack as a channel: the gate's own desk and Slack adapter against the stand-in. Statements are played by tickets on the board.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+
+mod slack_stage;
+
+use std::time::Duration;
+
+use proxy_tests::slack::{ALWAYS, Callbacks, DeliveryFault, Fault, SocketFault};
+use querygate::hold::{Cause, Decision, Execution, Outcome};
+use slack_stage::{CHANNEL, Stage, long_statement, now};
+
+#[tokio::test]
+async fn a_click_of_a_group_member_releases_and_the_message_follows_to_the_result() {
+    let stage = Stage::start().await;
+    let mut ticket = stage.hold("app_rw", "DELETE FROM orders");
+    let message = stage.message(1).await;
+    assert!(message.rendered().contains("Approval needed: DELETE on shop/orders"), "{}", message.rendered());
+    assert_eq!(message.buttons(), ["Approve", "Reject…", "Details"]);
+    let ending = stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await;
+    assert!(ending.acknowledged);
+    let Decision::Approve { by, .. } = ticket.decision().await else { panic!("approved") };
+    assert_eq!(by, "ann");
+    let request = ticket.request().clone();
+    assert_eq!(ticket.finish(now()), Outcome::Released);
+    stage.board.executed(request, Execution::Completed { tag: "DELETE 7".to_owned(), rows: Some(7), duration_ms: 12 });
+    let done = stage.message_saying(&message.ts, "Done: DELETE on shop/orders").await;
+    assert!(done.buttons().is_empty() && done.rendered().contains("7 rows"), "{}", done.rendered());
+    let told =
+        stage.workspace.wait_for("the requester is told", |state| state.direct("U0REQ").first().map(|m| m.rendered()));
+    assert!(told.await.contains("has run"));
+    let thread = stage.workspace.wait_for("the timeline", |state| {
+        state.thread(CHANNEL, &message.ts).into_iter().map(|m| m.rendered()).find(|text| text.contains("executed"))
+    });
+    assert!(thread.await.contains("approved by ann"));
+    stage.workspace.assert_no_violations();
+}
+
+#[tokio::test]
+async fn a_rejection_asks_why_and_the_requester_hears_it() {
+    let stage = Stage::start().await;
+    let mut ticket = stage.hold("app_rw", "DELETE FROM orders");
+    let message = stage.message(1).await;
+    stage.workspace.click(CHANNEL, &message.ts, "reject", "U0APP2").unwrap().ended().await;
+    stage.workspace.wait_for("the window", |state| state.modal("U0APP2").map(|_| ())).await;
+    stage.workspace.submit_view("U0APP2", &[("why", "Not during the <!channel> sale")]).unwrap().ended().await;
+    let Decision::Reject { by, reason, .. } = ticket.decision().await else { panic!("rejected") };
+    assert_eq!((by.as_str(), reason.as_deref()), ("bob", Some("Not during the <!channel> sale")));
+    assert_eq!(ticket.finish(now()), Outcome::Rejected);
+    let message = stage.message_saying(&message.ts, "Rejected: DELETE").await;
+    assert!(
+        message.buttons().is_empty() && message.content.mentions().is_empty()
+            || !message.content.mentions().contains(&"channel".to_owned())
+    );
+    stage.workspace.wait_for("the requester is told", |state| state.direct("U0REQ").first().map(|_| ())).await;
+    stage.workspace.assert_no_violations();
+}
+
+#[tokio::test]
+async fn who_may_not_decide_is_told_so_alone_and_nothing_changes() {
+    let stage = Stage::start().await;
+    let ticket = stage.hold("app_rw", "DELETE FROM orders");
+    let message = stage.message(1).await;
+    // The requester is made a member of the group: still not their own request.
+    stage.workspace.change_group("S0DBA", |group| {
+        group.members.extend(["U0REQ", "U0GUEST", "U0ELSE", "U0SOLO"].map(str::to_owned))
+    });
+    for user in ["U0OUT", "U0REQ", "U0GUEST", "U0SOLO", "U0ELSE"] {
+        stage.workspace.stale_click(CHANNEL, &message.ts, "approve", user).unwrap().ended().await;
+        let told = stage.workspace.wait_for("a private answer", |state| {
+            let ephemeral = state.ephemerals(user).first().map(|m| m.content.rendered());
+            ephemeral.or_else(|| state.direct(user).first().map(|m| m.rendered()))
+        });
+        assert!(told.await.contains("does not count"), "{user}");
+    }
+    stage.workspace.change_user("U0APP1", |user| user.deleted = true);
+    stage.workspace.stale_click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await;
+    stage
+        .workspace
+        .wait_for("the deactivated user is looked up", |state| {
+            state
+                .calls("users.info")
+                .into_iter()
+                .find(|call| call.argument("user") == Some("U0APP1") && call.processed)
+                .map(|_| ())
+        })
+        .await;
+    assert_eq!(stage.board.list().len(), 1);
+    assert!(stage.board.list()[0].request.id == *ticket.id());
+    assert_eq!(stage.workspace.messages(CHANNEL)[0].buttons().len(), 3);
+}
+
+#[tokio::test]
+async fn nobody_is_a_member_of_a_group_that_cannot_be_read() {
+    let stage = Stage::start().await;
+    let mut ticket = stage.hold("app_rw", "DELETE FROM orders");
+    let message = stage.message(1).await;
+    stage.workspace.fail("usergroups.users.list", Fault::error("missing_scope"), ALWAYS);
+    stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await;
+    let told = stage
+        .workspace
+        .wait_for("a private answer", |state| state.ephemerals("U0APP1").first().map(|m| m.content.rendered()));
+    assert!(told.await.contains("Slack did not say who is in S0DBA"));
+    stage.workspace.heal();
+    stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await;
+    assert!(matches!(ticket.decision().await, Decision::Approve { .. }));
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_a_post_leaves_a_second_message_and_a_click_on_either_decides_both() {
+    let stage = Stage::start().await;
+    stage.workspace.fail("chat.postMessage", Fault::ResetAfter, 1);
+    let mut ticket = stage.hold("app_rw", "DELETE FROM orders");
+    let orphan = stage.message(1).await;
+    let known = stage.message(2).await;
+    stage.workspace.click(CHANNEL, &orphan.ts, "approve", "U0APP1").unwrap().ended().await;
+    assert!(matches!(ticket.decision().await, Decision::Approve { .. }));
+    ticket.finish(now());
+    for ts in [&orphan.ts, &known.ts] {
+        assert!(stage.message_saying(ts, "Approved: DELETE").await.buttons().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_html_is_no_success() {
+    let stage = Stage::start().await;
+    stage.workspace.fail("chat.postMessage", Fault::Html, 1);
+    let _ticket = stage.hold("app_rw", "DELETE FROM orders");
+    stage.message(1).await;
+    let answers = stage.workspace.look(|state| state.calls("chat.postMessage").len());
+    assert_eq!(answers, 2);
+}
+
+#[tokio::test]
+async fn a_rate_limit_is_waited_for_and_the_request_announced_once() {
+    let stage = Stage::start().await;
+    stage.workspace.fail("chat.postMessage", Fault::RateLimited(1), 1);
+    let _ticket = stage.hold("app_rw", "DELETE FROM orders");
+    stage.message(1).await;
+    let calls: Vec<_> =
+        stage.workspace.look(|state| state.calls("chat.postMessage").iter().map(|call| call.at).collect());
+    assert_eq!(calls.len(), 2);
+    assert!(calls[1].duration_since(calls[0]) >= Duration::from_secs(1));
+    assert_eq!(stage.workspace.messages(CHANNEL).len(), 1);
+}
+
+#[tokio::test]
+async fn a_long_statement_is_a_file_in_the_thread_and_is_not_approved_in_slack() {
+    let stage = Stage::start().await;
+    let _ticket = stage.hold("app_rw", &long_statement());
+    let message = stage.message(1).await;
+    assert!(message.rendered().contains("NOT shown in full"), "{}", message.rendered());
+    let message = stage.message_saying(&message.ts, "a file in the thread").await;
+    assert_eq!(message.buttons(), ["Reject…", "Details"]);
+    let file = stage.workspace.look(|state| state.files()[0].clone());
+    let content = String::from_utf8(file.content.unwrap()).unwrap();
+    assert!(content.contains(&long_statement()) && content.contains("⟨U+202E⟩"));
+    stage.workspace.assert_no_violations();
+}
+
+#[tokio::test]
+async fn with_the_file_setting_approve_comes_only_after_the_file() {
+    let stage =
+        Stage::with(|settings| settings.long_statements = querygate::approval::slack::settings::LongStatements::File)
+            .await;
+    stage.workspace.fail("upload", Fault::Status(500), ALWAYS);
+    let mut ticket = stage.hold("app_rw", &long_statement());
+    let message = stage.message(1).await;
+    assert_eq!(message.buttons(), ["Reject…", "Details"]);
+    stage.workspace.wait_for("the upload is given up", |state| (state.calls("upload").len() >= 4).then_some(())).await;
+    assert_eq!(stage.workspace.messages(CHANNEL)[0].buttons(), ["Reject…", "Details"]);
+    stage.workspace.heal();
+    stage.again(ticket.id()).await;
+    let message = stage.message_saying(&message.ts, "Read it there before you approve").await;
+    assert_eq!(message.buttons(), ["Approve", "Reject…", "Details"]);
+    stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await;
+    assert!(matches!(ticket.decision().await, Decision::Approve { .. }));
+}
+
+#[tokio::test]
+async fn clicks_are_acknowledged_before_any_work_and_several_at_once() {
+    let stage = Stage::start().await;
+    let mut tickets: Vec<_> = (0..3).map(|_| stage.hold("app_rw", "DELETE FROM orders")).collect();
+    let mut messages = Vec::new();
+    for count in 1..=3 {
+        messages.push(stage.message(count).await);
+    }
+    stage.workspace.fail("users.info", Fault::Hang, 3);
+    let clicks: Vec<_> = messages
+        .iter()
+        .map(|message| stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap())
+        .collect();
+    for click in clicks {
+        let ending = click.ended().await;
+        assert!(ending.acknowledged && ending.attempts == 1 && ending.took < Duration::from_secs(1), "{ending:?}");
+    }
+    stage.workspace.release("users.info");
+    for ticket in &mut tickets {
+        ticket.decision().await;
+    }
+}
+
+#[tokio::test]
+async fn redelivered_envelopes_count_once() {
+    for fault in
+        [DeliveryFault::Twice, DeliveryFault::OnTwoSockets, DeliveryFault::AckLost, DeliveryFault::AckLostOtherEnvelope]
+    {
+        let stage = Stage::with(|_| {}).await;
+        let mut ticket = stage.hold_by_two("DELETE FROM orders");
+        let message = stage.message(1).await;
+        stage.workspace.fail_delivery(fault);
+        stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await;
+        stage.message_saying(&message.ts, "1 so far").await;
+        stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP2").unwrap().ended().await;
+        let Decision::Approve { by, .. } = ticket.decision().await else { panic!("approved") };
+        assert_eq!(by, "ann, bob", "{fault:?}");
+        assert!(stage.workspace.look(|state| state.ephemerals("U0APP1").is_empty()), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn sockets_that_break_freeze_or_are_refreshed_are_replaced_and_clicks_arrive() {
+    let stage = Stage::with(|settings| settings.idle_deadline = Duration::from_millis(600)).await;
+    let workspace = &stage.workspace;
+    for round in 0..4 {
+        let mut ticket = stage.hold("app_rw", "DELETE FROM orders");
+        let message = stage.message(round + 1).await;
+        let before = workspace.look(|state| state.sockets_ever());
+        match round {
+            0 => workspace.drop_sockets().await,
+            1 => workspace.freeze_sockets().await,
+            2 => workspace.refresh_sockets().await,
+            _ => {
+                workspace.fail_sockets(SocketFault::NoHello, 1);
+                workspace.fail_sockets(SocketFault::TooMany, 1);
+                workspace.close_sockets().await;
+            }
+        }
+        workspace
+            .wait_for("new sockets", |state| {
+                (state.sockets_ever() > before && !state.sockets().is_empty()).then_some(())
+            })
+            .await;
+        workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap();
+        assert!(matches!(ticket.decision().await, Decision::Approve { .. }), "round {round}");
+        ticket.finish(now());
+    }
+}
+
+#[tokio::test]
+async fn a_click_without_a_team_counts_where_the_user_is_of_ours() {
+    let stage = Stage::start().await;
+    stage.workspace.install_for(Some("E0ORG"));
+    let mut ticket = stage.hold("app_rw", "DELETE FROM orders");
+    let message = stage.message(1).await;
+    let click = stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap();
+    assert!(click.payload()["team"].is_null());
+    assert!(matches!(ticket.decision().await, Decision::Approve { .. }));
+}
+
+#[tokio::test]
+async fn signed_callbacks_decide_and_unsigned_ones_are_refused() {
+    let stage = Stage::with(|settings| {
+        settings.mode = querygate::approval::slack::settings::SlackMode::Http;
+        settings.callback_address = "127.0.0.1:0".parse().unwrap();
+    })
+    .await;
+    let url = format!("http://{}/slack", stage.running.callback_address().unwrap());
+    stage.workspace.deliver_to(Some(Callbacks { interactivity: url.clone(), commands: url.clone(), events: url }));
+    let mut ticket = stage.hold("app_rw", "DELETE FROM orders");
+    let message = stage.message(1).await;
+    for fault in [DeliveryFault::WrongSignature, DeliveryFault::NoSignature] {
+        stage.workspace.fail_delivery(fault);
+        let click = stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap();
+        stage
+            .workspace
+            .wait_for("the refusal", |_| {
+                let attempts = click.record().attempts;
+                attempts.first()?.reply.clone().map(|(reply, _)| assert_eq!(format!("{reply:?}"), "Refused(401)"))
+            })
+            .await;
+    }
+    let ending = stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await;
+    assert!(ending.acknowledged, "{ending:?}");
+    assert!(matches!(ticket.decision().await, Decision::Approve { .. }));
+    stage.workspace.assert_no_violations();
+}
+
+#[tokio::test]
+async fn the_home_and_the_command_list_what_the_viewer_may_decide() {
+    let stage = Stage::start().await;
+    let ticket = stage.hold("app_rw", "DELETE FROM orders");
+    stage.message(1).await;
+    for (user, expected) in [("U0APP1", "1 request waits for you"), ("U0OUT", "Nothing waits for you")] {
+        stage.workspace.open_home(user).unwrap().ended().await;
+        let home = stage.workspace.wait_for("the home", |state| state.home(user).map(|view| view.rendered()));
+        assert!(home.await.contains(expected), "{user}");
+    }
+    let id = ticket.id().to_string();
+    for (user, text, expected) in [
+        ("U0APP1", "pending", id.as_str()),
+        ("U0APP2", "help", "/querygate show"),
+        ("U0OUT", &format!("show {id}"), "no request"),
+        ("U0REQ", &format!("show {id}"), "Approval needed"),
+    ] {
+        stage.workspace.slash(CHANNEL, "/querygate", text, user).unwrap().ended().await;
+        let told =
+            stage.workspace.wait_for("an answer", |state| state.ephemerals(user).first().map(|m| m.content.rendered()));
+        let told = told.await;
+        assert!(told.contains(expected), "{user} {text}: {told}");
+    }
+    stage.workspace.assert_no_violations();
+}
+
+#[tokio::test]
+async fn late_clicks_are_answered_and_endings_take_the_buttons_away() {
+    let stage = Stage::start().await;
+    let ticket = stage.hold("app_rw", "DELETE FROM orders");
+    let message = stage.message(1).await;
+    ticket.withdraw(Cause::ClientGone, now());
+    assert!(stage.message_saying(&message.ts, "Withdrawn: DELETE").await.buttons().is_empty());
+    stage.workspace.stale_click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await;
+    let told = stage
+        .workspace
+        .wait_for("a private answer", |state| state.ephemerals("U0APP1").first().map(|m| m.content.rendered()));
+    assert!(told.await.contains("does not count"));
+}
+
+#[tokio::test]
+async fn the_check_names_what_is_missing_in_plain_words() {
+    let stage = Stage::start().await;
+    let told = |findings: Vec<querygate::approval::slack::check::Finding>| {
+        findings.into_iter().map(|finding| format!("{:?} {}\n", finding.kind, finding.text)).collect::<String>()
+    };
+    let fine = told(stage.slack.check().await);
+    assert!(!fine.contains("Wrong"), "{fine}");
+    stage.workspace.grant(&["chat:write", "commands", "users:read"]);
+    stage.workspace.grant_app(&[]);
+    let fresh = stage.another_slack(|_| {});
+    let missing = told(fresh.check().await);
+    for part in ["`usergroups:read`", "`files:write`", "`users:read.email`", "app_token"] {
+        assert!(missing.contains(part), "{part}: {missing}");
+    }
+    let elsewhere = stage.another_slack(|settings| settings.channel = "C0NOWHERE".to_owned());
+    let elsewhere = told(elsewhere.check().await);
+    assert!(elsewhere.contains("no channel C0NOWHERE"), "{elsewhere}");
+    stage.workspace.lock_out(Some("token_revoked"));
+    let revoked = told(stage.another_slack(|_| {}).check().await);
+    assert!(revoked.contains("revoked"), "{revoked}");
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_told_by_health_and_approves_nothing() {
+    let stage = Stage::start().await;
+    assert!(stage.slack.health().reachable);
+    let ticket = stage.hold("app_rw", "DELETE FROM orders");
+    let message = stage.message(1).await;
+    stage.workspace.lock_out(Some("token_revoked"));
+    let click = stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap();
+    click.ended().await;
+    stage
+        .workspace
+        .wait_for("Slack was asked who it is", |state| {
+            state.calls("users.info").into_iter().find(|call| call.error() == Some("token_revoked")).map(|_| ())
+        })
+        .await;
+    stage.health(|health| !health.reachable && health.why.as_deref().is_some_and(|why| why.contains("revoked"))).await;
+    assert_eq!(stage.board.list().len(), 1);
+    drop(ticket);
+}

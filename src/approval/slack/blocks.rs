@@ -1,0 +1,504 @@
+//! A request as a message. Pure: from a view and a look to blocks; knows no network.
+//!
+//! Start at [`message`]. The statement stands as literal text, whole or visibly not whole; the message stays within Slack's
+//! limits whatever users wrote.
+
+use std::collections::HashSet;
+
+use slack_morphism::blocks::SlackBlock;
+
+use crate::approval::channel::RequestView;
+use crate::approval::people::People;
+use crate::hold::{Decision, Execution, HoldId, HoldRequest, Outcome};
+use crate::judge::EffectKind;
+
+use super::kit::{self, limit};
+use super::settings::LongStatements;
+use super::text::{
+    clip, code, day_and_moment, length, literal, literal_line, mentions, milliseconds, moment, person, plain, span,
+    start, words,
+};
+
+/// What rendering has to know besides the request.
+#[derive(Clone, Copy)]
+pub(super) struct Look<'a> {
+    /// Who is who.
+    pub(super) people: &'a People,
+    /// User groups to be mentioned.
+    pub(super) groups: &'a [String],
+    /// What long statements are to do.
+    pub(super) long: LongStatements,
+    /// The whole text is a file in the thread.
+    pub(super) filed: bool,
+}
+
+/// A message: blocks, and the text notifications show.
+#[derive(Debug, Clone)]
+pub(super) struct Message {
+    pub(super) text: String,
+    pub(super) blocks: Vec<SlackBlock>,
+    /// An approver sees everything the approval is for.
+    pub(super) whole: bool,
+}
+
+/// What stands in a message's header, and whether it can be decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Pending,
+    Escalated,
+    Running,
+    Done,
+    Failed,
+    NotKnown,
+    Rejected,
+    Expired,
+    Withdrawn,
+}
+
+impl State {
+    pub(super) fn of(view: &RequestView) -> Self {
+        match (&view.ended, &view.decision) {
+            (Some(ended), _) => match ended.outcome {
+                Outcome::Rejected => Self::Rejected,
+                Outcome::Expired => Self::Expired,
+                Outcome::Withdrawn { .. } => Self::Withdrawn,
+                Outcome::Released => match view.execution {
+                    None => Self::Running,
+                    Some(Execution::Completed { .. }) => Self::Done,
+                    Some(Execution::Failed { .. }) => Self::Failed,
+                    Some(Execution::Unknown) => Self::NotKnown,
+                },
+            },
+            (None, Some(Decision::Approve { .. })) => Self::Running,
+            (None, Some(Decision::Reject { .. })) => Self::Rejected,
+            (None, None) if view.escalated > 0 => Self::Escalated,
+            (None, None) => Self::Pending,
+        }
+    }
+
+    pub(super) fn is_open(self) -> bool {
+        match self {
+            Self::Pending | Self::Escalated => true,
+            Self::Running
+            | Self::Done
+            | Self::Failed
+            | Self::NotKnown
+            | Self::Rejected
+            | Self::Expired
+            | Self::Withdrawn => false,
+        }
+    }
+
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Pending => (":hourglass_flowing_sand:", "Approval needed"),
+            Self::Escalated => (":rotating_light:", "Still waiting"),
+            Self::Running => (":white_check_mark:", "Approved"),
+            Self::Done => (":white_check_mark:", "Done"),
+            Self::Failed => (":warning:", "Approved but failed"),
+            Self::NotKnown => (":grey_question:", "Approved, result not known"),
+            Self::Rejected => (":no_entry:", "Rejected"),
+            Self::Expired => (":alarm_clock:", "Expired"),
+            Self::Withdrawn => (":leftwards_arrow_with_hook:", "Withdrawn"),
+        }
+    }
+}
+
+/// How much of what users wrote is shown; from generous to whatever fits.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    statement: usize,
+    parameters: usize,
+    words: usize,
+}
+
+const ROOMS: [Room; 5] = [
+    Room { statement: limit::LITERAL, parameters: 2_900, words: 300 },
+    Room { statement: limit::LITERAL, parameters: 1_500, words: 120 },
+    Room { statement: 1_500, parameters: 500, words: 100 },
+    Room { statement: 600, parameters: 200, words: 60 },
+    Room { statement: 200, parameters: 100, words: 40 },
+];
+
+/// The request as it stands.
+pub(super) fn message(view: &RequestView, look: &Look<'_>) -> Message {
+    let state = State::of(view);
+    let shown = Shown::of(&view.request);
+    let mut blocks = Vec::new();
+    let mut whole = false;
+    for room in ROOMS {
+        blocks = in_room(view, look, state, &shown, room);
+        whole = shown.is_whole(room);
+        if size(&blocks) <= limit::MESSAGE {
+            break;
+        }
+    }
+    let footer = footer(view, look, state, 100);
+    let id = &view.request.id;
+    let (emoji, verb) = state.words();
+    let title = words(&title(&view.request), 100);
+    Message { text: format!("{emoji} {verb}: {title} (request {id}; {footer})"), blocks, whole }
+}
+
+/// Blocks as Slack counts them.
+pub(super) fn size(blocks: &[SlackBlock]) -> usize {
+    // A message that cannot be written is too long for any room.
+    serde_json::to_string(blocks).map_or(usize::MAX, |json| length(&json))
+}
+
+/// A request's literal texts, made visible.
+struct Shown {
+    statement: String,
+    parameters: String,
+    /// The statement is here to its end.
+    complete: bool,
+    /// Bytes that are not text are shown as U+FFFD, so what is shown is not what would run.
+    lossy: bool,
+}
+
+impl Shown {
+    fn of(request: &HoldRequest) -> Self {
+        let text = &*request.statement.text;
+        // No more of a huge text than shows that it is too long.
+        let beginning = start(text, limit::LITERAL.saturating_add(1));
+        Self {
+            statement: literal(beginning),
+            complete: beginning.len() == text.len(),
+            parameters: parameters(request, limit::LITERAL.saturating_add(1)),
+            lossy: request.statement.lossy,
+        }
+    }
+
+    fn is_whole(&self, room: Room) -> bool {
+        // Fail closed: what is missing or not exactly what would run is not shown whole. That the beginning fits is not enough,
+        // because carriage returns vanish when it is made visible.
+        !self.lossy
+            && self.complete
+            && length(&self.statement) <= room.statement
+            && length(&self.parameters) <= room.parameters
+    }
+}
+
+/// Bound values, one a line; stops after about `most` units.
+pub(super) fn parameters(request: &HoldRequest, most: usize) -> String {
+    let mut lines = String::new();
+    let mut units = 0_usize;
+    for parameter in &request.parameters {
+        if !lines.is_empty() {
+            lines.push('\n');
+        }
+        let type_name = parameter.type_name.as_deref().map(literal_line).unwrap_or_default();
+        let type_name = if type_name.is_empty() { "unknown type".to_owned() } else { type_name };
+        let value = match &parameter.value {
+            None => "NULL".to_owned(),
+            Some(value) if parameter.raw => format!("bytes {}", literal_line(start(value, most))),
+            Some(value) => format!("'{}'", literal_line(start(value, most))),
+        };
+        let line = format!("${} {} = {value}", parameter.position, clip(&type_name, 80));
+        units = units.saturating_add(length(&line)).saturating_add(1);
+        lines.push_str(&line);
+        if units > most.saturating_add(1) {
+            break;
+        }
+    }
+    lines
+}
+
+fn in_room(view: &RequestView, look: &Look<'_>, state: State, shown: &Shown, room: Room) -> Vec<SlackBlock> {
+    let request = &view.request;
+    let mut blocks = vec![kit::header(&header(view, state)), kit::fields(facts(request, look, room))];
+    blocks.push(kit::literal(&clip(&shown.statement, room.statement)));
+    if !shown.parameters.is_empty() {
+        blocks.push(kit::literal(&clip(&shown.parameters, room.parameters)));
+    }
+    let whole = shown.is_whole(room);
+    blocks.push(kit::context(if whole { in_full(request) } else { not_in_full(request, look, shown, state) }));
+    if state.is_open() {
+        let approvable = whole || (look.long == LongStatements::File && look.filed);
+        blocks.push(buttons(request, look, approvable));
+    }
+    if let Some(reason) = view.decision.as_ref().and_then(Decision::reason) {
+        blocks.push(kit::section(format!(">{}", words(reason, room.words))));
+    }
+    if view.break_glass {
+        blocks.push(kit::context(
+            ":rotating_light: *Emergency*: released by one person alone; somebody else has to review it",
+        ));
+    }
+    let footer = footer(view, look, state, room.words);
+    blocks.push(kit::context(format!("{footer} · `{}`", request.id)));
+    blocks
+}
+
+fn header(view: &RequestView, state: State) -> String {
+    let (emoji, verb) = state.words();
+    clip(&format!("{emoji} {verb}: {}", plain(&title(&view.request), limit::HEADER)), limit::HEADER)
+}
+
+/// `DELETE on shop/public.customers`; raw, to be made safe by the caller.
+pub(super) fn title(request: &HoldRequest) -> String {
+    let mut verbs: Vec<String> = Vec::new();
+    for effect in &request.effects {
+        let verb = effect.kind.to_string().to_uppercase();
+        if !matches!(effect.kind, EffectKind::Read | EffectKind::Session | EffectKind::Transaction)
+            && !verbs.contains(&verb)
+        {
+            verbs.push(verb);
+        }
+    }
+    let verb = match verbs.as_slice() {
+        [] => "Statement".to_owned(),
+        [one] => one.clone(),
+        [one, two] => format!("{one}, {two}"),
+        [one, two, rest @ ..] => format!("{one}, {two} and {} more", rest.len()),
+    };
+    let objects: Vec<String> = objects(request);
+    let target = match objects.as_slice() {
+        [] => String::new(),
+        [one] => format!("/{one}"),
+        [one, rest @ ..] => format!("/{one} and {} more", rest.len()),
+    };
+    format!("{verb} on {}{target}", request.origin.database)
+}
+
+/// Names of what is changed, without repetition; of what is only read where nothing is changed.
+fn objects(request: &HoldRequest) -> Vec<String> {
+    let changed = |reads: bool| {
+        let mut names: Vec<String> = Vec::new();
+        let mut seen = HashSet::new();
+        let effects = request.effects.iter().filter(|effect| (effect.kind == EffectKind::Read) == reads);
+        for object in effects.flat_map(|effect| &effect.objects) {
+            if seen.insert(object) {
+                names.push(object.to_string());
+            }
+        }
+        names
+    };
+    let names = changed(false);
+    if names.is_empty() { changed(true) } else { names }
+}
+
+fn facts<'a>(request: &HoldRequest, look: &Look<'_>, room: Room) -> Vec<(&'a str, String)> {
+    let origin = &request.origin;
+    let name = room.words.min(70);
+    let mut facts = vec![
+        ("Requested by", requester(request, look.people)),
+        ("Database", format!("{} as {}", code(&origin.database, name), code(&origin.user, name))),
+        ("Held because", format!("{} (rule {})", words(&request.why, room.words), code(&request.rule, name))),
+    ];
+    let objects = objects(request);
+    if !objects.is_empty() {
+        let some: Vec<&str> = objects.iter().take(20).map(String::as_str).collect();
+        facts.push(("Touches", words(&some.join(", "), room.words)));
+    }
+    let client = if origin.application_name.is_empty() { "a client" } else { &origin.application_name };
+    facts.push(("Client", format!("{} from {}", words(client, name), words(&origin.client, name))));
+    let transaction = if request.in_transaction { "open; its locks stay while it waits" } else { "none open" };
+    facts.push(("Transaction", transaction.to_owned()));
+    let reason =
+        request.reason.as_deref().map_or_else(|| "_none given_".to_owned(), |reason| words(reason, room.words));
+    facts.push(("Reason", reason));
+    facts
+}
+
+/// Who asked: the person, if exactly one works as the database user.
+pub(super) fn requester(request: &HoldRequest, people: &People) -> String {
+    let user = &request.origin.user;
+    let mut known = people.working_as(user);
+    match (known.next(), known.next()) {
+        (Some(one), None) => person(&one.name, people),
+        (Some(_), Some(_)) => format!("one of those who work as {}", code(user, 70)),
+        (None, _) => format!("not known; database user {}", code(user, 70)),
+    }
+}
+
+fn in_full(request: &HoldRequest) -> String {
+    let text = &request.statement.text;
+    let lines = match text.lines().count() {
+        0 | 1 => String::new(),
+        lines => format!(" in {lines} lines"),
+    };
+    format!("shown in full: {} characters{lines}, sha256 `{}`", text.chars().count(), prefix(&request.statement.sha256))
+}
+
+fn not_in_full(request: &HoldRequest, look: &Look<'_>, shown: &Shown, state: State) -> String {
+    let mut text = format!(
+        ":warning: *NOT shown in full*: {} characters, {} parameters, sha256 `{}`.",
+        request.statement.text.chars().count(),
+        request.parameters.len(),
+        prefix(&request.statement.sha256)
+    );
+    if shown.lossy {
+        text.push_str(" It holds bytes that are not text; those are shown as `\u{fffd}`.");
+    }
+    if look.filed {
+        text.push_str(" The whole text is a file in the thread.");
+    }
+    if state.is_open() {
+        match look.long {
+            LongStatements::File if look.filed => text.push_str(" Read it there before you approve."),
+            LongStatements::File => text.push_str(" It can be approved here once the whole text is in the thread."),
+            LongStatements::Console => {
+                text.push_str(&format!(" Approve it in the console: `querygate requests approve {}`", request.id));
+            }
+        }
+    }
+    text
+}
+
+fn buttons(request: &HoldRequest, look: &Look<'_>, approvable: bool) -> SlackBlock {
+    let value = binding(request);
+    let mut buttons = Vec::new();
+    if approvable {
+        let title = clip(&format!("{}?", plain(&title(request), 98)), limit::CONFIRM_TITLE);
+        let who = plain(&requester_name(request, look.people), 80);
+        let text = format!(
+            "You approve exactly the statement shown ({} characters, sha256 {}), once, for {who}.",
+            request.statement.text.chars().count(),
+            prefix(&request.statement.sha256)
+        );
+        let confirm = kit::confirm(&title, &clip(&text, limit::CONFIRM_TEXT), "Run it", "Go back");
+        buttons.push(kit::primary(kit::button(APPROVE, "Approve", value.clone())).with_confirm(confirm));
+    }
+    buttons.push(kit::danger(kit::button(REJECT, "Reject…", value.clone())));
+    buttons.push(kit::button(DETAILS, "Details", value));
+    kit::actions(format!("decide:{}", request.id), buttons)
+}
+
+fn requester_name(request: &HoldRequest, people: &People) -> String {
+    let user = &request.origin.user;
+    let mut known = people.working_as(user);
+    match (known.next(), known.next()) {
+        (Some(one), None) => one.email.clone().unwrap_or_else(|| one.name.clone()),
+        (Some(_), Some(_)) | (None, _) => format!("database user {user}"),
+    }
+}
+
+/// Action ids.
+pub(super) const APPROVE: &str = "approve";
+pub(super) const REJECT: &str = "reject";
+pub(super) const DETAILS: &str = "details";
+pub(super) const OPEN: &str = "open";
+
+/// What a button binds: the request and its statement's digest.
+pub(super) fn binding(request: &HoldRequest) -> String {
+    format!("v1:{}:{}", request.id, request.statement.sha256)
+}
+
+/// Reads [`binding`] back.
+pub(super) fn bound(value: &str) -> Option<(HoldId, String)> {
+    let (id, sha256) = value.strip_prefix("v1:")?.split_once(':')?;
+    let is_id = id.len() <= 40 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    let is_digest = sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_id && is_digest).then(|| (HoldId(id.to_owned()), sha256.to_owned()))
+}
+
+/// Enough of a digest for eyes.
+pub(super) fn prefix(sha256: &str) -> &str {
+    sha256.get(..12).unwrap_or(sha256)
+}
+
+/// The line at the end: what happened last, or who may decide and until when.
+fn footer(view: &RequestView, look: &Look<'_>, state: State, most: usize) -> String {
+    let decided = || decided(view, look);
+    match state {
+        State::Pending | State::Escalated => waiting(view, look, state, most),
+        State::Running => format!("{} · running", decided()),
+        State::Done => format!("{} · {}", decided(), result(view, most)),
+        State::Failed | State::NotKnown => format!("{} · {}", decided(), result(view, most)),
+        State::Rejected => format!("{} · the statement did *not* run", decided()),
+        State::Expired => {
+            let waited = waited(view);
+            format!("Nobody decided within {waited} · the statement did *not* run")
+        }
+        State::Withdrawn => withdrawn(view, look),
+    }
+}
+
+/// Who is asked; mentions the configured groups where the desk's words mention nobody.
+pub(super) fn asked(view: &RequestView, look: &Look<'_>, most: usize) -> String {
+    let mut asked = mentions(&view.asked, most);
+    if !asked.contains("<!subteam^") && !asked.contains("<@") {
+        for group in look.groups.iter().take(3) {
+            asked.push_str(&format!(" <!subteam^{group}>"));
+        }
+    }
+    asked
+}
+
+fn waiting(view: &RequestView, look: &Look<'_>, state: State, most: usize) -> String {
+    let request = &view.request;
+    let asked = asked(view, look, most);
+    let mut text = format!("Needs *{}* of {asked}", view.quorum);
+    if !view.approved_by.is_empty() {
+        let names: Vec<String> = view.approved_by.iter().take(4).map(|name| person(name, look.people)).collect();
+        text.push_str(&format!(" · {} so far: {}", view.approved_by.len(), names.join(", ")));
+    }
+    if state == State::Escalated {
+        let to = if view.escalated_to.is_empty() { "others".to_owned() } else { mentions(&view.escalated_to, most) };
+        text.push_str(&format!(" · escalated to {to}"));
+    }
+    // A day of waiting needs the day's name.
+    let waits = request.deadline.as_second().saturating_sub(request.opened_at.as_second());
+    let until = if waits < 12 * 3_600 { moment(request.deadline) } else { day_and_moment(request.deadline) };
+    text.push_str(&format!(" · not the requester · expires {until}"));
+    text
+}
+
+fn decided(view: &RequestView, look: &Look<'_>) -> String {
+    let Some(decision) = &view.decision else {
+        return "Decided".to_owned();
+    };
+    let verb = match decision {
+        Decision::Approve { .. } => "Approved",
+        Decision::Reject { .. } => "Rejected",
+    };
+    // Several approvers stand separated by ", ".
+    let names: Vec<String> = decision.by().split(", ").take(4).map(|name| person(name, look.people)).collect();
+    let took = decision.at().as_second().saturating_sub(view.request.opened_at.as_second());
+    let by = names.join(", ");
+    format!("{verb} by {by} at {} after {}", moment(decision.at()), span(took))
+}
+
+fn result(view: &RequestView, most: usize) -> String {
+    match &view.execution {
+        None => "running".to_owned(),
+        Some(Execution::Completed { tag, rows, duration_ms }) => {
+            let rows = match rows {
+                Some(1) => ", 1 row".to_owned(),
+                Some(rows) => format!(", {rows} rows"),
+                None => String::new(),
+            };
+            format!("ran in {}{rows}, {}", milliseconds(*duration_ms), code(tag, most.min(80)))
+        }
+        Some(Execution::Failed { sqlstate, message, duration_ms }) => format!(
+            "PostgreSQL said {} after {}: {}",
+            code(&format!("ERROR {sqlstate}"), 20),
+            milliseconds(*duration_ms),
+            words(message, most)
+        ),
+        Some(Execution::Unknown) => {
+            "the connection ended before PostgreSQL answered: it may have run or not".to_owned()
+        }
+    }
+}
+
+fn waited(view: &RequestView) -> String {
+    let request = &view.request;
+    span(request.deadline.as_second().saturating_sub(request.opened_at.as_second()))
+}
+
+fn withdrawn(view: &RequestView, look: &Look<'_>) -> String {
+    let Some(ended) = &view.ended else {
+        return "Withdrawn".to_owned();
+    };
+    let why = match &ended.outcome {
+        Outcome::Withdrawn { cause } => cause.to_string(),
+        Outcome::Released | Outcome::Rejected | Outcome::Expired => "withdrawn".to_owned(),
+    };
+    let first = match &view.decision {
+        Some(_) => format!("{}, but ", decided(view, look)),
+        None => String::new(),
+    };
+    format!("{first}{why} at {} · the statement did *not* run", moment(ended.at))
+}

@@ -1,0 +1,4 @@
+//! Claims about the Slack channel.
+
+mod limits;
+mod rendering;
