@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proxy_tests::DEADLINE;
-use proxy_tests::slack::{Message, Workspace};
+use proxy_tests::slack::{Message, Redelivery, Workspace};
 use querygate::approval::channel::{Channel as _, Desk};
 use querygate::approval::slack::settings::{Secret, SlackMode, SlackSettings};
 use querygate::approval::slack::{Health, Running, Slack};
@@ -34,7 +34,9 @@ impl Stage {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut SlackSettings)) -> Self {
-        let workspace = Workspace::with_people().await;
+        // As in Slack, a click that nobody acknowledged does not come again.
+        let workspace = Workspace::builder().redelivery(Redelivery::EventsOnly).start().await;
+        workspace.add_people();
         let mut settings = settings(&workspace);
         change(&mut settings);
         let needs_sockets = settings.mode == SlackMode::Socket;
