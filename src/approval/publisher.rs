@@ -32,7 +32,7 @@ struct Owed {
     later: BTreeMap<HoldId, (u32, Instant)>,
 }
 
-/// Works until `stop` says true.
+/// Works until `stop` says true; what has changed by then is still told.
 pub async fn run(desk: Arc<ApprovalDesk>, channel: Arc<dyn Channel>, mut stop: watch::Receiver<bool>) {
     let mut changes = desk.changes();
     let mut owed = Owed::default();
@@ -54,7 +54,7 @@ pub async fn run(desk: Arc<ApprovalDesk>, channel: Arc<dyn Channel>, mut stop: w
             change = changes.recv() => Some(change),
             () = wait(owed.next_attempt()) => None,
             // An error means that the sender is gone, which is a stop too.
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = stop.wait_for(|stop| *stop) => break,
         };
         match change {
             Some(Ok(change)) => owed.note(&desk, channel.name(), change),
@@ -62,6 +62,13 @@ pub async fn run(desk: Arc<ApprovalDesk>, channel: Arc<dyn Channel>, mut stop: w
             Some(Err(RecvError::Closed)) => return,
             None => {}
         }
+    }
+    // How things ended is still told, once; what cannot be told now is told after the next start.
+    while let Ok(change) = changes.try_recv() {
+        owed.note(&desk, channel.name(), change);
+    }
+    while let Some(id) = owed.show.pop_first() {
+        tell(&desk, &*channel, &id, &mut owed).await;
     }
 }
 

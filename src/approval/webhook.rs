@@ -204,6 +204,23 @@ fn sign(secret: &str, timestamp: &str, body: &str) -> Option<String> {
     Some(format!("v1={}", hex::encode(mac.finalize().into_bytes())))
 }
 
+/// The kinds of events.
+pub const EVENTS: [&str; 13] = [
+    "started",
+    "stopped",
+    "policy-changed",
+    "held",
+    "announced",
+    "not-announced",
+    "answered",
+    "decided",
+    "escalated",
+    "reminded",
+    "ended",
+    "executed",
+    "reviewed",
+];
+
 /// The event's kind, as the record spells it.
 fn kind_of(event: &Event) -> &'static str {
     match event {

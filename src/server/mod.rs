@@ -4,6 +4,7 @@
 
 pub mod settings;
 mod process;
+mod channels;
 mod listen;
 mod workers;
 

@@ -10,10 +10,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::channels::Channels;
 use super::listen::Listener;
 use super::settings::Settings;
 use super::workers::{Phase, Workers};
 use crate::approval::clerk::{Interrupted, recover};
+use crate::approval::slack::SlackError;
 use crate::approval::{self, AdminSettings, ApprovalDesk, ApprovalSettings, Profile};
 use crate::hold::Board;
 use crate::judge::Judge;
@@ -44,6 +46,7 @@ pub struct Server {
     admin_stop: watch::Sender<bool>,
     admin: Option<JoinHandle<()>>,
     clerk: JoinHandle<()>,
+    channels: Channels,
     store: Store,
     policy_version: Mutex<String>,
 }
@@ -76,6 +79,9 @@ pub enum StartError {
     /// No threads.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
+    /// The channel to Slack.
+    #[error("{0}")]
+    Slack(SlackError),
     /// The store or the audit file.
     #[error("the record ([store], [audit]): {0}")]
     Store(StoreError),
@@ -108,6 +114,7 @@ impl Server {
         begin(&store, &desk, &settings, recovered).await.map_err(StartError::Record)?;
         let (admin_stop, stop) = watch::channel(false);
         tokio::spawn(approval::journal::keep(board.clone(), stop.clone()));
+        let channels = Channels::start(&desk, &store, &settings).await.map_err(StartError::Slack)?;
         let clerk = tokio::spawn(approval::clerk::run(Arc::clone(&desk), stop.clone()));
         let gate = gate(&settings, board)?;
         let address = listener.address();
@@ -172,6 +179,7 @@ impl Server {
             errors.push(StartError::UpstreamTls(error));
         }
         let terms = terms(&settings.approval);
+        self.channels.reload(&settings);
         self.desk.reload(settings.approval);
         self.note_policy(settings.policy.version().to_string());
         self.shared.replace_policy(Judge::new(settings.policy), terms);
@@ -240,10 +248,11 @@ impl Server {
             // A client of the admin API that keeps its connection does not keep the gate.
             let _ = tokio::time::timeout(Duration::from_secs(2), admin).await;
         }
-        // What ended with the sessions is put on record.
+        // What ended with the sessions is put on record, and then told.
         if tokio::time::timeout(LAST_RECORDS, &mut self.clerk).await.is_err() {
             tracing::error!("the last events could not be recorded in time");
         }
+        self.channels.stop().await;
         if let Err(error) = self.store.record(Event::Stopped).await {
             tracing::error!("the end could not be recorded: {error}");
         }

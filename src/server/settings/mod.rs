@@ -7,7 +7,9 @@ mod people;
 mod reader;
 mod rules;
 mod sections;
+mod secret;
 mod slack;
+mod webhook;
 
 use std::fmt;
 use std::fs;
@@ -18,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::approval::slack::settings::SlackSettings;
+use crate::approval::webhook::WebhookSettings;
 use crate::approval::{AdminSettings, ApprovalSettings};
 use crate::hold::HoldSettings;
 use crate::judge::Policy;
@@ -47,6 +50,8 @@ pub struct Settings {
     pub approval: ApprovalSettings,
     /// Asking people in Slack.
     pub slack: Option<SlackSettings>,
+    /// Programs that are told of events.
+    pub webhooks: Vec<WebhookSettings>,
     /// What is held.
     pub policy: Arc<Policy>,
     /// What is logged.
@@ -105,6 +110,7 @@ impl Default for Settings {
             admin: AdminSettings::default(),
             approval: ApprovalSettings::default(),
             slack: None,
+            webhooks: Vec::new(),
             policy: Arc::new(Policy::shipped()),
             log: LogSettings::default(),
         }

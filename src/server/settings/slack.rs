@@ -5,15 +5,16 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::reader::Section;
+use super::secret::{Keys, secret};
 use super::sections::{Zero, size, time};
 use super::{Settings, Sources};
 use crate::approval::slack::settings::{Secret, SlackMode, SlackSettings, is_slack_id};
 
 pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: &mut Settings) {
     let mut section = root.section("slack");
-    let bot_token = secret(&mut section, BOT_TOKEN, sources);
-    let app_token = secret(&mut section, APP_TOKEN, sources);
-    let signing_secret = secret(&mut section, SIGNING_SECRET, sources);
+    let bot_token = secret(&mut section, "slack", BOT_TOKEN, sources);
+    let app_token = secret(&mut section, "slack", APP_TOKEN, sources);
+    let signing_secret = secret(&mut section, "slack", SIGNING_SECRET, sources);
     let channel = slack_id(
         &mut section,
         "channel",
@@ -102,47 +103,6 @@ fn slack_id(section: &mut Section<'_, '_>, key: &'static str, letters: &str, wha
 }
 
 /// The three keys of a secret.
-type Keys = [&'static str; 3];
-
 const BOT_TOKEN: Keys = ["bot_token", "bot_token_env", "bot_token_file"];
 const APP_TOKEN: Keys = ["app_token", "app_token_env", "app_token_file"];
 const SIGNING_SECRET: Keys = ["signing_secret", "signing_secret_env", "signing_secret_file"];
-
-/// The secret, from whichever of its keys is there; of several, the first.
-fn secret(section: &mut Section<'_, '_>, [key, env, file]: Keys, sources: &dyn Sources) -> Option<Secret> {
-    let document = section.document();
-    let mut found: Vec<(String, Range<usize>)> = Vec::new();
-    if let Some((text, span)) = section.take_secret(key) {
-        if sources.is_public() {
-            let message = format!("everybody on this machine can read `slack.{key}`: chmod o-r this file");
-            document.warning(Some(span.clone()), message);
-        }
-        found.push((text, span));
-    }
-    if let Some((variable, span)) = section.take_spanned::<String>(env) {
-        match sources.variable(&variable) {
-            Some(text) => found.push((text, span)),
-            None => document.error(Some(span), format!("`slack.{env}`: the environment has no `{variable}`")),
-        }
-    }
-    if let Some((written, span)) = section.take_spanned::<PathBuf>(file) {
-        let path = sources.path(&written);
-        match sources.file(&path) {
-            Ok((text, public)) => {
-                if public {
-                    let message = format!("everybody on this machine can read {}: chmod o-r it", path.display());
-                    document.warning(Some(span.clone()), message);
-                }
-                found.push((text.trim_end_matches(['\r', '\n']).to_owned(), span));
-            }
-            Err(error) => document.error(Some(span), format!("`slack.{file}`: {}: {error}", path.display())),
-        }
-    }
-    let (text, span) = found.into_iter().next()?;
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        document
-            .error(Some(span), format!("`slack.{key}`: visible ASCII characters without spaces, as Slack shows it"));
-        return None;
-    }
-    Some(Secret::new(text))
-}

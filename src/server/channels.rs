@@ -1,0 +1,72 @@
+//! The ways people and programs are told of requests: starts and ends them. Knows them only by their settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::settings::Settings;
+use crate::approval::channel::{Channel, Desk};
+use crate::approval::slack::{Running, Slack, SlackError};
+use crate::approval::{ApprovalDesk, publisher, webhook};
+use crate::store::Store;
+
+/// Time to tell how the last requests ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What runs. Its drop ends everything at once.
+pub(super) struct Channels {
+    slack: Option<(Slack, Running)>,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Channels {
+    /// Starts what the settings name.
+    ///
+    /// # Errors
+    /// A channel's own address cannot be used, or TLS towards it. One that cannot be reached is no error: it is waited for.
+    pub(super) async fn start(
+        desk: &Arc<ApprovalDesk>,
+        store: &Store,
+        settings: &Settings,
+    ) -> Result<Self, SlackError> {
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let mut slack = None;
+        if let Some(own) = &settings.slack {
+            let channel = Slack::new(own.clone(), settings.approval.people.clone())?;
+            let answers: Arc<dyn Desk> = Arc::new(Arc::clone(desk));
+            let running = channel.start(answers, stopped.clone()).await?;
+            let announces: Arc<dyn Channel> = Arc::new(channel.clone());
+            tasks.spawn(publisher::run(Arc::clone(desk), announces, stopped.clone()));
+            slack = Some((channel, running));
+        }
+        for hook in &settings.webhooks {
+            tasks.spawn(webhook::run(store.clone(), hook.clone(), stopped.clone()));
+        }
+        Ok(Self { slack, tasks, stop })
+    }
+
+    /// Other people from now on.
+    pub(super) fn reload(&self, settings: &Settings) {
+        if let Some((slack, _running)) = &self.slack {
+            slack.reload(settings.approval.people.clone());
+        }
+    }
+
+    /// Tells how the last requests ended, and ends.
+    pub(super) async fn stop(&mut self) {
+        self.stop.send_replace(true);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let told = timeout(LAST_WORDS, all).await;
+        self.slack = None;
+        if told.is_err() {
+            tracing::warn!(
+                "channels could not be told in time how the last requests ended; they are told after the next start"
+            );
+        }
+    }
+}
