@@ -377,6 +377,20 @@ fn verify_believes_checkpoints_signed_with_the_key_it_is_given_and_no_others() {
     let toml = "[store]\npath = \"store.db\"\n[audit]\nfile = \"audit.jsonl\"\ncheckpoint_key = \"audit.key\"\n";
     std::fs::write(place.path().join("querygate.toml"), toml).unwrap();
     let good = audit(place.path(), &["verify", "--config", "querygate.toml"]);
+    let check = || {
+        Command::new(binary())
+            .args(["config", "check", "--config"])
+            .arg(place.path().join("querygate.toml"))
+            .output()
+            .unwrap()
+    };
+    assert_eq!(check().status.code(), Some(0), "{}", text(&check()));
+    std::fs::remove_file(place.path().join("audit.key")).unwrap();
+    assert!(
+        check().status.code() == Some(2) && text(&check()).contains("[audit] the checkpoint key"),
+        "{}",
+        text(&check())
+    );
     // Of the file the store vouches, too.
     let expected = "vouched for by 2 hashes";
     assert!(good.status.code() == Some(0) && text(&good).contains(expected), "{}", text(&good));

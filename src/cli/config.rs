@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::server::settings::{Loaded, Settings};
 use crate::session::SslMode;
 use crate::session::tls::{ListenTls, UpstreamTls};
+use crate::store::checkpoint::PublicKey;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -59,6 +60,9 @@ pub fn run(args: &Args) -> ExitCode {
 /// Reads what `serve` would read before it listens.
 fn files(settings: &Settings) -> Result<(), String> {
     ListenTls::load(&settings.listen.tls).map_err(|error| format!("[listen.tls] {error}"))?;
+    if let Some(key) = &settings.store.checkpoint_key {
+        PublicKey::load(key).map_err(|error| format!("[audit] {error}"))?;
+    }
     match settings.upstream.sslmode {
         SslMode::Disable => Ok(()),
         SslMode::Prefer | SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
