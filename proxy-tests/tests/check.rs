@@ -150,6 +150,21 @@ fn bytes_that_are_not_utf8_are_held() {
     assert_eq!(run.status, 10, "{}{}", run.out, run.err);
 }
 
+#[test]
+fn text_names_fifty_of_many_effects_and_objects_and_counts_the_others() {
+    let calls: Vec<_> = (0..70).map(|number| format!("s{number}.lo_unlink(1)")).collect();
+    let many_effects = run(&["check", &format!("SELECT {}", calls.join(", "))], b"").out;
+    assert!(
+        many_effects.contains("s49.lo_unlink") && !many_effects.contains("drop of s50.lo_unlink"),
+        "{many_effects}"
+    );
+    assert!(many_effects.contains("… and 21 more"), "{many_effects}");
+    let tables: Vec<_> = (0..70).map(|number| format!("t{number}")).collect();
+    let many_objects = run(&["check", &format!("DROP TABLE {}", tables.join(", "))], b"").out;
+    assert!(many_objects.contains("t48, t49 and 20 more"), "{many_objects}");
+    assert!(many_effects.len() + many_objects.len() < 8_192, "{many_effects}{many_objects}");
+}
+
 fn lines(out: &str) -> Vec<Value> {
     out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

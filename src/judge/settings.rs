@@ -90,7 +90,7 @@ pub(super) fn judge(name: &str, change: Change<'_>) -> EffectKind {
     }
 }
 
-/// The text that `SET search_path = a, 'B'` makes of its names (`flatten_set_variable_args` in guc_funcs.c): each is taken
+/// The text that `SET search_path = a, 'B'` makes of its names (`flatten_set_variable_args` in `guc_funcs.c`): each is taken
 /// as it is, nothing inside is folded or split.
 pub(super) fn path_of<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     let quoted: Vec<_> = names.into_iter().map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect();

@@ -58,11 +58,12 @@ fn objects<'t>(reader: &mut Reader<'t>, at: At<'t>) -> Vec<ObjectName> {
     for field in RELATIONS {
         found.extend(reader.claim(at, field));
     }
+    let what = object_type(at);
     for field in NODES {
-        found.extend(at.get(field).and_then(names::any));
+        found.extend(at.get(field).into_iter().flat_map(|object| names::of(what, object)));
     }
     for field in LISTS {
-        found.extend(names::all(at, field));
+        found.extend(at.items(field).flat_map(|object| names::of(what, object)));
         reader.claim_all(at, field);
     }
     for field in NAME_LISTS {
@@ -83,6 +84,22 @@ fn objects<'t>(reader: &mut Reader<'t>, at: At<'t>) -> Vec<ObjectName> {
     found
 }
 
+/// What kind of object a statement is about, wherever its kind says so.
+fn object_type(at: At<'_>) -> ObjectType {
+    let fields = ["remove_type", "objtype", "object_type", "rename_type"];
+    let written = fields.iter().map(|field| at.int(field)).find(|kind| *kind != 0).unwrap_or_default();
+    ObjectType::try_from(i32::try_from(written).unwrap_or_default()).unwrap_or_default()
+}
+
+/// The tables of `OWNED BY table.column`.
+fn owning_tables(at: At<'_>) -> Vec<ObjectName> {
+    let owners = at.items("options").filter(|option| option.text("defname") == "owned_by");
+    owners
+        .filter_map(|option| option.get("arg"))
+        .flat_map(|column| names::of(ObjectType::ObjectColumn, column))
+        .collect()
+}
+
 fn add<'t>(reader: &mut Reader<'t>, at: At<'t>, kind: EffectKind, why: &str) {
     let objects = objects(reader, at);
     reader.add(kind, objects, why);
@@ -94,15 +111,8 @@ fn drops<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
     }
     match at.kind() {
         "DropStmt" => {
-            let what =
-                ObjectType::try_from(i32::try_from(at.int("remove_type")).unwrap_or_default()).unwrap_or_default();
-            let on_table =
-                matches!(what, ObjectType::ObjectPolicy | ObjectType::ObjectTrigger | ObjectType::ObjectRule);
-            let mut dropped = objects(reader, at);
-            if on_table {
-                // `s.t.trigger` is part of the table `s.t`.
-                dropped = dropped.iter().filter_map(|name| name.schema.as_deref()).map(names::dotted).collect();
-            }
+            let what = object_type(at);
+            let dropped = objects(reader, at);
             if at.int("behavior") == CASCADE {
                 reader.add(EffectKind::Drop, Vec::new(), "CASCADE drops what it does not name");
             }
@@ -168,6 +178,13 @@ fn alters<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
             let both = from.iter().cloned().chain(to).collect();
             reader.add(EffectKind::Alter, both, "it moves an object to another schema");
         }
+        "AlterSeqStmt" => {
+            add(reader, at, EffectKind::Alter, "it changes a definition");
+            let tables = owning_tables(at);
+            if !tables.is_empty() {
+                reader.add(EffectKind::Alter, tables, "it ties a sequence to a table");
+            }
+        }
         "RenameStmt" => add(reader, at, EffectKind::Alter, "it renames an object"),
         // A comment replaces the one before, and tools read settings from comments (PostgREST, PostGraphile).
         "CommentStmt" => add(reader, at, EffectKind::Alter, "it replaces an object's comment"),
@@ -175,7 +192,6 @@ fn alters<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
         | "AlterEnumStmt"
         | "AlterTypeStmt"
         | "AlterCollationStmt"
-        | "AlterSeqStmt"
         | "AlterStatsStmt"
         | "AlterFunctionStmt"
         | "AlterObjectDependsStmt"
@@ -331,7 +347,13 @@ fn creates<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
             }
         }
         "IndexStmt" => add(reader, at, EffectKind::Create, "it creates an index"),
-        "CreateSeqStmt" => add(reader, at, EffectKind::Create, "it creates a sequence"),
+        "CreateSeqStmt" => {
+            add(reader, at, EffectKind::Create, "it creates a sequence");
+            let tables = owning_tables(at);
+            if !tables.is_empty() {
+                reader.add(EffectKind::Create, tables, "it ties a sequence to a table");
+            }
+        }
         "CreateSchemaStmt" => add(reader, at, EffectKind::Create, "it creates a schema"),
         "CreateDomainStmt" | "CompositeTypeStmt" | "CreateEnumStmt" | "CreateRangeStmt" => {
             add(reader, at, EffectKind::Create, "it creates a type");

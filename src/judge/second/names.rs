@@ -1,5 +1,7 @@
 //! Names of objects, from the several ways the grammar spells them.
 
+use pg_query::protobuf::ObjectType;
+
 use super::super::tree::At;
 use super::ObjectName;
 
@@ -10,11 +12,6 @@ pub(super) fn qualified(parts: &[&str]) -> ObjectName {
         [name] => ObjectName { schema: None, name: (*name).to_owned() },
         [schema @ .., name] => ObjectName { schema: Some(schema.join(".")), name: (*name).to_owned() },
     }
-}
-
-/// From a schema and a name already joined.
-pub(super) fn dotted(joined: &str) -> ObjectName {
-    qualified(&joined.rsplitn(2, '.').collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>())
 }
 
 /// A plain name without a schema.
@@ -47,7 +44,33 @@ pub(super) fn any(at: At<'_>) -> Option<ObjectName> {
     (!name.name.is_empty()).then_some(name)
 }
 
-/// One part of a name in a list; DROP CAST and the like mix types into it.
+/// The objects a list names that holds more than a name: a cast's two types, a column behind its table, an access method
+/// before its operator class. What belongs to a table or a domain counts as that.
+pub(super) fn of(what: ObjectType, at: At<'_>) -> Vec<ObjectName> {
+    let items: Vec<_> = at.items("items").collect();
+    let named = |items: &[At<'_>]| qualified(&items.iter().filter_map(|item| part(*item)).collect::<Vec<_>>());
+    let name = match (what, items.as_slice()) {
+        (ObjectType::ObjectCast, types) if !types.is_empty() => {
+            return types.iter().filter_map(|name| any(*name)).collect();
+        }
+        (ObjectType::ObjectDomconstraint | ObjectType::ObjectTransform, [owner, ..]) => {
+            return any(*owner).into_iter().collect();
+        }
+        (ObjectType::ObjectOpclass | ObjectType::ObjectOpfamily, [_, name @ ..]) => named(name),
+        (
+            ObjectType::ObjectColumn
+            | ObjectType::ObjectTabconstraint
+            | ObjectType::ObjectTrigger
+            | ObjectType::ObjectRule
+            | ObjectType::ObjectPolicy,
+            [table @ .., _],
+        ) => named(table),
+        _ => return any(at).into_iter().collect(),
+    };
+    if name.name.is_empty() { Vec::new() } else { vec![name] }
+}
+
+/// One part of a name in a list.
 fn part(item: At<'_>) -> Option<&str> {
     match item.kind() {
         "String" => Some(item.text("sval")),
