@@ -585,12 +585,12 @@ impl Machine {
                 .flatten()
                 .any(|note| note.definition.is_unseen() || may_copy_in(&note.definition.analysis));
             let certain = notes.len() == 1;
-            let noted = !notes.is_empty();
+            let watched = !notes.is_empty();
             for note in notes.into_iter().flatten() {
                 let more = self.note_acts(&note.definition.analysis, &note.definition.text);
                 changes = merge(changes, more);
             }
-            if noted {
+            if watched {
                 let changes = changes.get_or_insert_default();
                 changes.portal = Some((portal.into(), self.names.last_bind()));
                 // Which of several the portal is bound to is not known, so each change may happen or not.
@@ -700,7 +700,7 @@ impl Machine {
         Draft {
             text: text.into(),
             parameters,
-            analysis: Arc::clone(analysis),
+            analysis: self.with_executed(analysis),
             judgement,
             in_transaction: self.in_transaction(),
             reason: analysis.reason.clone().or_else(|| self.reason.as_deref().map(str::to_owned)),

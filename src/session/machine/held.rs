@@ -8,7 +8,7 @@ use super::names::{Definition, PortalNote};
 use super::replies::{Expect, Refusal};
 use super::{Action, AtFront, Machine, Outbox, Waiting};
 use crate::hold::Parameter;
-use crate::judge::{Analysis, Judgement};
+use crate::judge::{Analysis, Judgement, Piece};
 use crate::wire::frame;
 use crate::wire::reply::Report;
 
@@ -19,7 +19,7 @@ pub struct Draft {
     pub text: Arc<[u8]>,
     /// Bound values, decoded where possible.
     pub parameters: Vec<Parameter>,
-    /// What it can do.
+    /// What it can do, with what the statements do that it executes.
     pub analysis: Arc<Analysis>,
     /// Rule and reason.
     pub judgement: Judgement,
@@ -74,6 +74,25 @@ impl Held {
 }
 
 impl Machine {
+    /// What people are shown of a text that executes others: their effects as well, as far as they are known.
+    pub(super) fn with_executed(&self, analysis: &Arc<Analysis>) -> Arc<Analysis> {
+        let executed = self.names.executed(analysis);
+        if executed.is_empty() {
+            return Arc::clone(analysis);
+        }
+        let mut shown = Analysis::clone(analysis);
+        for (name, candidates) in executed {
+            for mut piece in candidates.iter().flat_map(|definition| definition.analysis.pieces.iter().cloned()) {
+                for effect in &mut piece.effects {
+                    effect.why = format!("by EXECUTE {name}: {}", effect.why);
+                }
+                // It is not of this text, and what it does to the session is noted when it runs.
+                shown.pieces.push(Piece { range: 0..0, effects: piece.effects, acts: Vec::new() });
+            }
+        }
+        Arc::new(shown)
+    }
+
     pub(super) fn open_hold(&mut self, held: Box<Held>, draft: Draft) {
         self.waiting = Waiting::Opening(held);
         self.act(Action::OpenHold(Box::new(draft)));

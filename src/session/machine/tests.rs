@@ -424,7 +424,10 @@ fn sql_prepare_and_protocol_names_are_one_namespace() {
     // Protocol-defined, executed by SQL.
     bench.say(&[parse("s", "HOLD"), sync()]).server(&[tag(b'1'), ready(b'I')]);
     bench.say(&[query("EXECUTE s")]);
-    bench.opened();
+    let draft = bench.opened();
+    let effects = draft.analysis.pieces.iter().flat_map(|piece| &piece.effects);
+    let shown: Vec<_> = effects.map(|effect| (effect.kind, effect.why.as_str())).collect();
+    assert_eq!(shown, [(EffectKind::Execute, "test"), (EffectKind::Delete, "by EXECUTE s: test")]);
     bench.end(Ending::Refuse(refusal()));
     bench.server(&[bogus_query(1).1, ready(b'I')]);
     // SQL-defined, bound by the protocol.
