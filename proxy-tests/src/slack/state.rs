@@ -109,7 +109,7 @@ pub struct File {
     /// Its title, and that the upload was completed.
     pub title: Option<String>,
     /// Where it was shared.
-    pub channel: Option<String>,
+    pub channels: Vec<String>,
     pub(crate) ticket: String,
 }
 

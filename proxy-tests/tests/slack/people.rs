@@ -118,7 +118,7 @@ async fn a_file_is_announced_uploaded_and_shared() {
         let reply = state.thread("C0APPR", &ts)[0];
         assert_eq!((reply.files.as_slice(), reply.content.text.as_str()), (std::slice::from_ref(&id), "in full"));
         let file = &state.files()[0];
-        assert_eq!((file.content.as_deref(), file.channel.as_deref()), (Some(&b"SELECT 1;"[..]), Some("C0APPR")));
+        assert_eq!((file.content.as_deref(), file.channels[0].as_str()), (Some(&b"SELECT 1;"[..]), "C0APPR"));
     });
     refused(&client.call("files.completeUploadExternal", &complete), "file_not_found");
 }
@@ -151,6 +151,10 @@ async fn files_that_are_not_what_was_announced_are_refused() {
     client.post(&url, "application/octet-stream", b"SELECT 1;").unwrap();
     refused(&complete("U0REQ"), "channel_not_found");
     refused(&complete("#approvals"), "channel_not_found");
+    let several = json!({ "files": [{ "id": id }], "channels": "C0APPR,C0NONE" });
+    refused(&client.call("files.completeUploadExternal", &several), "channel_not_found");
+    let blocks = json!({ "files": [{ "id": id }], "channels": "C0APPR", "blocks": [{ "type": "mark" }] });
+    refused(&client.call("files.completeUploadExternal", &blocks), "invalid_blocks");
     refused(&client.call("files.completeUploadExternal", &json!({ "files": [] })), "invalid_arguments");
     refused(&client.get("files.getUploadURLExternal", &[("filename", "a"), ("length", "0")]), "missing_argument");
     refused(&client.get("files.getUploadURLExternal", &[("filename", "a"), ("length", "many")]), "invalid_arguments");

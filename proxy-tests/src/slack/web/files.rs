@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::Answer;
 use super::chat;
 use super::methods::{Context, Refusal};
+use crate::slack::blocks;
 use crate::slack::message::{Content, Message};
 use crate::slack::state::{File, State};
 
@@ -26,7 +27,15 @@ pub(super) fn upload_url(cx: &mut Context<'_>) -> Result<Value, Refusal> {
     let id = cx.state.fresh_id("F");
     let ticket = cx.state.secret(32);
     let url = format!("{}/upload/{ticket}", cx.inner.base_url());
-    cx.state.files.push(File { id: id.clone(), name, length, content: None, title: None, channel: None, ticket });
+    cx.state.files.push(File {
+        id: id.clone(),
+        name,
+        length,
+        content: None,
+        title: None,
+        channels: Vec::new(),
+        ticket,
+    });
     Ok(json!({ "upload_url": url, "file_id": id }))
 }
 
@@ -91,41 +100,62 @@ pub(super) fn complete(cx: &mut Context<'_>) -> Result<Value, Refusal> {
         let title = file.get("title").and_then(Value::as_str).unwrap_or(&known.name);
         chosen.push((known.id.clone(), title.to_owned()));
     }
-    let channel = match cx.str("channel_id") {
-        // By id only: a person's id or a name is not good enough here.
-        Some(id) if cx.state.channels.contains_key(id) => Some(chat::target(cx, id)?),
-        Some(_) => return Err(Refusal::new("channel_not_found")),
-        None => None,
-    };
+    let channels = channels(cx)?;
     let thread_ts = cx.str("thread_ts").map(str::to_owned);
-    if let (Some(channel), Some(ts)) = (&channel, &thread_ts)
-        && cx.state.message(channel, ts).is_none()
-    {
-        return Err(Refusal::new("invalid_thread_ts"));
+    for channel in &channels {
+        if thread_ts.as_deref().is_some_and(|ts| cx.state.message(channel, ts).is_none()) {
+            return Err(Refusal::new("invalid_thread_ts"));
+        }
     }
-    share(cx, &chosen, channel, thread_ts);
+    let blocks = cx.structured("blocks").unwrap_or_else(|| json!([]));
+    blocks::message(&blocks)?;
+    // A comment wins over blocks.
+    let text = cx.str("initial_comment").unwrap_or_default();
+    let list = blocks.as_array().filter(|_| text.is_empty()).map_or(&[][..], Vec::as_slice);
+    let content = cx.state.store(text, list);
+    share(cx, &chosen, &channels, thread_ts.as_deref(), &content);
     let answer: Vec<Value> = chosen.iter().map(|(id, title)| json!({ "id": id, "title": title })).collect();
     Ok(json!({ "files": answer }))
 }
 
-fn share(cx: &mut Context<'_>, chosen: &[(String, String)], channel: Option<String>, thread_ts: Option<String>) {
+/// Where the files go: one `channel_id`, or several `channels`, separated by commas. By id only: a person's id or a
+/// channel's name is not good enough here.
+fn channels(cx: &mut Context<'_>) -> Result<Vec<String>, Refusal> {
+    let names = cx.str("channel_id").into_iter().chain(cx.str("channels").into_iter().flat_map(|list| list.split(',')));
+    let mut found = Vec::new();
+    for id in names {
+        if !cx.state.channels.contains_key(id) {
+            return Err(Refusal::new("channel_not_found"));
+        }
+        found.push(chat::target(cx, id)?);
+    }
+    Ok(found)
+}
+
+fn share(
+    cx: &mut Context<'_>,
+    chosen: &[(String, String)],
+    channels: &[String],
+    thread_ts: Option<&str>,
+    content: &Content,
+) {
     for file in &mut cx.state.files {
         if let Some((_, title)) = chosen.iter().find(|(id, _)| *id == file.id) {
             file.title = Some(title.clone());
-            file.channel.clone_from(&channel);
+            file.channels = channels.to_vec();
         }
     }
-    let Some(channel) = channel else { return };
-    let ts = cx.state.next_ts();
-    let text = cx.str("initial_comment").unwrap_or_default().to_owned();
-    cx.state.messages.push(Message {
-        channel,
-        ts,
-        thread_ts,
-        content: Content { text, blocks: Vec::new() },
-        earlier: Vec::new(),
-        deleted: false,
-        files: chosen.iter().map(|(id, _)| id.clone()).collect(),
-        metadata: None,
-    });
+    for channel in channels {
+        let ts = cx.state.next_ts();
+        cx.state.messages.push(Message {
+            channel: channel.clone(),
+            ts,
+            thread_ts: thread_ts.map(str::to_owned),
+            content: content.clone(),
+            earlier: Vec::new(),
+            deleted: false,
+            files: chosen.iter().map(|(id, _)| id.clone()).collect(),
+            metadata: None,
+        });
+    }
 }

@@ -45,7 +45,7 @@ const UPDATE: &[&str] =
     &["!channel", "!ts", "text", "blocks", "metadata", "parse", "link_names", "as_user", "reply_broadcast"];
 const EPHEMERAL: &[&str] = &["!channel", "!user", "text", "blocks", "thread_ts", "parse", "link_names"];
 const GROUPS: &[&str] = &["include_count", "include_disabled", "include_users", "team_id"];
-const COMPLETE: &[&str] = &["!files", "channel_id", "initial_comment", "thread_ts"];
+const COMPLETE: &[&str] = &["!files", "channel_id", "channels", "initial_comment", "blocks", "thread_ts"];
 
 const METHODS: &[Method] = &[
     writes("auth.test", None, &[], directory::auth_test),
