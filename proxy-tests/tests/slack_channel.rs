@@ -11,7 +11,7 @@ mod slack_stage;
 
 use std::time::Duration;
 
-use proxy_tests::slack::{ALWAYS, Callbacks, DeliveryFault, Fault, SocketFault};
+use proxy_tests::slack::{ALWAYS, Callbacks, DeliveryFault, Fault, Message, SocketFault, State, View};
 use querygate::hold::{Cause, Decision, Execution, Outcome};
 use slack_stage::{CHANNEL, Stage, long_statement, now};
 
@@ -35,7 +35,7 @@ async fn a_click_of_a_group_member_releases_and_the_message_follows_to_the_resul
         stage.workspace.wait_for("the requester is told", |state| state.direct("U0REQ").first().map(|m| m.rendered()));
     assert!(told.await.contains("has run"));
     let thread = stage.workspace.wait_for("the timeline", |state| {
-        state.thread(CHANNEL, &message.ts).into_iter().map(|m| m.rendered()).find(|text| text.contains("executed"))
+        state.thread(CHANNEL, &message.ts).into_iter().map(Message::rendered).find(|text| text.contains("executed"))
     });
     assert!(thread.await.contains("approved by ann"));
     stage.workspace.assert_no_violations();
@@ -68,7 +68,7 @@ async fn who_may_not_decide_is_told_so_alone_and_nothing_changes() {
     let message = stage.message(1).await;
     // The requester is made a member of the group: still not their own request.
     stage.workspace.change_group("S0DBA", |group| {
-        group.members.extend(["U0REQ", "U0GUEST", "U0ELSE", "U0SOLO"].map(str::to_owned))
+        group.members.extend(["U0REQ", "U0GUEST", "U0ELSE", "U0SOLO"].map(str::to_owned));
     });
     for user in ["U0OUT", "U0REQ", "U0GUEST", "U0SOLO", "U0ELSE"] {
         stage.workspace.stale_click(CHANNEL, &message.ts, "approve", user).unwrap().ended().await;
@@ -230,7 +230,7 @@ async fn sockets_that_break_freeze_or_are_refreshed_are_replaced_and_clicks_arri
     for round in 0..4 {
         let mut ticket = stage.hold("app_rw", "DELETE FROM orders");
         let message = stage.message(round + 1).await;
-        let before = workspace.look(|state| state.sockets_ever());
+        let before = workspace.look(State::sockets_ever);
         match round {
             0 => workspace.drop_sockets().await,
             1 => workspace.freeze_sockets().await,
@@ -294,7 +294,7 @@ async fn the_home_and_the_command_list_what_the_viewer_may_decide() {
     stage.message(1).await;
     for (user, expected) in [("U0APP1", "1 request waits for you"), ("U0OUT", "Nothing waits for you")] {
         stage.workspace.open_home(user).unwrap().ended().await;
-        let home = stage.workspace.wait_for("the home", |state| state.home(user).map(|view| view.rendered()));
+        let home = stage.workspace.wait_for("the home", |state| state.home(user).map(View::rendered));
         assert!(home.await.contains(expected), "{user}");
     }
     let id = ticket.id().to_string();
@@ -331,7 +331,7 @@ async fn late_clicks_are_answered_and_endings_take_the_buttons_away() {
 async fn the_check_names_what_is_missing_in_plain_words() {
     let stage = Stage::start().await;
     let told = |findings: Vec<querygate::approval::slack::check::Finding>| {
-        findings.into_iter().map(|finding| format!("{:?} {}\n", finding.kind, finding.text)).collect::<String>()
+        findings.into_iter().map(|finding| format!("{:?} {}", finding.kind, finding.text)).collect::<Vec<_>>().join("\n")
     };
     let fine = told(stage.slack.check().await);
     assert!(!fine.contains("Wrong"), "{fine}");

@@ -133,8 +133,10 @@ impl People {
         }
         for (index, person) in people.iter().enumerate() {
             let mut others = people.iter().take(index);
-            let same =
-                others.find(|other| same(&other.slack_user, &person.slack_user) || same(&other.email, &person.email));
+            let same = others.find(|other| {
+                same(other.slack_user.as_ref(), person.slack_user.as_ref())
+                    || same(other.email.as_ref(), person.email.as_ref())
+            });
             if let Some(other) = same {
                 return Err(PeopleError::SameSlackUser(other.name.clone(), person.name.clone()));
             }
@@ -186,7 +188,7 @@ impl People {
     }
 }
 
-fn same(one: &Option<String>, other: &Option<String>) -> bool {
+fn same(one: Option<&String>, other: Option<&String>) -> bool {
     matches!((one, other), (Some(one), Some(other)) if one.eq_ignore_ascii_case(other))
 }
 

@@ -102,9 +102,8 @@ impl Stage {
                 ticks.tick().await;
             }
         };
-        if tokio::time::timeout(DEADLINE, poll).await.is_err() {
-            panic!("health stays {:?}", self.slack.health());
-        }
+        let became = tokio::time::timeout(DEADLINE, poll).await;
+        assert!(became.is_ok(), "health stays {:?}", self.slack.health());
     }
 }
 

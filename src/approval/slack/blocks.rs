@@ -4,6 +4,8 @@
 //! limits whatever users wrote.
 
 use std::collections::HashSet;
+// Writing into a string cannot fail.
+use std::fmt::Write as _;
 
 use slack_morphism::blocks::SlackBlock;
 
@@ -339,7 +341,8 @@ fn not_in_full(request: &HoldRequest, look: &Look<'_>, shown: &Shown, state: Sta
             LongStatements::File if look.filed => text.push_str(" Read it there before you approve."),
             LongStatements::File => text.push_str(" It can be approved here once the whole text is in the thread."),
             LongStatements::Console => {
-                text.push_str(&format!(" Approve it in the console: `querygate requests approve {}`", request.id));
+                let _infallible =
+                    write!(text, " Approve it in the console: `querygate requests approve {}`", request.id);
             }
         }
     }
@@ -404,8 +407,7 @@ fn footer(view: &RequestView, look: &Look<'_>, state: State, most: usize) -> Str
     match state {
         State::Pending | State::Escalated => waiting(view, look, state, most),
         State::Running => format!("{} · running", decided()),
-        State::Done => format!("{} · {}", decided(), result(view, most)),
-        State::Failed | State::NotKnown => format!("{} · {}", decided(), result(view, most)),
+        State::Done | State::Failed | State::NotKnown => format!("{} · {}", decided(), result(view, most)),
         State::Rejected => format!("{} · the statement did *not* run", decided()),
         State::Expired => {
             let waited = waited(view);
@@ -420,7 +422,7 @@ pub(super) fn asked(view: &RequestView, look: &Look<'_>, most: usize) -> String 
     let mut asked = mentions(&view.asked, most);
     if !asked.contains("<!subteam^") && !asked.contains("<@") {
         for group in look.groups.iter().take(3) {
-            asked.push_str(&format!(" <!subteam^{group}>"));
+            let _infallible = write!(asked, " <!subteam^{group}>");
         }
     }
     asked
@@ -432,16 +434,16 @@ fn waiting(view: &RequestView, look: &Look<'_>, state: State, most: usize) -> St
     let mut text = format!("Needs *{}* of {asked}", view.quorum);
     if !view.approved_by.is_empty() {
         let names: Vec<String> = view.approved_by.iter().take(4).map(|name| person(name, look.people)).collect();
-        text.push_str(&format!(" · {} so far: {}", view.approved_by.len(), names.join(", ")));
+        let _infallible = write!(text, " · {} so far: {}", view.approved_by.len(), names.join(", "));
     }
     if state == State::Escalated {
         let to = if view.escalated_to.is_empty() { "others".to_owned() } else { mentions(&view.escalated_to, most) };
-        text.push_str(&format!(" · escalated to {to}"));
+        let _infallible = write!(text, " · escalated to {to}");
     }
     // A day of waiting needs the day's name.
     let waits = request.deadline.as_second().saturating_sub(request.opened_at.as_second());
     let until = if waits < 12 * 3_600 { moment(request.deadline) } else { day_and_moment(request.deadline) };
-    text.push_str(&format!(" · not the requester · expires {until}"));
+    let _infallible = write!(text, " · not the requester · expires {until}");
     text
 }
 

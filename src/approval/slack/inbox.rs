@@ -127,6 +127,7 @@ mod tests {
     use super::*;
     use crate::approval::slack::interaction::{Act, Clicker};
 
+    #[allow(clippy::unnecessary_wraps, reason = "as the inbox takes it")]
     fn interaction(user: &str) -> Option<Interaction> {
         Some(Interaction { by: Clicker { user: user.to_owned(), teams: Vec::new() }, act: Act::Home })
     }

@@ -257,13 +257,13 @@ pub(super) fn help() -> Message {
 }
 
 /// The answer to `/querygate pending`.
-pub(super) fn pending(views: &[RequestView], people: &People, link: impl Fn(&HoldId) -> Option<String>) -> Message {
+pub(super) fn pending(views: &[RequestView], people: &People, address: impl Fn(&HoldId) -> Option<String>) -> Message {
     if views.is_empty() {
         return note("Nothing waits for you.");
     }
     let lines = views.iter().take(LISTED).map(|view| {
         let line = line(view, people);
-        link(&view.request.id).map_or_else(|| line.clone(), |link| format!("{line} · <{link}|open>"))
+        address(&view.request.id).map_or_else(|| line.clone(), |address| format!("{line} · <{address}|open>"))
     });
     note(clip_mrkdwn(lines.collect(), &format!("{} waiting", views.len())))
 }

@@ -31,7 +31,7 @@ pub struct SlackSettings {
     pub max_file_bytes: usize,
     /// The requester hears of the outcome in a direct message, where their Slack user is known.
     pub tell_requester: bool,
-    /// Sockets of Socket Mode; a second one takes clicks while the first reconnects.
+    /// How many sockets there are in Socket Mode; a second one takes clicks while the first reconnects.
     pub sockets: usize,
     /// Where the signed HTTP endpoint listens.
     pub callback_address: SocketAddr,
@@ -51,7 +51,7 @@ pub struct SlackSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SlackMode {
-    /// Over WebSockets the gate opens: nothing has to be reachable from outside.
+    /// Over sockets that the gate opens: nothing has to be reachable from outside.
     Socket,
     /// As signed HTTP requests of Slack's.
     Http,

@@ -162,7 +162,8 @@ async fn connect(inner: &Inner, url: &str) -> Result<Box<dyn Stream>, ApiError> 
     let host = uri.host().ok_or_else(unusable)?;
     // Fail closed: clicks do not travel in the clear, unless everything does.
     let secure = uri.scheme_str() == Some("wss");
-    if !secure && !(uri.scheme_str() == Some("ws") && inner.settings.api_url.starts_with("http://")) {
+    let all_in_the_clear = uri.scheme_str() == Some("ws") && inner.settings.api_url.starts_with("http://");
+    if !(secure || all_in_the_clear) {
         return Err(unusable());
     }
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });

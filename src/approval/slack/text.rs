@@ -3,6 +3,9 @@
 //! A field of type `mrkdwn` obeys what it holds: `<!channel>` pings everybody, backticks and line feeds forge structure. What
 //! comes from users goes through here, into one line, with odd characters spelled out, and `&`, `<`, `>` escaped.
 
+// Writing into a string cannot fail.
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -82,7 +85,7 @@ pub(super) fn literal_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         if is_deceptive(c) || matches!(c, '\n' | '\t') {
-            line.push_str(&format!("⟨U+{:04X}⟩", u32::from(c)));
+            let _infallible = write!(line, "⟨U+{:04X}⟩", u32::from(c));
         } else {
             line.push(c);
         }

@@ -24,13 +24,12 @@ impl Transport {
             ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
                 .with_safe_default_protocol_versions()
         };
-        let tls = match builder()?.with_native_roots() {
-            Ok(rooted) => rooted.with_no_client_auth(),
-            Err(_) => {
-                let mut roots = RootCertStore::empty();
-                roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-                builder()?.with_root_certificates(roots).with_no_client_auth()
-            }
+        let tls = if let Ok(rooted) = builder()?.with_native_roots() {
+            rooted.with_no_client_auth()
+        } else {
+            let mut roots = RootCertStore::empty();
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+            builder()?.with_root_certificates(roots).with_no_client_auth()
         };
         Ok(Self { tls })
     }
@@ -50,7 +49,7 @@ impl Transport {
         Client::builder(TokioExecutor::new()).build(self.connector())
     }
 
-    /// For WebSockets.
+    /// For the sockets of Socket Mode.
     pub(super) fn tls(&self) -> Arc<ClientConfig> {
         Arc::new(self.tls.clone())
     }

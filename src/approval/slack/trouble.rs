@@ -114,7 +114,7 @@ pub(super) fn of_code(code: &str, body: Option<&str>) -> ApiError {
 
 /// A code goes to logs and terminals.
 fn visible(text: &str) -> String {
-    text.chars().filter(|c| c.is_ascii_graphic()).take(100).collect()
+    text.chars().filter(char::is_ascii_graphic).take(100).collect()
 }
 
 /// Trying again cannot help until the configuration or the app changes.
