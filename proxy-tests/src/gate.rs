@@ -145,6 +145,7 @@ impl Gate {
     }
 
     /// Kills the gate as a power cut would, and starts it again on the same files.
+    #[must_use]
     pub fn kill_and_restart(self) -> Gate {
         let Gate { mut process, config, through, dir, .. } = self;
         process.signal(Signal::SIGKILL);

@@ -17,8 +17,8 @@ fn setup(toml: &str) -> (Database, Gate) {
 
 fn held(raw: &mut Raw) -> String {
     let notice = String::from_utf8_lossy(&raw.expect(b'N').body).into_owned();
-    let at = notice.find("qg-").unwrap();
-    notice[at..at + 13].to_owned()
+    let id = notice.split_once("qg-").unwrap().1;
+    format!("qg-{}", id.get(..10).unwrap())
 }
 
 /// The request's result, once there is one.

@@ -331,7 +331,11 @@ async fn late_clicks_are_answered_and_endings_take_the_buttons_away() {
 async fn the_check_names_what_is_missing_in_plain_words() {
     let stage = Stage::start().await;
     let told = |findings: Vec<querygate::approval::slack::check::Finding>| {
-        findings.into_iter().map(|finding| format!("{:?} {}", finding.kind, finding.text)).collect::<Vec<_>>().join("\n")
+        findings
+            .into_iter()
+            .map(|finding| format!("{:?} {}", finding.kind, finding.text))
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     let fine = told(stage.slack.check().await);
     assert!(!fine.contains("Wrong"), "{fine}");

@@ -144,6 +144,7 @@ impl Server {
             admin_stop,
             admin,
             clerk,
+            channels,
             store,
             policy_version,
         })

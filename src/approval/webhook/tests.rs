@@ -1,5 +1,6 @@
 #![allow(clippy::indexing_slicing)]
 
+use std::future::{Ready, ready};
 use std::sync::Mutex;
 
 use axum::Router;
@@ -33,11 +34,11 @@ impl Receiver {
         (receiver, url)
     }
 
-    async fn take(State(receiver): State<Arc<Self>>, headers: HeaderMap, body: String) -> StatusCode {
+    fn take(State(receiver): State<Arc<Self>>, headers: HeaderMap, body: String) -> Ready<StatusCode> {
         let answer = receiver.answers.lock().unwrap().pop().unwrap_or(200);
         receiver.got.lock().unwrap().push((headers, body));
         receiver.news.notify_one();
-        StatusCode::from_u16(answer).unwrap()
+        ready(StatusCode::from_u16(answer).unwrap())
     }
 
     async fn wait(&self, count: usize) {

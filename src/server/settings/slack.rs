@@ -1,8 +1,6 @@
 //! `[slack]`: the app, its tokens, and the channel. Read after approval, whose groups it looks up.
 
 use std::net::SocketAddr;
-use std::ops::Range;
-use std::path::PathBuf;
 
 use super::reader::Section;
 use super::secret::{Keys, secret};

@@ -20,6 +20,7 @@ fn objects(text: &str, kind: EffectKind) -> Vec<String> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn effects_name_their_objects() {
     use EffectKind::{
         Admin, Alter, Code, Create, Delete, Drop, Insert, Merge, Privilege, Read, SensitiveSetting, Truncate, Update,
