@@ -9,7 +9,7 @@ use proxy_tests::DEADLINE;
 use proxy_tests::gate::Gate;
 use proxy_tests::message as m;
 use proxy_tests::postgres::{Cluster, Target, shared};
-use proxy_tests::psql::Psql;
+use proxy_tests::psql::{Psql, tool};
 use proxy_tests::raw::{Frame, Raw};
 use proxy_tests::tls::Certificates;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -270,7 +270,7 @@ fn a_server_that_answers_the_encryption_request_with_more_than_one_byte_is_not_t
         (b"X", "prefer", "08P01"),
         (b"E\0\0\0\x10", "prefer", "08P01"),
         (b"N", "require", "08001"),
-        (b"", "prefer", "08006"),
+        (b"", "prefer", "57P03"),
     ] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let target = Target {
@@ -335,7 +335,7 @@ fn a_silent_server_is_given_up_at_the_connect_timeout() {
     });
     let gate = Gate::builder().allow_all().upstream("connect_timeout = \"200ms\"").start(&target);
     let (_, frames) = start(&gate.target(), &[]);
-    assert_eq!(frames[0].sqlstate(), "08001", "{frames:?}");
+    assert_eq!(frames[0].sqlstate(), "57P03", "{frames:?}");
     drop(told);
     server.join().unwrap();
 }
@@ -347,6 +347,23 @@ fn every_address_of_the_servers_name_is_tried() {
     let named = Target { host: "localhost".to_owned(), ..database.target().clone() };
     let gate = Gate::transparent(&named);
     assert_eq!(Raw::login(&gate.target()).value("SELECT 1"), "1");
+}
+
+#[test]
+fn clients_treat_a_gate_whose_server_is_down_like_a_server_that_is_down() {
+    let database = shared();
+    // No socket is in it.
+    let empty = tempfile::tempdir().unwrap();
+    let gate = Gate::builder().allow_all().upstream_host(empty.path().to_str().unwrap()).start(database.target());
+    let (up, down) = (database.target(), gate.target());
+    let conninfo = format!(
+        "host={},{} port={},{} dbname={} user={} sslmode=disable",
+        down.host, up.host, down.port, up.port, up.database, up.user
+    );
+    assert_eq!(Psql::conninfo(conninfo).command("SELECT 'next host'").ok(), "next host\n");
+    // 1: rejecting connections. It says 0, accepting, for every SQLSTATE but this one.
+    assert_eq!(tool("pg_isready", &down, &[]).status, Some(1));
+    assert_eq!(tool("pg_isready", up, &[]).status, Some(0));
 }
 
 #[test]

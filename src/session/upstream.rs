@@ -219,8 +219,11 @@ impl ClientFacing for ConnectError {
             ),
         };
         let sqlstate = match self {
-            Self::Resolve(_) | Self::Connect(_) | Self::Timeout | Self::NoTls => "08001",
-            Self::Lost(_) | Self::Handshake(_) => "08006",
+            // cannot_connect_now, the one SQLSTATE after which clients do what they do when nobody listens: libpq and asyncpg
+            // go on to the next host they were given, and `pg_isready` says no (fe-connect.c, ERRCODE_CANNOT_CONNECT_NOW).
+            Self::Resolve(_) | Self::Connect(_) | Self::Timeout | Self::Lost(_) => "57P03",
+            Self::NoTls => "08001",
+            Self::Handshake(_) => "08006",
             Self::NotPostgres | Self::Injected => "08P01",
         };
         Report::fatal(sqlstate, "querygate cannot reach the database").with_detail(detail).with_hint(hint)
