@@ -215,8 +215,8 @@ fn a_client_that_leaves_a_full_read_ahead_behind_leaks_no_backend() {
 fn copy_failed_within_a_frame(raw: &mut Raw, missing: usize) {
     raw.send(m::query("COPY t FROM STDIN"));
     raw.until(b'G');
-    let data = m::copy_data(&vec![b'x'; missing.strict_add(5)]);
-    raw.send([m::sync(), m::copy_data(b"bad\n"), data[..data.len().strict_sub(missing)].to_vec()].concat());
+    let data = m::copy_data(&vec![b'x'; missing.saturating_add(5)]);
+    raw.send([m::sync(), m::copy_data(b"bad\n"), data[..data.len().saturating_sub(missing)].to_vec()].concat());
     raw.until(b'Z');
 }
 
