@@ -69,7 +69,7 @@ impl Machine {
                 self.watch.is_some()
                     || matches!(
                         self.replies.head(),
-                        Some(Expect::Refused(_) | Expect::RefusedQuery(_) | Expect::Probe(_))
+                        Some(Expect::Refused(_) | Expect::RefusedQuery(..) | Expect::Probe(_))
                     )
             }
             b't' => matches!(self.replies.head(), Some(Expect::OwnDescribe(_))),
@@ -259,7 +259,7 @@ impl Machine {
                 return Some(Fate::Swallow);
             }
             Expect::Refused(refusal) => (true, refusal),
-            Expect::RefusedQuery(refusal) => (false, refusal),
+            Expect::RefusedQuery(refusal, _) => (false, refusal),
             Expect::Query(..)
             | Expect::Parse(_)
             | Expect::Bind(_)
@@ -267,7 +267,7 @@ impl Machine {
             | Expect::Execute(..)
             | Expect::Close(_)
             | Expect::Sync(_)
-            | Expect::FunctionCall
+            | Expect::FunctionCall(_)
             | Expect::OwnDescribe(_)
             | Expect::OwnSync(_) => return None,
         };
@@ -306,12 +306,12 @@ impl Machine {
             | Expect::Execute(None, _)
             | Expect::Close(None)
             | Expect::Sync(_)
-            | Expect::FunctionCall
+            | Expect::FunctionCall(_)
             | Expect::OwnDescribe(_)
             | Expect::OwnSync(_)
             | Expect::Probe(_)
             | Expect::Refused(_)
-            | Expect::RefusedQuery(_) => {}
+            | Expect::RefusedQuery(..) => {}
         });
         // A Sync of the client's own is on its way: skipping ends there. Otherwise what the client sends next is skipped.
         if !matches!(stopped, Some(Expect::Sync(_))) {
@@ -346,8 +346,8 @@ impl Machine {
                 (false, binds)
             }
             Some(Expect::OwnSync(binds)) => (true, binds),
-            Some(Expect::Sync(binds)) => (false, binds),
-            Some(Expect::FunctionCall | Expect::RefusedQuery(_)) => (false, self.names.last_bind()),
+            // A portal bound behind the message is not of the transaction that ended with it.
+            Some(Expect::Sync(binds) | Expect::FunctionCall(binds) | Expect::RefusedQuery(_, binds)) => (false, binds),
             _ => {
                 self.lost_count();
                 (false, 0)

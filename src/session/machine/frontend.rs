@@ -199,7 +199,7 @@ impl Machine {
         self.send_backend(frontend::malformed_twin(front.tag, how), out);
         let expect = match front.tag {
             b'Q' => Expect::Query(None, self.names.last_bind()),
-            b'F' => Expect::FunctionCall,
+            b'F' => Expect::FunctionCall(self.names.last_bind()),
             _ => {
                 self.batch.open = true;
                 Expect::Describe
@@ -639,7 +639,7 @@ impl Machine {
             return Step::Drop;
         }
         self.opaque = true;
-        self.replies.push(Expect::FunctionCall);
+        self.replies.push(Expect::FunctionCall(self.names.last_bind()));
         Step::Forward
     }
 

@@ -135,7 +135,7 @@ impl Machine {
     pub(super) fn refuse_query(&mut self, report: Report, out: &mut Outbox) {
         let token = self.refusal_token();
         self.send_backend(frame::build(b'Q', &[b"\"", token.as_bytes(), b"\"\0"]), out);
-        self.replies.push(Expect::RefusedQuery(Box::new(Refusal { token, report })));
+        self.replies.push(Expect::RefusedQuery(Box::new(Refusal { token, report }), self.names.last_bind()));
     }
 
     /// Makes the backend raise an error in the extended protocol: Execute of a portal that cannot exist

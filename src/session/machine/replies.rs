@@ -53,7 +53,8 @@ pub(super) enum Expect {
     Close(Option<Box<Settling>>),
     /// With the number of the last Bind before it.
     Sync(u32),
-    FunctionCall,
+    /// With the number of the last Bind before it.
+    FunctionCall(u32),
     /// The gate's own Describe of a statement, swallowed.
     OwnDescribe(Arc<Definition>),
     /// The gate's own Sync, swallowed. With the number of the last Bind before it.
@@ -63,8 +64,8 @@ pub(super) enum Expect {
     Probe(Box<Probe>),
     /// The gate's own message that fails: extended protocol.
     Refused(Box<Refusal>),
-    /// The same in the simple protocol: ReadyForQuery follows.
-    RefusedQuery(Box<Refusal>),
+    /// The same in the simple protocol: ReadyForQuery follows. With the number of the last Bind before it.
+    RefusedQuery(Box<Refusal>, u32),
 }
 
 /// What has been learnt by a probe so far.
@@ -93,7 +94,7 @@ impl Expect {
     /// Answered by ReadyForQuery.
     pub(super) fn ends_with_ready(&self) -> bool {
         match self {
-            Self::Query(..) | Self::Sync(_) | Self::FunctionCall | Self::OwnSync(_) | Self::RefusedQuery(_) => true,
+            Self::Query(..) | Self::Sync(_) | Self::FunctionCall(_) | Self::OwnSync(_) | Self::RefusedQuery(..) => true,
             Self::Parse(_)
             | Self::Bind(_)
             | Self::Describe

@@ -473,6 +473,18 @@ fn names_that_an_open_portal_executes_cannot_be_changed() {
 }
 
 #[test]
+fn the_answer_to_a_refused_query_does_not_forget_a_portal_bound_behind_it() {
+    let mut bench = Bench::ready();
+    bench.say(&[parse("s", "SELECT 1"), parse("e", "EXECUTE s"), sync()]);
+    bench.server(&[tag(b'1'), tag(b'1'), ready(b'I')]);
+    bench.say(&[query("REJECT me"), bind("p", "e"), flush()]);
+    bench.server(&[bogus_query(1).1, ready(b'I'), tag(b'2')]);
+    bench.sent();
+    bench.say(&[close("s")]);
+    assert_eq!(bench.sent(), bogus(2).0);
+}
+
+#[test]
 fn a_portal_that_has_run_leaves_the_names_it_executes_free() {
     let mut bench = portal_that_executes();
     let change = [close("s"), parse("s", "HOLD"), sync()].concat();
