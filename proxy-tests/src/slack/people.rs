@@ -187,8 +187,7 @@ impl Group {
             set(&mut group, "users", json!(self.members));
         }
         if with_count {
-            // Slack sends the number as a string.
-            set(&mut group, "user_count", json!(self.members.len().to_string()));
+            set(&mut group, "user_count", json!(self.members.len()));
         }
         group
     }

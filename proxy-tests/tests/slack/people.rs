@@ -69,7 +69,7 @@ async fn groups_are_listed_with_their_members() {
     let listed = client.get("usergroups.list", &[("include_users", "1"), ("include_count", "1")]);
     assert_eq!(
         (&listed["usergroups"][0]["users"], &listed["usergroups"][0]["user_count"]),
-        (&json!(["U0APP1", "U0APP2"]), &json!("2"))
+        (&json!(["U0APP1", "U0APP2"]), &json!(2))
     );
     let members = |group: &str| client.get("usergroups.users.list", &[("usergroup", group)]);
     assert_eq!(ok(&members("S0DBA"))["users"], json!(["U0APP1", "U0APP2"]));
