@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_is_known_by_slack_user_or_address_and_never_takes_anothers_place() {
+    fn a_person_is_known_by_slack_user_or_address_and_never_takes_the_place_of_another() {
         let person = |name: &str, slack: Option<&str>, email: Option<&str>| Person {
             name: name.to_owned(),
             groups: vec!["dba".to_owned()],

@@ -166,7 +166,7 @@ async fn what_is_redacted_is_nowhere_in_the_files_and_the_hash_is() {
 async fn a_parsers_error_that_may_quote_a_literal_is_redacted_with_the_literals() {
     let (store, _) = Store::open(&StoreSettings { redact: Redact::Literals, ..StoreSettings::default() }).unwrap();
     let mut request = request("a");
-    request.statement.text = Arc::from("DELTE 'secret'");
+    request.statement.text = Arc::from("dorp 'secret'");
     request.effects[0].kind = EffectKind::Unparsed;
     request.effects[0].why = "syntax error at or near \"'secret'\"".into();
     request.why = "unparsed: syntax error at or near \"'secret'\"".into();
