@@ -478,7 +478,7 @@ fn an_unreachable_server_is_an_error_message_not_a_closed_socket() {
     let frames = raw.until_eof();
     let error = error(&frames);
     assert_eq!(error.field(b'S').as_deref(), Some("FATAL"));
-    assert_eq!(error.sqlstate().get(..2), Some("08"), "{error:?}");
+    assert_eq!(error.sqlstate().get(..2), Some("57"), "{error:?}");
     let said = Psql::new(&gate.target()).command("SELECT 1");
     assert_eq!(said.status, Some(2));
     assert!(said.stderr.contains("FATAL"), "{}", said.stderr);
