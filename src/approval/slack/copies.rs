@@ -127,7 +127,7 @@ pub(super) struct Copy {
     pub(super) newest: AtomicU64,
 }
 
-/// See [`Copy`].
+/// See [`struct@Copy`].
 #[derive(Default)]
 pub(super) struct Kept {
     pub(super) announced: Announced,
