@@ -1,6 +1,6 @@
 //! Blocks and views as Slack documents them: what is refused, and where.
 //!
-//! Start from [`message`] and [`view`]. Everything here is pure: JSON in, a list of faults out, each with the JSON pointer
+//! Start from [`message`] and [`view()`]. Everything here is pure: JSON in, a list of faults out, each with the JSON pointer
 //! Slack itself would name. Where Slack's documentation and Slack's behaviour differ, the stricter of both is taken: a
 //! message accepted here is accepted there, not the other way round. It must not know who sent the blocks or why.
 //!
