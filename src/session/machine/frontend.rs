@@ -1,15 +1,20 @@
 //! The client's messages: what passes, what waits, what is refused.
 
+mod extended;
+mod reports;
+mod waiting;
+
 use std::sync::Arc;
 
-use super::held::{Held, HeldKind, digest};
-use super::names::{Change, Definition, PortalNote, Resolved, acts, may_copy_in};
+use self::reports::{pinned, rejected_by_rule};
+use super::held::{HeldKind, digest};
+use super::names::{Change, Definition, acts, may_copy_in};
 use super::params;
 use super::replies::{Expect, Settling, SqlChange, SqlChanges};
-use super::{Action, Analysed, AtFront, CopyIn, Draft, Judging, Machine, Outbox, Phase, Reading, Ruling, Waiting};
-use crate::judge::{Analysis, EffectKind, Judgement, Piece, SessionAct};
+use super::{Action, Analysed, AtFront, CopyIn, Judging, Machine, Outbox, Phase, Reading, Ruling, Waiting};
+use crate::judge::{Analysis, EffectKind, Piece, SessionAct};
 use crate::wire::frame::{self, Peek};
-use crate::wire::frontend::{self, Malformed, Target};
+use crate::wire::frontend::{self, Malformed};
 use crate::wire::reply::Report;
 
 /// What becomes of the frame at the front.
@@ -370,263 +375,6 @@ impl Machine {
         }
     }
 
-    fn on_parse(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
-        if let Some(step) = self.not_yet_whole(front, out, Machine::refuse_extended) {
-            return step;
-        }
-        let parse = match frontend::Parse::read(front.body()) {
-            Ok(parse) => parse,
-            Err(how) => return self.malformed(front, how, out),
-        };
-        if let Some(step) = self.not_pinned(parse.name, out) {
-            return step;
-        }
-        let Some((analysis, ruling)) = self.read(parse.text, judging) else {
-            return Step::Stay;
-        };
-        // Parsing runs nothing; what is to be held is held when it is bound.
-        let allowed = matches!(ruling, Ruling::Allow);
-        if let Ruling::Reject(judgement) = ruling
-            && !self.replies.may_change_status()
-        {
-            self.refuse_extended(rejected_by_rule(&judgement), out);
-            return Step::Drop;
-        }
-        let definition = Definition::new(parse.text, analysis, parse.types().collect());
-        if allowed && !definition.has_acts() {
-            definition.remember_allowed(self.in_transaction());
-        }
-        let change = Change::Define(definition);
-        if !self.names.send(parse.name, Some(self.batch.number), change.clone()) {
-            self.refuse_extended(too_many_names(), out);
-            return Step::Drop;
-        }
-        self.replies.push(Expect::Parse(Settling { name: parse.name.into(), change }));
-        self.batch.open = true;
-        Step::Forward
-    }
-
-    /// What becomes of a message that changes a name which a portal executes that may still run.
-    fn not_pinned(&mut self, name: &[u8], out: &mut Outbox) -> Option<Step> {
-        if !self.names.is_pinned(name) {
-            return None;
-        }
-        // A portal may turn out to have run, or never to have been bound.
-        if !self.caught_up(None, out) {
-            return Some(Step::Stay);
-        }
-        self.refuse_extended(pinned(), out);
-        Some(Step::Drop)
-    }
-
-    fn on_bind(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
-        let described = self.at_front.unseen.take();
-        if let Some(held) = self.take_released(front) {
-            return match held.kind {
-                HeldKind::Bind(definition, note) => {
-                    let (portal, _) = frontend::bind_names(front.body()).unwrap_or_default();
-                    self.watch_portal(portal);
-                    self.forward_bind(front, &definition, note)
-                }
-                HeldKind::Query(_) => self.mismatch(out, Machine::refuse_extended),
-            };
-        }
-        let Some((_, statement)) = frontend::bind_names(front.body()) else {
-            // Fail closed: names that long are nobody's, and the server would refuse them at the end of the body.
-            return if front.is_whole() || front.bytes.len() > MAX_NAMES_BYTES {
-                self.malformed(front, Malformed::Unterminated, out)
-            } else {
-                Step::Stay
-            };
-        };
-        // A name the gate never saw defined was made by a function, or is not there at all. It is described first, so that
-        // the server itself refuses a name that does not exist; one that does is judged as unknown.
-        let unseen = || described.unwrap_or_else(|| params::unseen_statement(statement));
-        let definition = match self.names.resolve(statement, self.batch.number) {
-            Resolved::One(definition) => definition,
-            Resolved::Several { pending: true, candidates } => {
-                let in_any = |one: &Arc<Definition>| one.known_allowed(true) && one.known_allowed(false);
-                if candidates.iter().all(in_any) {
-                    return self.bind_any(front);
-                }
-                if !self.caught_up(None, out) {
-                    return Step::Stay;
-                }
-                // Nothing is outstanding and yet it is not settled.
-                unseen()
-            }
-            Resolved::Several { candidates, pending: false } => {
-                strictest(&candidates, self, judging).unwrap_or_else(unseen)
-            }
-            Resolved::Unknown => unseen(),
-        };
-        self.bind_known(front, &definition, judging, out)
-    }
-
-    /// A Bind whose statement may be one of several, all of them allowed.
-    fn bind_any(&mut self, front: Front<'_>) -> Step {
-        self.push_bind(front, None, true);
-        Step::Forward
-    }
-
-    fn bind_known(
-        &mut self,
-        front: Front<'_>,
-        definition: &Arc<Definition>,
-        judging: &mut dyn Judging,
-        out: &mut Outbox,
-    ) -> Step {
-        let in_transaction = self.in_transaction();
-        let unsettled = self.replies.may_change_status();
-        if definition.known_allowed(in_transaction) && (!unsettled || definition.known_allowed(!in_transaction)) {
-            return self.forward_bind(front, definition, None);
-        }
-        let judgement = match judging.decide(&definition.analysis, in_transaction, &self.names) {
-            Ruling::Allow => {
-                if self.depends_on_status(&definition.analysis, judging) {
-                    self.caught_up(None, out);
-                    return Step::Stay;
-                }
-                let note = self.portal_note(definition);
-                if note.is_none() {
-                    definition.remember_allowed(in_transaction);
-                    if unsettled {
-                        definition.remember_allowed(!in_transaction);
-                    }
-                }
-                return self.forward_bind(front, definition, note);
-            }
-            Ruling::Reject(_) if unsettled => {
-                self.caught_up(None, out);
-                return Step::Stay;
-            }
-            Ruling::Reject(judgement) => {
-                self.refuse_extended(rejected_by_rule(&judgement), out);
-                return Step::Drop;
-            }
-            Ruling::Hold(judgement) => judgement,
-        };
-        self.hold_bind(front, definition, *judgement, out)
-    }
-
-    fn hold_bind(
-        &mut self,
-        front: Front<'_>,
-        definition: &Arc<Definition>,
-        judgement: Judgement,
-        out: &mut Outbox,
-    ) -> Step {
-        if let Some(step) = self.not_yet_whole(front, out, Machine::refuse_extended) {
-            return step;
-        }
-        let bind = match frontend::Bind::read(front.body()) {
-            Ok(bind) => bind,
-            Err(how) => return self.malformed(front, how, out),
-        };
-        let wanted = !bind.values.is_empty() || definition.is_unseen();
-        let describe = (wanted && definition.described.get().is_none()).then_some((bind.statement, definition));
-        if !self.caught_up(describe, out) {
-            self.at_front.unseen = definition.is_unseen().then(|| Arc::clone(definition));
-            return Step::Stay;
-        }
-        if self.server_refuses(&definition.analysis) {
-            return self.forward_bind(front, definition, None);
-        }
-        let types = definition.described.get().unwrap_or(&definition.declared);
-        let parameters = params::decode(&bind.values, types);
-        let draft = self.draft(&definition.text, parameters, &definition.analysis, judgement);
-        let note = self.portal_note(definition);
-        self.hold(front, HeldKind::Bind(Arc::clone(definition), note), draft, out)
-    }
-
-    fn portal_note(&self, definition: &Arc<Definition>) -> Option<PortalNote> {
-        definition.has_acts().then(|| PortalNote {
-            definition: Arc::clone(definition),
-            judged: self.names.executed(&definition.analysis),
-        })
-    }
-
-    fn forward_bind(&mut self, front: Front<'_>, definition: &Arc<Definition>, note: Option<PortalNote>) -> Step {
-        self.push_bind(front, note, definition.analysis.opaque);
-        Step::Forward
-    }
-
-    fn push_bind(&mut self, front: Front<'_>, note: Option<PortalNote>, opaque: bool) {
-        self.opaque |= opaque;
-        let portal = frontend::bind_names(front.body()).map_or(&b""[..], |(portal, _)| portal);
-        let watched = self.names.bind(portal, note).map(|number| (Box::<[u8]>::from(portal), number));
-        self.replies.push(Expect::Bind(watched));
-        self.batch.open = true;
-        self.batch.ran = true;
-    }
-
-    fn on_execute(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
-        if !front.is_whole() {
-            return Step::Stay;
-        }
-        let portal = match frontend::execute(front.body()) {
-            Ok(portal) => portal,
-            Err(how) => return self.malformed(front, how, out),
-        };
-        let mut changes = None;
-        if self.names.watches_portals() {
-            let notes = self.names.portal(portal);
-            let redefined = notes.iter().flatten().any(|note| self.names.was_redefined(note));
-            if redefined || notes.iter().flatten().any(|note| self.names.changes_pinned(&note.definition.analysis)) {
-                // A change that is still pending may fail, and a portal may turn out to have run: that is settled first.
-                if !self.caught_up(None, out) {
-                    return Step::Stay;
-                }
-                self.refuse_extended(if redefined { changed() } else { pinned() }, out);
-                return Step::Drop;
-            }
-            self.settle |= notes
-                .iter()
-                .flatten()
-                .any(|note| note.definition.is_unseen() || may_copy_in(&note.definition.analysis));
-            let certain = notes.len() == 1;
-            let watched = !notes.is_empty();
-            for note in notes.into_iter().flatten() {
-                let more = self.note_acts(&note.definition.analysis, &note.definition.text);
-                changes = merge(changes, more);
-            }
-            if watched {
-                let changes = changes.get_or_insert_default();
-                changes.portal = Some((portal.into(), self.names.last_bind()));
-                // Which of several the portal is bound to is not known, so each change may happen or not.
-                changes.failed |= !certain;
-            }
-        }
-        self.replies.push(Expect::Execute(changes, self.is_watched(portal)));
-        self.batch.open = true;
-        self.batch.ran = true;
-        Step::Forward
-    }
-
-    fn on_describe(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
-        self.checked(front, out, |body| frontend::target(body).map(|_| Some(Expect::Describe)))
-    }
-
-    fn on_close(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
-        if !front.is_whole() {
-            return Step::Stay;
-        }
-        let settling = match frontend::target(front.body()) {
-            Ok(Target::Statement(name)) => {
-                if let Some(step) = self.not_pinned(name, out) {
-                    return step;
-                }
-                let _ = self.names.send(name, Some(self.batch.number), Change::Drop);
-                Some(Box::new(Settling { name: name.into(), change: Change::Drop }))
-            }
-            Ok(Target::Portal(_)) => None,
-            Err(how) => return self.malformed(front, how, out),
-        };
-        self.replies.push(Expect::Close(settling));
-        self.batch.open = true;
-        Step::Forward
-    }
-
     fn on_function_call(&mut self, out: &mut Outbox) -> Step {
         if !self.settings.allow_function_call {
             let report = Report::error(
@@ -641,108 +389,6 @@ impl Machine {
         self.opaque = true;
         self.replies.push(Expect::FunctionCall(self.names.last_bind()));
         Step::Forward
-    }
-
-    /// Whether the backend has answered everything. If not, it is asked to: what the client has sent so far is completed,
-    /// and the statement is described if its parameter types are wanted.
-    fn caught_up(&mut self, describe: Option<(&[u8], &Arc<Definition>)>, out: &mut Outbox) -> bool {
-        if let Some((name, definition)) = describe {
-            self.send_backend(frame::build(b'D', &[b"S", name, b"\0"]), out);
-            self.replies.push(Expect::OwnDescribe(Arc::clone(definition)));
-            self.batch.open = true;
-        }
-        if self.replies.is_empty() {
-            return true;
-        }
-        self.await_answers(out);
-        false
-    }
-
-    /// Nothing more of the client's is handled before the backend has answered what it was sent.
-    pub(super) fn await_answers(&mut self, out: &mut Outbox) {
-        if self.replies.is_empty() {
-            return;
-        }
-        if self.batch.ran {
-            // Flush has no answer and changes nothing but when answers are sent.
-            self.send_backend(frame::build(b'H', &[]), out);
-        } else if self.batch.open {
-            // Only Parse, Describe and Close so far: a Sync ends the implicit transaction they opened, so that nothing is
-            // kept open on the server while people think. Its ReadyForQuery is swallowed.
-            self.send_backend(frame::build(b'S', &[]), out);
-            self.replies.push(Expect::OwnSync(self.names.last_bind()));
-            self.end_batch();
-        }
-        self.waiting = Waiting::CatchUp;
-    }
-
-    fn hold(&mut self, front: Front<'_>, kind: HeldKind, mut draft: Draft, out: &mut Outbox) -> Step {
-        draft.frame_bytes = front.total;
-        if draft.in_transaction && self.settings.reject_holds_in_transaction {
-            let report = in_transaction_report(&draft.judgement);
-            match kind {
-                HeldKind::Query(_) => self.refuse_query(report, out),
-                HeldKind::Bind(..) => self.refuse_extended(report, out),
-            }
-            return Step::Drop;
-        }
-        self.open_hold(Box::new(Held::new(front.bytes, kind)), draft);
-        Step::Stay
-    }
-
-    fn draft(
-        &self,
-        text: &[u8],
-        parameters: Vec<crate::hold::Parameter>,
-        analysis: &Arc<Analysis>,
-        judgement: Judgement,
-    ) -> Draft {
-        Draft {
-            text: text.into(),
-            parameters,
-            analysis: self.with_executed(analysis),
-            judgement,
-            in_transaction: self.in_transaction(),
-            reason: analysis.reason.clone().or_else(|| self.reason.as_deref().map(str::to_owned)),
-            frame_bytes: 0,
-        }
-    }
-
-    fn take_released(&mut self, front: Front<'_>) -> Option<Box<Held>> {
-        let held = self.at_front.released.take()?;
-        // What is released is what was judged and shown: the same bytes, at the same place.
-        if held.is(front.bytes) { Some(held) } else { None }
-    }
-
-    /// The released statement is not of the kind at the front. Cannot happen; fail closed.
-    fn mismatch(&mut self, out: &mut Outbox, refuse: fn(&mut Self, Report, &mut Outbox)) -> Step {
-        let report =
-            Report::error("58000", "querygate: the approved statement is not the one waiting; nothing was run");
-        refuse(self, report, out);
-        Step::Drop
-    }
-
-    /// The text at the front has been analysed. The driver then hands over the client's bytes again.
-    pub fn handle_analysis(&mut self, analysis: Arc<Analysis>) {
-        if let Waiting::Analysis(text) = self.waiting {
-            self.waiting = Waiting::Nothing;
-            self.at_front.analysed = Some(Analysed { text, analysis });
-        }
-    }
-
-    /// What becomes of a message with a statement in it that is too long, or not all here.
-    fn not_yet_whole(
-        &mut self,
-        front: Front<'_>,
-        out: &mut Outbox,
-        refuse: fn(&mut Self, Report, &mut Outbox),
-    ) -> Option<Step> {
-        let limit = self.settings.max_statement_bytes;
-        if front.total > limit {
-            refuse(self, too_long(limit), out);
-            return Some(Step::Drop);
-        }
-        (!front.is_whole()).then_some(Step::Stay)
     }
 }
 
@@ -775,12 +421,6 @@ fn is_plain(kind: EffectKind) -> bool {
     }
 }
 
-fn too_long(limit: usize) -> Report {
-    Report::error("54000", format!("querygate: statement longer than {limit} bytes")).with_hint(
-        "Send it in parts, use COPY for data, or raise limits.max_statement_bytes in the gate's configuration.",
-    )
-}
-
 /// Portal and statement names together, at most.
 const MAX_NAMES_BYTES: usize = 64 << 10;
 
@@ -793,18 +433,6 @@ fn merge(one: Option<Box<SqlChanges>>, other: Option<Box<SqlChanges>>) -> Option
         }
         (one, other) => one.or(other),
     }
-}
-
-/// The candidate with the strictest ruling.
-fn strictest(candidates: &[Arc<Definition>], machine: &Machine, judging: &mut dyn Judging) -> Option<Arc<Definition>> {
-    candidates
-        .iter()
-        .max_by_key(|one| match judging.decide(&one.analysis, machine.in_transaction(), &machine.names) {
-            Ruling::Allow => 0,
-            Ruling::Hold(_) => 1,
-            Ruling::Reject(_) => 2,
-        })
-        .cloned()
 }
 
 /// Commands of the replication grammar (`src/backend/replication/repl_scanner.l`,
@@ -824,36 +452,4 @@ fn is_replication_command(text: &[u8]) -> bool {
     let word_end = text.iter().position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_')).unwrap_or(text.len());
     let word = text.get(..word_end).unwrap_or_default();
     COMMANDS.iter().any(|command| command.as_bytes().eq_ignore_ascii_case(word))
-}
-
-fn rejected_by_rule(judgement: &Judgement) -> Report {
-    let message = match &judgement.message {
-        Some(message) => format!("querygate: rejected by policy: {message}"),
-        None => "querygate: rejected by policy".to_owned(),
-    };
-    Report::error("42501", message)
-        .with_detail(format!("Rule \"{}\": {}.", judgement.rule, judgement.why))
-        .with_hint("Nothing was run. Ask the owners of the gate's policy if you need this.")
-}
-
-fn in_transaction_report(judgement: &Judgement) -> Report {
-    Report::error("42501", "querygate: this statement needs approval, and approvals are not asked inside a transaction")
-        .with_detail(format!("Rule \"{}\": {}.", judgement.rule, judgement.why))
-        .with_hint("Run it outside a transaction block (hold.in_transaction = \"reject\" in the gate's configuration).")
-}
-
-fn too_many_names() -> Report {
-    Report::error("54000", "querygate: too many prepared statements in one session")
-        .with_hint("Close those that are not needed any more (DEALLOCATE).")
-}
-
-fn changed() -> Report {
-    Report::error("42501", "querygate: a prepared statement this portal executes was redefined after it was bound")
-        .with_hint("Bind again.")
-}
-
-fn pinned() -> Report {
-    Report::error("42501", "querygate: a prepared statement that an open portal executes cannot be redefined")
-        .with_detail("The portal was judged by what the statement was when the portal was bound.")
-        .with_hint("Execute the portal or end the transaction first.")
 }

@@ -1,0 +1,289 @@
+//! The extended protocol: what becomes of Parse, Bind, Execute, Describe and Close.
+
+use std::sync::Arc;
+
+use super::super::held::HeldKind;
+use super::super::names::{Change, Definition, PortalNote, Resolved, may_copy_in};
+use super::super::params;
+use super::super::replies::{Expect, Settling};
+use super::super::{Judging, Machine, Outbox, Ruling};
+use super::reports::{changed, pinned, rejected_by_rule, too_many_names};
+use super::{Front, MAX_NAMES_BYTES, Step, merge};
+use crate::judge::Judgement;
+use crate::wire::frontend::{self, Malformed, Target};
+
+impl Machine {
+    pub(super) fn on_parse(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
+        if let Some(step) = self.not_yet_whole(front, out, Machine::refuse_extended) {
+            return step;
+        }
+        let parse = match frontend::Parse::read(front.body()) {
+            Ok(parse) => parse,
+            Err(how) => return self.malformed(front, how, out),
+        };
+        if let Some(step) = self.not_pinned(parse.name, out) {
+            return step;
+        }
+        let Some((analysis, ruling)) = self.read(parse.text, judging) else {
+            return Step::Stay;
+        };
+        // Parsing runs nothing; what is to be held is held when it is bound.
+        let allowed = matches!(ruling, Ruling::Allow);
+        if let Ruling::Reject(judgement) = ruling
+            && !self.replies.may_change_status()
+        {
+            self.refuse_extended(rejected_by_rule(&judgement), out);
+            return Step::Drop;
+        }
+        let definition = Definition::new(parse.text, analysis, parse.types().collect());
+        if allowed && !definition.has_acts() {
+            definition.remember_allowed(self.in_transaction());
+        }
+        let change = Change::Define(definition);
+        if !self.names.send(parse.name, Some(self.batch.number), change.clone()) {
+            self.refuse_extended(too_many_names(), out);
+            return Step::Drop;
+        }
+        self.replies.push(Expect::Parse(Settling { name: parse.name.into(), change }));
+        self.batch.open = true;
+        Step::Forward
+    }
+
+    /// What becomes of a message that changes a name which a portal executes that may still run.
+    pub(super) fn not_pinned(&mut self, name: &[u8], out: &mut Outbox) -> Option<Step> {
+        if !self.names.is_pinned(name) {
+            return None;
+        }
+        // A portal may turn out to have run, or never to have been bound.
+        if !self.caught_up(None, out) {
+            return Some(Step::Stay);
+        }
+        self.refuse_extended(pinned(), out);
+        Some(Step::Drop)
+    }
+
+    pub(super) fn on_bind(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
+        let described = self.at_front.unseen.take();
+        if let Some(held) = self.take_released(front) {
+            return match held.kind {
+                HeldKind::Bind(definition, note) => {
+                    let (portal, _) = frontend::bind_names(front.body()).unwrap_or_default();
+                    self.watch_portal(portal);
+                    self.forward_bind(front, &definition, note)
+                }
+                HeldKind::Query(_) => self.mismatch(out, Machine::refuse_extended),
+            };
+        }
+        let Some((_, statement)) = frontend::bind_names(front.body()) else {
+            // Fail closed: names that long are nobody's, and the server would refuse them at the end of the body.
+            return if front.is_whole() || front.bytes.len() > MAX_NAMES_BYTES {
+                self.malformed(front, Malformed::Unterminated, out)
+            } else {
+                Step::Stay
+            };
+        };
+        // A name the gate never saw defined was made by a function, or is not there at all. It is described first, so that
+        // the server itself refuses a name that does not exist; one that does is judged as unknown.
+        let unseen = || described.unwrap_or_else(|| params::unseen_statement(statement));
+        let definition = match self.names.resolve(statement, self.batch.number) {
+            Resolved::One(definition) => definition,
+            Resolved::Several { pending: true, candidates } => {
+                let in_any = |one: &Arc<Definition>| one.known_allowed(true) && one.known_allowed(false);
+                if candidates.iter().all(in_any) {
+                    return self.bind_any(front);
+                }
+                if !self.caught_up(None, out) {
+                    return Step::Stay;
+                }
+                // Nothing is outstanding and yet it is not settled.
+                unseen()
+            }
+            Resolved::Several { candidates, pending: false } => {
+                strictest(&candidates, self, judging).unwrap_or_else(unseen)
+            }
+            Resolved::Unknown => unseen(),
+        };
+        self.bind_known(front, &definition, judging, out)
+    }
+
+    /// A Bind whose statement may be one of several, all of them allowed.
+    pub(super) fn bind_any(&mut self, front: Front<'_>) -> Step {
+        self.push_bind(front, None, true);
+        Step::Forward
+    }
+
+    pub(super) fn bind_known(
+        &mut self,
+        front: Front<'_>,
+        definition: &Arc<Definition>,
+        judging: &mut dyn Judging,
+        out: &mut Outbox,
+    ) -> Step {
+        let in_transaction = self.in_transaction();
+        let unsettled = self.replies.may_change_status();
+        if definition.known_allowed(in_transaction) && (!unsettled || definition.known_allowed(!in_transaction)) {
+            return self.forward_bind(front, definition, None);
+        }
+        let judgement = match judging.decide(&definition.analysis, in_transaction, &self.names) {
+            Ruling::Allow => {
+                if self.depends_on_status(&definition.analysis, judging) {
+                    self.caught_up(None, out);
+                    return Step::Stay;
+                }
+                let note = self.portal_note(definition);
+                if note.is_none() {
+                    definition.remember_allowed(in_transaction);
+                    if unsettled {
+                        definition.remember_allowed(!in_transaction);
+                    }
+                }
+                return self.forward_bind(front, definition, note);
+            }
+            Ruling::Reject(_) if unsettled => {
+                self.caught_up(None, out);
+                return Step::Stay;
+            }
+            Ruling::Reject(judgement) => {
+                self.refuse_extended(rejected_by_rule(&judgement), out);
+                return Step::Drop;
+            }
+            Ruling::Hold(judgement) => judgement,
+        };
+        self.hold_bind(front, definition, *judgement, out)
+    }
+
+    pub(super) fn hold_bind(
+        &mut self,
+        front: Front<'_>,
+        definition: &Arc<Definition>,
+        judgement: Judgement,
+        out: &mut Outbox,
+    ) -> Step {
+        if let Some(step) = self.not_yet_whole(front, out, Machine::refuse_extended) {
+            return step;
+        }
+        let bind = match frontend::Bind::read(front.body()) {
+            Ok(bind) => bind,
+            Err(how) => return self.malformed(front, how, out),
+        };
+        let wanted = !bind.values.is_empty() || definition.is_unseen();
+        let describe = (wanted && definition.described.get().is_none()).then_some((bind.statement, definition));
+        if !self.caught_up(describe, out) {
+            self.at_front.unseen = definition.is_unseen().then(|| Arc::clone(definition));
+            return Step::Stay;
+        }
+        if self.server_refuses(&definition.analysis) {
+            return self.forward_bind(front, definition, None);
+        }
+        let types = definition.described.get().unwrap_or(&definition.declared);
+        let parameters = params::decode(&bind.values, types);
+        let draft = self.draft(&definition.text, parameters, &definition.analysis, judgement);
+        let note = self.portal_note(definition);
+        self.hold(front, HeldKind::Bind(Arc::clone(definition), note), draft, out)
+    }
+
+    pub(super) fn portal_note(&self, definition: &Arc<Definition>) -> Option<PortalNote> {
+        definition.has_acts().then(|| PortalNote {
+            definition: Arc::clone(definition),
+            judged: self.names.executed(&definition.analysis),
+        })
+    }
+
+    pub(super) fn forward_bind(
+        &mut self,
+        front: Front<'_>,
+        definition: &Arc<Definition>,
+        note: Option<PortalNote>,
+    ) -> Step {
+        self.push_bind(front, note, definition.analysis.opaque);
+        Step::Forward
+    }
+
+    pub(super) fn push_bind(&mut self, front: Front<'_>, note: Option<PortalNote>, opaque: bool) {
+        self.opaque |= opaque;
+        let portal = frontend::bind_names(front.body()).map_or(&b""[..], |(portal, _)| portal);
+        let watched = self.names.bind(portal, note).map(|number| (Box::<[u8]>::from(portal), number));
+        self.replies.push(Expect::Bind(watched));
+        self.batch.open = true;
+        self.batch.ran = true;
+    }
+
+    pub(super) fn on_execute(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
+        if !front.is_whole() {
+            return Step::Stay;
+        }
+        let portal = match frontend::execute(front.body()) {
+            Ok(portal) => portal,
+            Err(how) => return self.malformed(front, how, out),
+        };
+        let mut changes = None;
+        if self.names.watches_portals() {
+            let notes = self.names.portal(portal);
+            let redefined = notes.iter().flatten().any(|note| self.names.was_redefined(note));
+            if redefined || notes.iter().flatten().any(|note| self.names.changes_pinned(&note.definition.analysis)) {
+                // A change that is still pending may fail, and a portal may turn out to have run: that is settled first.
+                if !self.caught_up(None, out) {
+                    return Step::Stay;
+                }
+                self.refuse_extended(if redefined { changed() } else { pinned() }, out);
+                return Step::Drop;
+            }
+            self.settle |= notes
+                .iter()
+                .flatten()
+                .any(|note| note.definition.is_unseen() || may_copy_in(&note.definition.analysis));
+            let certain = notes.len() == 1;
+            let watched = !notes.is_empty();
+            for note in notes.into_iter().flatten() {
+                let more = self.note_acts(&note.definition.analysis, &note.definition.text);
+                changes = merge(changes, more);
+            }
+            if watched {
+                let changes = changes.get_or_insert_default();
+                changes.portal = Some((portal.into(), self.names.last_bind()));
+                // Which of several the portal is bound to is not known, so each change may happen or not.
+                changes.failed |= !certain;
+            }
+        }
+        self.replies.push(Expect::Execute(changes, self.is_watched(portal)));
+        self.batch.open = true;
+        self.batch.ran = true;
+        Step::Forward
+    }
+
+    pub(super) fn on_describe(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
+        self.checked(front, out, |body| frontend::target(body).map(|_| Some(Expect::Describe)))
+    }
+
+    pub(super) fn on_close(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
+        if !front.is_whole() {
+            return Step::Stay;
+        }
+        let settling = match frontend::target(front.body()) {
+            Ok(Target::Statement(name)) => {
+                if let Some(step) = self.not_pinned(name, out) {
+                    return step;
+                }
+                let _ = self.names.send(name, Some(self.batch.number), Change::Drop);
+                Some(Box::new(Settling { name: name.into(), change: Change::Drop }))
+            }
+            Ok(Target::Portal(_)) => None,
+            Err(how) => return self.malformed(front, how, out),
+        };
+        self.replies.push(Expect::Close(settling));
+        self.batch.open = true;
+        Step::Forward
+    }
+}
+
+/// The candidate with the strictest ruling.
+fn strictest(candidates: &[Arc<Definition>], machine: &Machine, judging: &mut dyn Judging) -> Option<Arc<Definition>> {
+    candidates
+        .iter()
+        .max_by_key(|one| match judging.decide(&one.analysis, machine.in_transaction(), &machine.names) {
+            Ruling::Allow => 0,
+            Ruling::Hold(_) => 1,
+            Ruling::Reject(_) => 2,
+        })
+        .cloned()
+}

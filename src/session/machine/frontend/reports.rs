@@ -1,0 +1,42 @@
+//! What the client is told where the gate refuses by itself.
+
+use crate::judge::Judgement;
+use crate::wire::reply::Report;
+
+pub(super) fn too_long(limit: usize) -> Report {
+    Report::error("54000", format!("querygate: statement longer than {limit} bytes")).with_hint(
+        "Send it in parts, use COPY for data, or raise limits.max_statement_bytes in the gate's configuration.",
+    )
+}
+
+pub(super) fn rejected_by_rule(judgement: &Judgement) -> Report {
+    let message = match &judgement.message {
+        Some(message) => format!("querygate: rejected by policy: {message}"),
+        None => "querygate: rejected by policy".to_owned(),
+    };
+    Report::error("42501", message)
+        .with_detail(format!("Rule \"{}\": {}.", judgement.rule, judgement.why))
+        .with_hint("Nothing was run. Ask the owners of the gate's policy if you need this.")
+}
+
+pub(super) fn in_transaction_report(judgement: &Judgement) -> Report {
+    Report::error("42501", "querygate: this statement needs approval, and approvals are not asked inside a transaction")
+        .with_detail(format!("Rule \"{}\": {}.", judgement.rule, judgement.why))
+        .with_hint("Run it outside a transaction block (hold.in_transaction = \"reject\" in the gate's configuration).")
+}
+
+pub(super) fn too_many_names() -> Report {
+    Report::error("54000", "querygate: too many prepared statements in one session")
+        .with_hint("Close those that are not needed any more (DEALLOCATE).")
+}
+
+pub(super) fn changed() -> Report {
+    Report::error("42501", "querygate: a prepared statement this portal executes was redefined after it was bound")
+        .with_hint("Bind again.")
+}
+
+pub(super) fn pinned() -> Report {
+    Report::error("42501", "querygate: a prepared statement that an open portal executes cannot be redefined")
+        .with_detail("The portal was judged by what the statement was when the portal was bound.")
+        .with_hint("Execute the portal or end the transaction first.")
+}

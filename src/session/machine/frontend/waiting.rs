@@ -1,0 +1,117 @@
+//! A frame that stays at the front: until it is whole, analysed, the backend has caught up, or people have decided.
+
+use std::sync::Arc;
+
+use super::super::held::{Held, HeldKind};
+use super::super::names::Definition;
+use super::super::replies::Expect;
+use super::super::{Analysed, Draft, Machine, Outbox, Waiting};
+use super::reports::{in_transaction_report, too_long};
+use super::{Front, Step};
+use crate::judge::{Analysis, Judgement};
+use crate::wire::frame;
+use crate::wire::reply::Report;
+
+impl Machine {
+    /// Whether the backend has answered everything. If not, it is asked to: what the client has sent so far is completed,
+    /// and the statement is described if its parameter types are wanted.
+    pub(super) fn caught_up(&mut self, describe: Option<(&[u8], &Arc<Definition>)>, out: &mut Outbox) -> bool {
+        if let Some((name, definition)) = describe {
+            self.send_backend(frame::build(b'D', &[b"S", name, b"\0"]), out);
+            self.replies.push(Expect::OwnDescribe(Arc::clone(definition)));
+            self.batch.open = true;
+        }
+        if self.replies.is_empty() {
+            return true;
+        }
+        self.await_answers(out);
+        false
+    }
+
+    /// Nothing more of the client's is handled before the backend has answered what it was sent.
+    pub(in super::super) fn await_answers(&mut self, out: &mut Outbox) {
+        if self.replies.is_empty() {
+            return;
+        }
+        if self.batch.ran {
+            // Flush has no answer and changes nothing but when answers are sent.
+            self.send_backend(frame::build(b'H', &[]), out);
+        } else if self.batch.open {
+            // Only Parse, Describe and Close so far: a Sync ends the implicit transaction they opened, so that nothing is
+            // kept open on the server while people think. Its ReadyForQuery is swallowed.
+            self.send_backend(frame::build(b'S', &[]), out);
+            self.replies.push(Expect::OwnSync(self.names.last_bind()));
+            self.end_batch();
+        }
+        self.waiting = Waiting::CatchUp;
+    }
+
+    pub(super) fn hold(&mut self, front: Front<'_>, kind: HeldKind, mut draft: Draft, out: &mut Outbox) -> Step {
+        draft.frame_bytes = front.total;
+        if draft.in_transaction && self.settings.reject_holds_in_transaction {
+            let report = in_transaction_report(&draft.judgement);
+            match kind {
+                HeldKind::Query(_) => self.refuse_query(report, out),
+                HeldKind::Bind(..) => self.refuse_extended(report, out),
+            }
+            return Step::Drop;
+        }
+        self.open_hold(Box::new(Held::new(front.bytes, kind)), draft);
+        Step::Stay
+    }
+
+    pub(super) fn draft(
+        &self,
+        text: &[u8],
+        parameters: Vec<crate::hold::Parameter>,
+        analysis: &Arc<Analysis>,
+        judgement: Judgement,
+    ) -> Draft {
+        Draft {
+            text: text.into(),
+            parameters,
+            analysis: self.with_executed(analysis),
+            judgement,
+            in_transaction: self.in_transaction(),
+            reason: analysis.reason.clone().or_else(|| self.reason.as_deref().map(str::to_owned)),
+            frame_bytes: 0,
+        }
+    }
+
+    pub(super) fn take_released(&mut self, front: Front<'_>) -> Option<Box<Held>> {
+        let held = self.at_front.released.take()?;
+        // What is released is what was judged and shown: the same bytes, at the same place.
+        if held.is(front.bytes) { Some(held) } else { None }
+    }
+
+    /// The released statement is not of the kind at the front. Cannot happen; fail closed.
+    pub(super) fn mismatch(&mut self, out: &mut Outbox, refuse: fn(&mut Self, Report, &mut Outbox)) -> Step {
+        let report =
+            Report::error("58000", "querygate: the approved statement is not the one waiting; nothing was run");
+        refuse(self, report, out);
+        Step::Drop
+    }
+
+    /// The text at the front has been analysed. The driver then hands over the client's bytes again.
+    pub fn handle_analysis(&mut self, analysis: Arc<Analysis>) {
+        if let Waiting::Analysis(text) = self.waiting {
+            self.waiting = Waiting::Nothing;
+            self.at_front.analysed = Some(Analysed { text, analysis });
+        }
+    }
+
+    /// What becomes of a message with a statement in it that is too long, or not all here.
+    pub(super) fn not_yet_whole(
+        &mut self,
+        front: Front<'_>,
+        out: &mut Outbox,
+        refuse: fn(&mut Self, Report, &mut Outbox),
+    ) -> Option<Step> {
+        let limit = self.settings.max_statement_bytes;
+        if front.total > limit {
+            refuse(self, too_long(limit), out);
+            return Some(Step::Drop);
+        }
+        (!front.is_whole()).then_some(Step::Stay)
+    }
+}
