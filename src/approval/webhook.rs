@@ -60,7 +60,7 @@ enum Delivered {
 
 /// Delivers events until `stop` says true. A webhook that is new begins with what happens from now on.
 pub async fn run(store: Store, settings: WebhookSettings, mut stop: watch::Receiver<bool>) {
-    let hook = Hook { agent: agent(settings.timeout), cursor: format!("webhook/{}", settings.name), settings, store };
+    let hook = Hook { agent: agent(settings.timeout), cursor: cursor(&settings.name), settings, store };
     let mut heads = hook.store.heads();
     loop {
         let work = async {
@@ -76,6 +76,11 @@ pub async fn run(store: Store, settings: WebhookSettings, mut stop: watch::Recei
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }
+}
+
+/// The name of its place in the record, for [`Store::cursor`].
+pub(super) fn cursor(webhook: &str) -> String {
+    format!("webhook/{webhook}")
 }
 
 struct Hook {

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::settings::Settings;
 use crate::approval::channel::{Channel, Desk};
+use crate::approval::http::Vitals;
 use crate::approval::slack::{Running, Slack, SlackError};
 use crate::approval::{ApprovalDesk, publisher, webhook};
 use crate::store::Store;
@@ -19,6 +20,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// What runs. Its drop ends everything at once.
 pub(super) struct Channels {
     slack: Option<(Slack, Running)>,
+    webhooks: Vec<String>,
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
 }
@@ -47,7 +49,14 @@ impl Channels {
         for hook in &settings.webhooks {
             tasks.spawn(webhook::run(store.clone(), hook.clone(), stopped.clone()));
         }
-        Ok(Self { slack, tasks, stop })
+        let webhooks = settings.webhooks.iter().map(|hook| hook.name.clone()).collect();
+        Ok(Self { slack, webhooks, tasks, stop })
+    }
+
+    /// What the health endpoint asks.
+    pub(super) fn vitals(&self, store: &Store) -> Vitals {
+        let slack = self.slack.iter().map(|(slack, _running)| slack.clone()).collect();
+        Vitals { store: Some(store.clone()), slack, webhooks: self.webhooks.clone() }
     }
 
     /// Other people from now on.

@@ -127,7 +127,8 @@ impl Server {
             .map_err(StartError::Threads)?;
         let admin_address = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let admin = admin_listener.map(|listener| {
-            let serve = approval::http::serve(listener, Arc::clone(&desk), settings.admin, stop);
+            let serve =
+                approval::http::serve(listener, Arc::clone(&desk), settings.admin, channels.vitals(&store), stop);
             tokio::spawn(async move {
                 if let Err(error) = serve.await {
                     tracing::error!("the admin API ended: {error}");

@@ -9,7 +9,7 @@ use axum::extract::{FromRequestParts, Path, Query, State as FromState};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::sse::Sse;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::approval::people::Person;
@@ -57,19 +57,6 @@ impl FromRequestParts<Arc<App>> for Id {
         let Path(id) = Path::<String>::from_request_parts(parts, app).await.map_err(|_| Problem::no_such_request())?;
         Ok(Self(HoldId::parse(&id)))
     }
-}
-
-/// The gate lives.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct HealthView {
-    /// `ok`.
-    pub status: String,
-}
-
-/// Whether the gate lives. Needs no token.
-#[utoipa::path(get, path = "/health", tag = "gate", security(()), responses((status = 200, body = HealthView)))]
-pub(super) async fn health() -> Json<HealthView> {
-    Json(HealthView { status: "ok".to_owned() })
 }
 
 /// Who the token proves the caller to be.

@@ -6,6 +6,7 @@
 mod auth;
 mod failures;
 mod handlers;
+mod health;
 pub(in crate::approval) mod listener;
 mod problem;
 mod seats;
@@ -33,7 +34,7 @@ use super::{AdminSettings, ApprovalDesk};
 use failures::Failures;
 use listener::{Door, Peer};
 
-pub use handlers::HealthView;
+pub use health::{Condition, HealthView, PartView, SlackView, Vitals, WebhookView};
 pub use problem::ProblemBody;
 
 /// What every handler works with.
@@ -41,6 +42,7 @@ struct App {
     desk: Arc<ApprovalDesk>,
     failures: Failures,
     settings: AdminSettings,
+    vitals: Vitals,
     stop: watch::Receiver<bool>,
 }
 
@@ -50,6 +52,7 @@ pub async fn serve(
     listener: TcpListener,
     desk: Arc<ApprovalDesk>,
     settings: AdminSettings,
+    vitals: Vitals,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     warn_if_exposed(listener.local_addr()?);
@@ -58,6 +61,7 @@ pub async fn serve(
         desk,
         failures: Failures::new(settings.failure_burst, settings.failure_refill),
         settings,
+        vitals,
         stop: stop.clone(),
     }));
     let mut stop = stop;
@@ -82,7 +86,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         description = "Lists and decides held statements."
     ),
     paths(
-        handlers::health,
+        health::health,
         handlers::me,
         handlers::list,
         handlers::show,
@@ -108,7 +112,7 @@ impl Modify for BearerTokens {
 fn router(app: Arc<App>) -> Router {
     let limit = DefaultBodyLimit::max(app.settings.max_body_bytes);
     Router::new()
-        .route("/health", get(handlers::health))
+        .route("/health", get(health::health))
         .route("/openapi.json", get(async || Json(openapi())))
         .route("/v1/me", get(handlers::me))
         .route("/v1/requests", get(handlers::list))

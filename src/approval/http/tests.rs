@@ -41,7 +41,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let serving = super::serve(listener, Arc::clone(&desk), limits, stopped);
+        let serving = super::serve(listener, Arc::clone(&desk), limits, super::Vitals::default(), stopped);
         let task = tokio::spawn(serving);
         Self { address, board, desk, stop, task }
     }

@@ -118,18 +118,29 @@ fn of_conversation(channel: &str, conversation: &Value) -> Finding {
     }
 }
 
-/// Changing a message that cannot exist: Slack says what it thinks of the channel, and nobody sees anything.
 async fn probed(inner: &Inner, channel: &str) -> Finding {
-    match inner.api.update(channel, "1000000000.000000", &panels::note("check")).await {
-        Err(error @ ApiError::Refused { .. }) => match error.code() {
-            Some("channel_not_found" | "not_in_channel" | "is_archived" | "missing_scope" | "restricted_action") => {
-                wrong(format!("channel: {}", error.explain(channel)))
-            }
-            _ => good(format!("channel: {channel} is there")),
-        },
+    match probe(inner, channel).await {
         Ok(()) => good(format!("channel: {channel} is there")),
         Err(error) => wrong(format!("channel: {}", error.explain(channel))),
     }
+}
+
+/// Changing a message that cannot exist: Slack says what it thinks of the channel, and nobody sees anything.
+async fn probe(inner: &Inner, channel: &str) -> Result<(), ApiError> {
+    let Err(error) = inner.api.update(channel, "1000000000.000000", &panels::note("check")).await else {
+        return Ok(());
+    };
+    match error.code() {
+        // What is wrong with that message is right about everything else.
+        Some("message_not_found" | "cant_update_message" | "edit_window_closed") => Ok(()),
+        Some(_) | None => Err(error),
+    }
+}
+
+/// Whether people could be asked now: the token works, and the channel takes messages.
+pub(super) async fn reach(inner: &Inner) -> Result<(), ApiError> {
+    inner.api.workspace().await?;
+    probe(inner, &inner.settings.channel).await
 }
 
 async fn members(inner: &Inner, group: &str) -> Finding {

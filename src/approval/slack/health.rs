@@ -1,6 +1,7 @@
 //! Whether Slack can be reached. Knows no calls: they report here.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -15,6 +16,8 @@ pub struct Health {
     pub why: Option<String>,
     /// Sockets that are up (Socket Mode).
     pub sockets: usize,
+    /// When Slack last did what it was asked.
+    pub last_success: Option<Timestamp>,
 }
 
 /// Keeps it.
@@ -25,6 +28,7 @@ pub(super) struct Pulse {
 }
 
 struct State {
+    last_success: Option<Timestamp>,
     calls: Result<(), String>,
     socket_trouble: Option<String>,
     sockets: usize,
@@ -35,13 +39,18 @@ struct State {
 impl Pulse {
     pub(super) fn new(needs_sockets: bool, now: Timestamp) -> Self {
         let calls = Err("Slack was not reached yet".to_owned());
-        let state = State { calls, socket_trouble: None, sockets: 0, reachable: false, since: now };
+        let state = State { last_success: None, calls, socket_trouble: None, sockets: 0, reachable: false, since: now };
         Self { state: Mutex::new(state), needs_sockets }
     }
 
     /// A call went well, or could not reach people.
     pub(super) fn call(&self, result: Result<(), String>, now: Timestamp) {
-        self.change(now, |state| state.calls = result);
+        self.change(now, |state| {
+            if result.is_ok() {
+                state.last_success = Some(now);
+            }
+            state.calls = result;
+        });
     }
 
     /// A socket is up.
@@ -62,15 +71,18 @@ impl Pulse {
         self.change(now, |state| state.socket_trouble = Some(why));
     }
 
-    /// The last call did not go well.
-    pub(super) fn calls_fail(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).calls.is_err()
+    /// The last call did not go well, or was so long ago that it says little.
+    pub(super) fn is_doubtful(&self, now: Timestamp, silence: Duration) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = state.last_success.map(|last| Duration::try_from(now.duration_since(last)).unwrap_or_default());
+        state.calls.is_err() || passed.is_none_or(|passed| passed >= silence)
     }
 
     pub(super) fn health(&self) -> Health {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let why = state.why(self.needs_sockets);
-        Health { reachable: why.is_none(), since: state.since, why, sockets: state.sockets }
+        let State { since, sockets, last_success, .. } = *state;
+        Health { reachable: why.is_none(), since, why, sockets, last_success }
     }
 
     fn change(&self, now: Timestamp, change: impl FnOnce(&mut State)) {
@@ -117,7 +129,8 @@ mod tests {
         pulse.call(Ok(()), at(1));
         assert!(!pulse.health().reachable);
         pulse.socket_up(at(2));
-        assert_eq!(pulse.health(), Health { reachable: true, since: at(2), why: None, sockets: 1 });
+        let expected = Health { reachable: true, since: at(2), why: None, sockets: 1, last_success: Some(at(1)) };
+        assert_eq!(pulse.health(), expected);
         pulse.socket_up(at(3));
         pulse.socket_down(at(4));
         assert_eq!(pulse.health().since, at(2));
@@ -128,6 +141,19 @@ mod tests {
         pulse.socket_up(at(7));
         pulse.call(Err("revoked".to_owned()), at(8));
         assert_eq!(pulse.health().why.as_deref(), Some("revoked"));
+        assert_eq!(pulse.health().last_success, Some(at(1)), "a failure is no success");
+    }
+
+    #[test]
+    fn slack_is_asked_again_after_a_failure_and_after_a_silence() {
+        let pulse = Pulse::new(false, at(0));
+        let silence = Duration::from_secs(60);
+        assert!(pulse.is_doubtful(at(0), silence));
+        pulse.call(Ok(()), at(1));
+        assert!(!pulse.is_doubtful(at(60), silence));
+        assert!(pulse.is_doubtful(at(61), silence));
+        pulse.call(Err("away".to_owned()), at(62));
+        assert!(pulse.is_doubtful(at(62), silence));
     }
 
     #[test]

@@ -46,8 +46,10 @@ use trouble::ApiError;
 
 pub use health::Health;
 
-/// How often Slack is asked whether it is back.
+/// How often it is looked at whether Slack has to be asked.
 const RETRY: Duration = Duration::from_secs(20);
+/// After so long without a call that went well Slack is asked how it is, so that health is never old.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// The Slack channel. Cheap to clone.
 #[derive(Clone)]
@@ -107,6 +109,12 @@ impl Slack {
     /// Uses other people from now on.
     pub fn reload(&self, people: People) {
         self.inner.people.store(Arc::new(people));
+    }
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.settings.name
     }
 
     /// How the channel is doing.
@@ -189,7 +197,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _gone = stop.wait_for(|stop| *stop).await.is_err();
 }
 
-/// Checks the app at the start, and asks again while Slack is away.
+/// Checks the app at the start, and asks again while Slack is away or has not been asked for a while.
 async fn look_after(inner: Arc<Inner>, mut stop: watch::Receiver<bool>) {
     for finding in check::run(&inner).await {
         finding.log();
@@ -200,8 +208,8 @@ async fn look_after(inner: Arc<Inner>, mut stop: watch::Receiver<bool>) {
             () = stopped(&mut stop) => return,
             () = tokio::time::sleep(RETRY) => {}
         }
-        if inner.pulse.calls_fail() {
-            let result = inner.api.workspace().await;
+        if inner.pulse.is_doubtful(crate::clock::wall(), SILENCE) {
+            let result = check::reach(&inner).await;
             inner.report(&result);
         }
     }

@@ -43,7 +43,13 @@ fn serve(runtime: &Runtime, board: &Board, address: &str) -> (Arc<ApprovalDesk>,
     let desk = runtime.block_on(settled_desk(board));
     let (stop, stopped) = watch::channel(false);
     let limits = AdminSettings::default();
-    runtime.spawn(crate::approval::http::serve(listener, Arc::clone(&desk), limits, stopped));
+    runtime.spawn(crate::approval::http::serve(
+        listener,
+        Arc::clone(&desk),
+        limits,
+        crate::approval::http::Vitals::default(),
+        stopped,
+    ));
     (desk, base, stop)
 }
 

@@ -1,0 +1,283 @@
+//! `GET /health`: whether the gate lives, and what of it does not work. Knows the parts only by what they say of themselves.
+//!
+//! The gate lives while it answers, and carries traffic that needs nobody whatever its store and its channels do. So the
+//! status is 200 also when it is degraded: whoever restarts what does not answer 200 would end every session because Slack
+//! is down. Monitors that read no bodies ask with `strict`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State as FromState};
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::approval::slack::{self, Slack};
+use crate::approval::webhook;
+use crate::store::{self, Store};
+
+use super::App;
+use super::problem::{Problem, ProblemBody};
+
+/// A webhook that is so far behind is in trouble.
+const LATE: Duration = Duration::from_secs(60);
+/// Longest wait for the store to say how far a webhook has come.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What `/health` asks.
+#[derive(Clone, Default)]
+pub struct Vitals {
+    /// The record.
+    pub store: Option<Store>,
+    /// The Slack channels.
+    pub slack: Vec<Slack>,
+    /// Names of the webhooks.
+    pub webhooks: Vec<String>,
+}
+
+/// How the gate is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HealthView {
+    /// `ok`, or `degraded`: it lives and passes what needs nobody, but something in `reasons` does not work.
+    pub status: Condition,
+    /// What does not work, each in a sentence; empty when `ok`.
+    pub reasons: Vec<String>,
+    /// The record; `null` where there is none to ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<PartView>,
+    /// Every Slack channel.
+    #[serde(default)]
+    pub slack: Vec<SlackView>,
+    /// Every webhook.
+    #[serde(default)]
+    pub webhooks: Vec<WebhookView>,
+}
+
+/// In a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// As it should be.
+    Ok,
+    /// Something does not work.
+    Degraded,
+}
+
+/// The record's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PartView {
+    /// `degraded`: it cannot be written, so every statement that has to be held is refused.
+    pub status: Condition,
+    /// Since when it cannot; RFC 3339.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// Why, in a clause.
+    pub why: Option<String>,
+}
+
+/// A Slack channel's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SlackView {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `degraded`: people cannot be asked there, or cannot answer.
+    pub status: Condition,
+    /// Since when that is so; RFC 3339.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// Why, in a sentence.
+    pub why: Option<String>,
+    /// Sockets that are up; 0 also where clicks come as signed requests.
+    pub sockets: usize,
+    /// When Slack last did what it was asked; RFC 3339.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_success: Option<Timestamp>,
+}
+
+/// A webhook's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WebhookView {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `degraded`: its receiver does not take what it is told, or it is not known.
+    pub status: Condition,
+    /// Events that wait to be told; `null` where it is not known.
+    pub backlog: Option<u64>,
+    /// Since when the oldest of them waits; RFC 3339.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub waits_since: Option<Timestamp>,
+}
+
+/// How to be told.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct HealthQuery {
+    /// `true`: the status is 503 when degraded. For monitors; not for whoever restarts the gate.
+    #[serde(default)]
+    strict: bool,
+}
+
+/// Whether the gate lives, and what of it does not work. Needs no token.
+///
+/// The status is 200 for as long as the gate lives, also when it is degraded; with `strict=true` it is 503 then.
+#[utoipa::path(get, path = "/health", tag = "gate", security(()), params(HealthQuery), responses(
+    (status = 200, body = HealthView, description = "It lives; `status` says whether all of it works"),
+    (status = 400, body = ProblemBody),
+    (status = 503, body = HealthView, description = "Only with `strict=true`: it lives, and is degraded")))]
+pub(super) async fn health(
+    FromState(app): FromState<Arc<App>>,
+    query: Result<Query<HealthQuery>, QueryRejection>,
+) -> Result<(StatusCode, Json<HealthView>), Problem> {
+    let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let view = app.vitals.view(crate::clock::wall()).await;
+    let status = match view.status {
+        Condition::Degraded if query.strict => StatusCode::SERVICE_UNAVAILABLE,
+        Condition::Degraded | Condition::Ok => StatusCode::OK,
+    };
+    Ok((status, Json(view)))
+}
+
+impl Vitals {
+    async fn view(&self, now: Timestamp) -> HealthView {
+        let store = self.store.as_ref().map(|store| of_store(&store.health()));
+        let slack: Vec<SlackView> = self.slack.iter().map(|slack| of_slack(slack.name(), slack.health())).collect();
+        let mut webhooks = Vec::new();
+        for name in &self.webhooks {
+            webhooks.push(self.webhook(name, store.as_ref(), now).await);
+        }
+        let reasons = reasons(store.as_ref(), &slack, &webhooks);
+        let status = if reasons.is_empty() { Condition::Ok } else { Condition::Degraded };
+        HealthView { status, reasons, store, slack, webhooks }
+    }
+
+    /// How far it is behind the record, which is its outbox.
+    async fn webhook(&self, name: &str, part: Option<&PartView>, now: Timestamp) -> WebhookView {
+        let unknown =
+            WebhookView { name: name.to_owned(), status: Condition::Degraded, backlog: None, waits_since: None };
+        let works = part.is_some_and(|part| part.status == Condition::Ok);
+        let Some(store) = self.store.as_ref().filter(|_| works) else {
+            return unknown;
+        };
+        let Ok(Ok((backlog, waits_since))) = tokio::time::timeout(PATIENCE, backlog(store, name)).await else {
+            return unknown;
+        };
+        let late = waits_since.is_some_and(|since| waited(since, now) >= LATE);
+        let status = if late { Condition::Degraded } else { Condition::Ok };
+        WebhookView { status, backlog: Some(backlog), waits_since, ..unknown }
+    }
+}
+
+async fn backlog(store: &Store, webhook: &str) -> Result<(u64, Option<Timestamp>), store::StoreError> {
+    let done = store.cursor(&webhook::cursor(webhook)).await?;
+    let head = store.heads().borrow().seq;
+    if done == 0 {
+        // It has not begun, and begins with what happens from now on.
+        return Ok((0, None));
+    }
+    let first = store.events_after(done, 1).await?;
+    Ok((head.saturating_sub(done), first.first().map(|event| event.at)))
+}
+
+fn waited(since: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(since)).unwrap_or_default()
+}
+
+fn of_store(health: &store::Health) -> PartView {
+    match health {
+        store::Health::Good => PartView { status: Condition::Ok, since: None, why: None },
+        store::Health::Failing { since, why } => {
+            PartView { status: Condition::Degraded, since: Some(*since), why: Some(why.clone()) }
+        }
+    }
+}
+
+fn of_slack(name: &str, health: slack::Health) -> SlackView {
+    let slack::Health { reachable, since, why, sockets, last_success } = health;
+    let status = if reachable { Condition::Ok } else { Condition::Degraded };
+    SlackView { name: name.to_owned(), status, since, why, sockets, last_success }
+}
+
+fn reasons(store: Option<&PartView>, slack: &[SlackView], webhooks: &[WebhookView]) -> Vec<String> {
+    let degraded = |status: Condition| status == Condition::Degraded;
+    let unsaid = || "it is not known why".to_owned();
+    let store = store.filter(|part| degraded(part.status)).map(|part| {
+        format!(
+            "store: it cannot be written, so what has to be held is refused: {}",
+            part.why.clone().unwrap_or_else(unsaid)
+        )
+    });
+    let slack = slack.iter().filter(|slack| degraded(slack.status));
+    let slack = slack.map(|slack| format!("{}: {}", slack.name, slack.why.clone().unwrap_or_else(unsaid)));
+    let webhooks =
+        webhooks.iter().filter(|hook| degraded(hook.status)).map(|hook| match (hook.backlog, hook.waits_since) {
+            (Some(backlog), Some(since)) => {
+                format!("webhook {}: {backlog} events wait to be told, the oldest since {since}", hook.name)
+            }
+            _ => format!("webhook {}: the record does not say how far it has come", hook.name),
+        });
+    store.into_iter().chain(slack).chain(webhooks).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Event, StoreSettings};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn every_part_that_does_not_work_is_a_reason_and_the_others_are_not() {
+        let failing = of_store(&store::Health::Failing { since: at(1), why: "the disk is full".to_owned() });
+        let good = of_store(&store::Health::Good);
+        let health = |reachable: bool| slack::Health {
+            reachable,
+            since: at(2),
+            why: (!reachable).then(|| "the token was revoked".to_owned()),
+            sockets: 2,
+            last_success: None,
+        };
+        let (up, down) = (of_slack("production", health(true)), of_slack("leads", health(false)));
+        assert!(reasons(Some(&good), std::slice::from_ref(&up), &[]).is_empty());
+        let told = reasons(Some(&failing), &[up, down], &[]);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("the disk is full") && told[0].starts_with("store:"), "{told:?}");
+        assert_eq!(told[1], "leads: the token was revoked");
+    }
+
+    #[tokio::test]
+    async fn a_webhook_is_degraded_once_its_oldest_event_waits_too_long() {
+        let (store, _) = Store::open(&StoreSettings::default()).unwrap();
+        store.record(Event::Stopped).await.unwrap();
+        let vitals = Vitals { store: Some(store.clone()), webhooks: vec!["on-call".to_owned()], ..Vitals::default() };
+        let now = crate::clock::wall();
+        assert_eq!(vitals.view(now).await.webhooks[0].backlog, Some(0), "it has not begun");
+        store.advance(&webhook::cursor("on-call"), 1).await.unwrap();
+        store.record(Event::Stopped).await.unwrap();
+        store.record(Event::Stopped).await.unwrap();
+        let now = crate::clock::wall();
+        let view = vitals.view(now).await;
+        assert_eq!((view.status, view.webhooks[0].backlog), (Condition::Ok, Some(2)));
+        let later = now.checked_add(jiff::SignedDuration::from_secs(61)).unwrap();
+        let view = vitals.view(later).await;
+        assert_eq!(view.status, Condition::Degraded);
+        assert!(view.reasons[0].starts_with("webhook on-call: 2 events wait"), "{:?}", view.reasons);
+        store.advance(&webhook::cursor("on-call"), 3).await.unwrap();
+        assert_eq!(vitals.view(later).await.status, Condition::Ok);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_does_not_answer_degrades_everything_that_asks_it() {
+        let (store, _) = Store::open(&StoreSettings::default()).unwrap();
+        store.clone().close().await;
+        let vitals = Vitals { store: Some(store), webhooks: vec!["on-call".to_owned()], ..Vitals::default() };
+        let view = vitals.view(crate::clock::wall()).await;
+        assert_eq!((view.status, view.webhooks[0].backlog), (Condition::Degraded, None));
+        assert_eq!(view.reasons.len(), 2, "{:?}", view.reasons);
+    }
+}
