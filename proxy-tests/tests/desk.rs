@@ -1,7 +1,7 @@
 //! Approval through the desk: how many have to agree, for how long, and what the database said to a released statement.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use proxy_tests::gate::{BOB, EVE, Gate};
+use proxy_tests::gate::{ANN, BOB, EVE, Gate};
 use proxy_tests::message as m;
 use proxy_tests::postgres::{Database, shared};
 use proxy_tests::raw::{Raw, eventually};
@@ -133,6 +133,45 @@ fn an_emergency_release_needs_the_right_person_and_a_reason() {
     raw.until(b'Z');
     assert_eq!(database.raw().value("SELECT count(*) FROM t"), "0");
     assert_eq!(gate.api().get(&format!("/v1/requests/{id}"))["progress"]["break_glass"], true);
+}
+
+#[test]
+fn an_emergency_release_stays_open_for_review_over_a_restart_until_another_person_has_looked() {
+    let (_database, gate) = setup(TWO);
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::query("DELETE FROM t"));
+    let id = held(&mut raw);
+    let alone = json!({"break_glass": true, "reason": "fire"});
+    let eve = gate.api().with_token(EVE);
+    assert_eq!(eve.call("POST", &format!("/v1/requests/{id}/approve"), Some(&alone)).status, 200);
+    raw.until(b'Z');
+    result(&gate, &id);
+    let gate = gate.kill_and_restart();
+    let list = gate.api().get("/v1/requests?state=reviews");
+    assert_eq!((list["requests"].as_array().unwrap().len(), &list["requests"][0]["id"]), (1, &id.as_str().into()));
+    let path = format!("/v1/requests/{id}/review");
+    let own = gate.api().with_token(EVE).call("POST", &path, Some(&json!({"comment": "fine"})));
+    assert_eq!(own.status, 403, "{}", own.text);
+    let cli = |arguments: &[&str]| {
+        let api = format!("http://{}", gate.admin);
+        let output = std::process::Command::new(proxy_tests::gate::binary())
+            .args(["requests", "--api", &api])
+            .args(arguments)
+            .env("QUERYGATE_TOKEN", ANN)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(cli(&["list", "--reviews"]).contains("REVIEW OPEN, released alone by eve: “fire”"));
+    assert_eq!(cli(&["review", &id, "--comment", "it burned"]), format!("{id}  reviewed\n"));
+    assert_eq!(cli(&["list", "--reviews"]), "nothing waits for a review\n");
+    assert_eq!(gate.api().with_token(BOB).call("POST", &path, None).status, 409);
+    let request = gate.api().get(&format!("/v1/requests/{id}"));
+    let review = &request["progress"]["review"];
+    assert_eq!((&review["acknowledged_by"], &review["comment"]), (&"ann".into(), &"it burned".into()), "{request}");
+    let gate = gate.kill_and_restart();
+    assert_eq!(gate.api().get("/v1/requests?state=reviews")["requests"], json!([]));
 }
 
 #[test]

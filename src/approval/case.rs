@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::channel::Actor;
-use super::channel::{Milestone, RequestView, Submission};
+use super::channel::{Acknowledged, Acknowledgement, Milestone, RequestView, Review, Submission};
 use super::people::People;
 use super::profile::{Profile, UnknownRequester};
 use crate::hold::{Decision, Ended, Execution, HoldRequest, Refused};
@@ -28,6 +28,9 @@ pub enum Ineligible {
     /// They may not release alone.
     #[error("not among those who may release a statement alone in an emergency")]
     NotBreakGlass,
+    /// They released it themselves.
+    #[error("whoever released it in an emergency does not review it")]
+    BrokeGlass,
 }
 
 /// Why an answer does not count.
@@ -49,6 +52,15 @@ pub enum Denied {
         have: usize,
         /// Approvals needed.
         need: usize,
+    },
+    /// Only emergency releases are reviewed.
+    #[error("there is nothing to review: it was not released in an emergency")]
+    NothingToReview,
+    /// Somebody was first.
+    #[error("already reviewed by {by}")]
+    AlreadyReviewed {
+        /// Who.
+        by: String,
     },
     /// An emergency release without words.
     #[error("releasing a statement alone needs a reason")]
@@ -97,6 +109,7 @@ impl Case {
             escalated_to: String::new(),
             decision: None,
             break_glass: false,
+            review: None,
             ended: None,
             execution: None,
             timeline: vec![Milestone { at: request.opened_at, what: format!("held by rule {}", request.rule) }],
@@ -190,9 +203,58 @@ impl Case {
         }
         if let Step::Decide(decision) = step {
             self.view.decision = Some(decision.clone());
-            self.view.break_glass = submission.break_glass && submission.approve;
+            if submission.break_glass && submission.approve {
+                self.broken(by.clone(), submission.reason.clone());
+            }
         }
         self.note(submission.at, what);
+    }
+
+    /// One person released it alone: until another has looked, a review is open.
+    fn broken(&mut self, by: String, why: Option<String>) {
+        self.view.break_glass = true;
+        self.view.review = Some(Review { broken_by: by, why, acknowledged: None });
+    }
+
+    /// An earlier process took the emergency release in; its review is still open.
+    pub(super) fn was_broken(&mut self, alone: &Decision, now: Timestamp) {
+        let (by, why) = (alone.by(), alone.reason());
+        self.broken(by.to_owned(), why.map(str::to_owned));
+        self.view.decision = Some(alone.clone());
+        let said = why.map(|why| format!(": {why}")).unwrap_or_default();
+        self.note(alone.at(), format!("released in an emergency by {by} alone{said}"));
+        self.last_reminder = now;
+    }
+
+    /// Whether the actor may look at the emergency release for everybody: entitled, neither who released it nor who asked for it.
+    pub(super) fn may_review(&self, actor: &Actor, people: &People) -> Result<(), Denied> {
+        if !self.profile.includes(actor, usize::MAX) {
+            return Err(Ineligible::NotApprover.into());
+        }
+        let Some(review) = &self.view.review else {
+            return Err(Denied::NothingToReview);
+        };
+        if actor.is_named(&review.broken_by) {
+            return Err(Ineligible::BrokeGlass.into());
+        }
+        if self.is_requester(actor, people) {
+            return Err(Ineligible::OwnRequest.into());
+        }
+        match &review.acknowledged {
+            Some(acknowledged) => Err(Denied::AlreadyReviewed { by: acknowledged.by.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// The acknowledgement is on record.
+    pub(super) fn reviewed(&mut self, acknowledgement: &Acknowledgement) {
+        let Some(review) = &mut self.view.review else { return };
+        let Acknowledgement { actor, comment, at, .. } = acknowledgement;
+        let by = actor.identity.clone();
+        let said = comment.as_ref().map(|comment| format!(": {comment}")).unwrap_or_default();
+        let what = format!("the emergency release was reviewed by {by}{said}");
+        review.acknowledged = Some(Acknowledged { by, comment: comment.clone(), at: *at });
+        self.note(*at, what);
     }
 
     pub(super) fn end(&mut self, ended: &Ended, what: String) {
@@ -243,7 +305,9 @@ impl Case {
     /// Whether a reminder is due; if so it is noted as given.
     pub(super) fn take_reminder(&mut self, now: Timestamp) -> bool {
         let every = self.profile.remind_every;
-        let due = self.is_pending() && !every.is_zero() && elapsed(self.last_reminder, now) >= every;
+        let due = (self.is_pending() || self.view.is_unreviewed())
+            && !every.is_zero()
+            && elapsed(self.last_reminder, now) >= every;
         if due {
             self.last_reminder = now;
         }

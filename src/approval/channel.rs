@@ -33,12 +33,44 @@ pub struct RequestView {
     pub decision: Option<Decision>,
     /// The decision was made by one person in an emergency.
     pub break_glass: bool,
+    /// The review such a release asks for; `None` for every other request.
+    pub review: Option<Review>,
     /// How it ended, once it has.
     pub ended: Option<Ended>,
     /// What the database said, once it has.
     pub execution: Option<Execution>,
     /// What has happened so far, oldest first.
     pub timeline: Vec<Milestone>,
+}
+
+/// The look another person has to take at what one person released alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// Who released it.
+    pub broken_by: String,
+    /// Why it could not wait, in their words.
+    pub why: Option<String>,
+    /// Who has looked at it since; `None` while the review is open.
+    pub acknowledged: Option<Acknowledged>,
+}
+
+/// Somebody has looked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// Who.
+    pub by: String,
+    /// Their words, if any.
+    pub comment: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl RequestView {
+    /// Released in an emergency, and nobody else has looked at it yet.
+    #[must_use]
+    pub fn is_unreviewed(&self) -> bool {
+        self.review.as_ref().is_some_and(|review| review.acknowledged.is_none())
+    }
 }
 
 /// A line of a request's history.
@@ -125,6 +157,21 @@ pub struct Submission {
     pub at: Timestamp,
 }
 
+/// Somebody says that they have looked at an emergency release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// The request.
+    pub id: HoldId,
+    /// The channel's name in the configuration, or `api`.
+    pub channel: String,
+    /// Who.
+    pub actor: Actor,
+    /// Their words.
+    pub comment: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// Where answers go. The desk; in channels' tests something simpler.
 pub trait Desk: Send + Sync + 'static {
     /// Hands in an answer; the result is what the person is told.
@@ -144,6 +191,21 @@ pub trait Desk: Send + Sync + 'static {
 
     /// Whether the actor may decide this request now; `Err` says why not, in a sentence.
     fn may_decide(&self, actor: &Actor, id: &HoldId) -> Result<(), String>;
+
+    /// Hands in that somebody has looked at an emergency release; the result is what they are told.
+    ///
+    /// # Cancellation safety
+    /// It may have counted.
+    fn review<'a>(
+        &'a self,
+        acknowledgement: Acknowledgement,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+
+    /// Whether the actor may do so now; `Err` says why not, in a sentence.
+    fn may_review(&self, actor: &Actor, id: &HoldId) -> Result<(), String>;
+
+    /// Emergency releases that nobody else has looked at, oldest first.
+    fn unreviewed(&self) -> Vec<RequestView>;
 }
 
 /// An answer that counted.

@@ -29,8 +29,40 @@ pub struct Interrupted {
     pub request: HoldRequest,
     /// The decision that had been recorded, if any: it may have been carried out or not.
     pub decision: Option<Decision>,
+    /// One person made the decision alone, and nobody else has looked at it yet.
+    pub unreviewed: bool,
     /// Where channels announced it: channel and reference.
     pub references: Vec<(String, String)>,
+}
+
+/// An emergency release of an earlier process that nobody else has looked at.
+#[derive(Debug, Clone)]
+pub struct Unreviewed {
+    /// The request.
+    pub request: HoldRequest,
+    /// The decision of the one person.
+    pub decision: Decision,
+    /// How it ended.
+    pub ended: Ended,
+    /// What the database said, if it did.
+    pub execution: Option<Execution>,
+    /// Where channels announced it: channel and reference.
+    pub references: Vec<(String, String)>,
+}
+
+/// Puts emergency releases whose review is still open on the desk again.
+pub fn recover_reviews(desk: &ApprovalDesk, unreviewed: Vec<Unreviewed>, now: Timestamp) {
+    let settings = desk.settings();
+    for Unreviewed { request, decision, ended, execution, references } in unreviewed {
+        let profile = Arc::clone(settings.profile(&request.rule));
+        let mut case = Case::new(&Arc::new(request), profile, &settings.people);
+        case.was_broken(&decision, now);
+        case.end(&ended, outcome_in_words(&ended));
+        if let Some(execution) = execution {
+            case.executed(&execution, ended.at);
+        }
+        desk.put(case, references.into_iter().collect());
+    }
 }
 
 /// Notes that requests of an earlier process are over: their clients' connections ended with it. Nothing is released.
@@ -39,7 +71,7 @@ pub struct Interrupted {
 /// They could not be put on record.
 pub async fn recover(desk: &ApprovalDesk, interrupted: Vec<Interrupted>, now: Timestamp) -> Result<(), String> {
     let settings = desk.settings();
-    for Interrupted { request, decision, references } in interrupted {
+    for Interrupted { request, decision, unreviewed, references } in interrupted {
         let outcome = Outcome::Withdrawn { cause: Cause::Restart };
         let event = Event::Ended { id: request.id.clone(), outcome: outcome.clone(), at: now };
         desk.record.record(vec![event]).await?;
@@ -51,6 +83,9 @@ pub async fn recover(desk: &ApprovalDesk, interrupted: Vec<Interrupted>, now: Ti
         };
         if matches!(decision, Some(Decision::Approve { .. })) {
             case.view.execution = Some(Execution::Unknown);
+        }
+        if let Some(alone) = decision.as_ref().filter(|_| unreviewed) {
+            case.was_broken(alone, now);
         }
         case.end(&Ended { outcome, decision, at: now }, what.to_owned());
         let id = case.view.request.id.clone();

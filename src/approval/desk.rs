@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 
 use super::case::{Case, Denied, Step};
-use super::channel::{Actor, Desk, Receipt, RequestView, Submission};
+use super::channel::{Acknowledgement, Actor, Desk, Receipt, RequestView, Submission};
 use super::people::Person;
 use super::record::Record;
 use super::settings::ApprovalSettings;
@@ -316,8 +316,11 @@ impl ApprovalDesk {
         self.tell(Change::Changed(Box::new(view)));
     }
 
-    /// Forgets the oldest ended requests.
+    /// Forgets the oldest ended requests. One with an open review stays until [`Self::review`] has retired it.
     pub(super) fn retire(&self, id: &HoldId) {
+        if self.view_of(id).is_some_and(|view| view.is_unreviewed()) {
+            return;
+        }
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         ended.push_back(id.clone());
         while ended.len() > REMEMBERED {
@@ -383,6 +386,23 @@ impl Desk for Arc<ApprovalDesk> {
         let people = &self.settings.load().people;
         place.case().eligible(actor, people).map_err(|why| why.to_string())
     }
+
+    fn review<'a>(
+        &'a self,
+        acknowledgement: Acknowledgement,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>> {
+        Box::pin(async move { self.acknowledge(acknowledgement).await.map_err(|denied| denied.to_string()) })
+    }
+
+    fn may_review(&self, actor: &Actor, id: &HoldId) -> Result<(), String> {
+        let place = self.place(id).ok_or_else(|| Refused::Unknown.to_string())?;
+        let people = &self.settings.load().people;
+        place.case().may_review(actor, people).map_err(|why| why.to_string())
+    }
+
+    fn unreviewed(&self) -> Vec<RequestView> {
+        self.unreviewed_views()
+    }
 }
 
 fn answered(submission: &Submission, refused: Option<String>) -> Answered {
@@ -413,6 +433,8 @@ fn tidy_reason(reason: Option<String>) -> Result<Option<String>, Denied> {
     }
     Ok(Some(words).filter(|words| !words.is_empty()))
 }
+
+mod review;
 
 #[cfg(test)]
 mod tests;

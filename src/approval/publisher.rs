@@ -131,8 +131,8 @@ async fn tell(desk: &ApprovalDesk, channel: &dyn Channel, id: &HoldId, owed: &mu
         (case.view.clone(), case.profile.unreachable, case.channels())
     };
     let known = place.references().get(channel.name()).cloned();
-    if known.is_none() && view.ended.is_some() {
-        // Nobody was told of it there, and there is nothing left to decide.
+    if known.is_none() && view.ended.is_some() && !view.is_unreviewed() {
+        // Nobody was told of it there, and there is nothing left to decide or to look at.
         owed.later.remove(id);
         return;
     }
@@ -181,7 +181,7 @@ async fn remind(desk: &ApprovalDesk, channel: &dyn Channel, id: &HoldId) {
     let Some(reference) = place.references().get(channel.name()).cloned() else {
         return;
     };
-    if view.decision.is_some() || view.ended.is_some() {
+    if (view.decision.is_some() || view.ended.is_some()) && !view.is_unreviewed() {
         return;
     }
     match timeout(PATIENCE, channel.remind(&view, &reference)).await {

@@ -55,6 +55,9 @@ enum Command {
         /// Also list what ended lately.
         #[arg(long)]
         all: bool,
+        /// List emergency releases that nobody else has looked at yet, instead.
+        #[arg(long, conflicts_with = "all")]
+        reviews: bool,
         /// Most requests to list.
         #[arg(long, default_value_t = 100)]
         limit: usize,
@@ -75,6 +78,14 @@ enum Command {
     },
     /// Reject a request: its client gets an error.
     Reject(Answer),
+    /// Say that you have looked at what one person released alone in an emergency.
+    Review {
+        /// The request's name, such as qg-7k2m9x4c1d.
+        id: String,
+        /// What you make of it.
+        #[arg(long, value_name = "TEXT")]
+        comment: Option<String>,
+    },
     /// Watch live, and decide with a key; prints changes line by line when the output is not a terminal.
     Watch,
 }
@@ -125,7 +136,14 @@ fn try_run(args: &Args) -> Result<(), Trouble> {
     let api = Api::new(&args.api, &token)?;
     let out = &mut std::io::stdout().lock();
     match &args.command {
-        Command::List { all, limit } => list(&api, *all, *limit, args.format, out),
+        Command::List { all, reviews, limit } => {
+            let which = match (all, reviews) {
+                (_, true) => Which::Reviews,
+                (true, false) => Which::All,
+                (false, false) => Which::Pending,
+            };
+            list(&api, which, *limit, args.format, out)
+        }
         Command::Show { id } => {
             let shown = api.show(id)?;
             match args.format {
@@ -138,6 +156,13 @@ fn try_run(args: &Args) -> Result<(), Trouble> {
             decide(&api, true, &answer.id, &body, args.format, out)
         }
         Command::Reject(answer) => decide(&api, false, &answer.id, &body(answer), args.format, out),
+        Command::Review { id, comment } => {
+            let seen = api.review(id, comment.as_deref())?;
+            match args.format {
+                Format::Json => json(out, &seen),
+                Format::Text => Ok(writeln!(out, "{}  reviewed", seen.id)?),
+            }
+        }
         Command::Watch if args.format == Format::Text && std::io::stdout().is_terminal() => {
             live::run(&api)?;
             Ok(())
@@ -146,11 +171,11 @@ fn try_run(args: &Args) -> Result<(), Trouble> {
     }
 }
 
-fn list(api: &Api, all: bool, limit: usize, format: Format, out: &mut impl Write) -> Result<(), Trouble> {
-    let which = if all { Which::All } else { Which::Pending };
+fn list(api: &Api, which: Which, limit: usize, format: Format, out: &mut impl Write) -> Result<(), Trouble> {
     let mut list = api.list(which, limit)?;
     if format == Format::Text {
-        out.write_all(text::list(&list).as_bytes())?;
+        let none = if which == Which::Reviews { "nothing waits for a review" } else { "nothing waits for a decision" };
+        out.write_all(text::list(&list, none).as_bytes())?;
         return Ok(());
     }
     // Lists are cut short by the gate; programs are promised everything.

@@ -14,7 +14,7 @@ use super::channels::Channels;
 use super::listen::Listener;
 use super::settings::Settings;
 use super::workers::{Phase, Workers};
-use crate::approval::clerk::{Interrupted, recover};
+use crate::approval::clerk::{Interrupted, Unreviewed, recover, recover_reviews};
 use crate::approval::slack::SlackError;
 use crate::approval::{self, AdminSettings, ApprovalDesk, ApprovalSettings, Profile};
 use crate::hold::Board;
@@ -282,12 +282,25 @@ async fn begin(store: &Store, desk: &ApprovalDesk, settings: &Settings, recovere
         policy_version: settings.policy.version().to_string(),
     };
     store.record(started).await.map_err(|error| error.to_string())?;
+    let now = crate::clock::wall();
+    let unreviewed = recovered.unreviewed.into_iter().filter_map(|stored| {
+        Some(Unreviewed {
+            request: stored.request,
+            decision: stored.decision?,
+            // Without an end it is among those that were interrupted.
+            ended: stored.ended?,
+            execution: stored.execution,
+            references: stored.announcements,
+        })
+    });
+    recover_reviews(desk, unreviewed.collect(), now);
     let interrupted = recovered.open.into_iter().map(|stored| Interrupted {
         request: stored.request,
         decision: stored.decision,
+        unreviewed: stored.break_glass && stored.reviewed_by.is_none(),
         references: stored.announcements,
     });
-    recover(desk, interrupted.collect(), crate::clock::wall()).await
+    recover(desk, interrupted.collect(), now).await
 }
 
 /// What sessions need of the other rooms.

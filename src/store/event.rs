@@ -89,14 +89,20 @@ pub enum Event {
         /// Its word.
         execution: Execution,
     },
-    /// A statement was released by one person in an emergency and somebody else has looked at it now.
+    /// A statement was released by one person in an emergency and somebody else has looked at it now, or tried to.
     Reviewed {
         /// The request.
         id: HoldId,
+        /// The channel's name in the configuration, or `api`.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        channel: String,
         /// Who looked.
         by: String,
         /// Their words, if any.
         note: Option<String>,
+        /// `None`: it counted. Otherwise why not, in a sentence.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused: Option<String>,
     },
 }
 

@@ -45,7 +45,9 @@ pub(super) fn apply(connection: &Connection, line: &Line, event: &Event) -> Resu
         | Event::Stopped
         | Event::PolicyChanged { .. }
         | Event::NotAnnounced { .. }
-        | Event::Reminded { .. } => Ok(()),
+        | Event::Reminded { .. }
+        // An attempt that did not count.
+        | Event::Reviewed { refused: Some(_), .. } => Ok(()),
         Event::Held { request } => held(connection, seq, request),
         Event::Announced { id, channel, reference } => announced(connection, id, channel, reference),
         Event::Answered(answered) => answer(connection, seq, answered),
@@ -153,7 +155,7 @@ fn answer(connection: &Connection, seq: i64, answered: &Answered) -> Result<(), 
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![seq, id.0, channel, by, approve, break_glass, reason, refused])?;
-    if *break_glass && refused.is_none() {
+    if *approve && *break_glass && refused.is_none() {
         connection.prepare_cached("UPDATE requests SET break_glass = 1 WHERE id = ?1")?.execute([&id.0])?;
     }
     Ok(())

@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::sse::Sse;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
 use crate::approval::people::Person;
@@ -20,7 +21,7 @@ use super::App;
 use super::auth::Caller;
 use super::problem::{Problem, ProblemBody};
 use super::stream::{self, Events};
-use super::view::{AnswerBody, Detail, ListView, MeView, RequestView};
+use super::view::{AnswerBody, Detail, ListView, MeView, RequestView, ReviewBody};
 
 /// Most requests in one list.
 const MAX_LIST: usize = 1_000;
@@ -30,7 +31,7 @@ const MAX_LIST: usize = 1_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// `pending` (default), `recent` (ended), or `all`.
+    /// `pending` (default), `recent` (ended), `all` (both), or `reviews` (emergency releases that nobody else has looked at).
     #[serde(default)]
     state: Which,
     /// Most requests to list; at most 1000.
@@ -45,6 +46,7 @@ pub(super) enum Which {
     Pending,
     Recent,
     All,
+    Reviews,
 }
 
 /// The request a path names.
@@ -82,11 +84,12 @@ pub(super) async fn list(
     let mut holds = match query.state {
         Which::Pending | Which::All => app.desk.list(&person),
         Which::Recent => Vec::new(),
+        Which::Reviews => app.desk.reviews(&person),
     };
     holds.truncate(limit);
     let room = limit.saturating_sub(holds.len());
     match query.state {
-        Which::Pending => {}
+        Which::Pending | Which::Reviews => {}
         Which::Recent | Which::All => holds.extend(app.desk.recent(&person, room)),
     }
     Ok(Json(list_view(&app.desk, &person, &holds)))
@@ -138,8 +141,26 @@ pub(super) async fn reject(
     decide(&app.desk, &person, &id, false, body).await
 }
 
+/// Says that the caller has looked at what one person released alone; the review is closed then.
+#[utoipa::path(post, path = "/v1/requests/{id}/review", tag = "requests",
+    params(("id" = String, Path, description = "The request's name")), request_body = inline(Option<ReviewBody>), responses(
+    (status = 200, body = RequestView), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+    (status = 403, body = ProblemBody, description = "No approver, the requester, or whoever released it"),
+    (status = 404, body = ProblemBody), (status = 409, body = ProblemBody, description = "Reviewed before, or no emergency release"),
+    (status = 413, body = ProblemBody), (status = 429, body = ProblemBody)))]
+pub(super) async fn review(
+    FromState(app): FromState<Arc<App>>,
+    Caller(person): Caller,
+    Id(id): Id,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<RequestView>, Problem> {
+    let ReviewBody { comment } = json_body(body)?;
+    app.desk.review(&person, &id, comment, crate::clock::wall()).await?;
+    shown(&app.desk, &person, &id)
+}
+
 /// Changes as they happen: server-sent events named `snapshot` (data: `ListView`, first and whenever changes were
-/// missed), `opened`, `changed`, `decided`, `ended`, `executed` (data: `ChangeView`).
+/// missed), `opened`, `changed`, `decided`, `ended`, `executed`, `reviewed` (data: `ChangeView`).
 #[utoipa::path(get, path = "/v1/events", tag = "requests", responses(
     (status = 200, content_type = "text/event-stream", body = String), (status = 401, body = ProblemBody),
     (status = 429, body = ProblemBody)))]
@@ -163,15 +184,15 @@ async fn decide(
     approve: bool,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RequestView>, Problem> {
-    let body = answer_body(body)?;
+    let body: AnswerBody = json_body(body)?;
     let answer =
         Answer { approve, break_glass: body.break_glass, reason: body.reason, statement_sha256: body.statement_sha256 };
     desk.answer(person, id, answer, crate::clock::wall()).await?;
     shown(desk, person, id)
 }
 
-/// An empty body is an answer without words.
-fn answer_body(body: Result<Bytes, BytesRejection>) -> Result<AnswerBody, Problem> {
+/// An empty body is one without words.
+fn json_body<T: Default + DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
     let body = body.map_err(|error| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the request body is too large")
@@ -179,7 +200,7 @@ fn answer_body(body: Result<Bytes, BytesRejection>) -> Result<AnswerBody, Proble
         _ => Problem::bad_request("the request body did not arrive"),
     })?;
     if body.is_empty() {
-        return Ok(AnswerBody::default());
+        return Ok(T::default());
     }
     serde_json::from_slice(&body)
         .map_err(|error| Problem::bad_request(format!("the body is not as described: {error}")))
@@ -202,5 +223,6 @@ pub(super) fn view(desk: &ApprovalDesk, person: &Person, hold: &Hold, detail: De
     let people = settings.people.working_as(&hold.request.origin.user).map(|person| person.name.clone()).collect();
     let may_decide = desk.person_may_decide(person, &hold.request).map_err(|why| why.to_string());
     let progress = desk.view_of(&hold.request.id);
-    RequestView::new(hold, progress.as_ref(), people, may_decide, detail)
+    let may_review = desk.person_may_review(person, &hold.request.id);
+    RequestView { may_review, ..RequestView::new(hold, progress.as_ref(), people, may_decide, detail) }
 }

@@ -92,6 +92,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         handlers::show,
         handlers::approve,
         handlers::reject,
+        handlers::review,
         handlers::events
     ),
     components(schemas(view::ChangeView)),
@@ -119,6 +120,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/requests/{id}", get(handlers::show))
         .route("/v1/requests/{id}/approve", post(handlers::approve))
         .route("/v1/requests/{id}/reject", post(handlers::reject))
+        .route("/v1/requests/{id}/review", post(handlers::review))
         .route("/v1/events", get(handlers::events))
         .fallback(handlers::no_such_path)
         .method_not_allowed_fallback(handlers::no_such_method)

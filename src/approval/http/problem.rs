@@ -94,6 +94,8 @@ impl From<Denied> for Problem {
             Denied::AlreadyApproved { .. } => {
                 Self::new(StatusCode::CONFLICT, "already-approved", detail).hint("another approver has to answer")
             }
+            Denied::NothingToReview => Self::new(StatusCode::CONFLICT, "nothing-to-review", detail),
+            Denied::AlreadyReviewed { .. } => Self::new(StatusCode::CONFLICT, "already-reviewed", detail),
             Denied::NotRecorded(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-recorded", detail)
                 .hint("the gate's operator has to look after its store"),
         }
@@ -109,6 +111,7 @@ impl From<Ineligible> for Problem {
             Ineligible::NotBreakGlass => {
                 ("not-break-glass", "`break_glass` in the section [approval] of the configuration names who may")
             }
+            Ineligible::BrokeGlass => ("broke-glass", "another approver has to look at it"),
             Ineligible::OwnRequest => ("own-request", "ask another approver"),
             Ineligible::UnknownRequester => {
                 ("unknown-requester", "list the database user in `database_users` of the person who uses it")

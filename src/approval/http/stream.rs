@@ -105,6 +105,9 @@ impl Teller {
             return None;
         }
         let (name, phase) = match (&changed.ended, &changed.decision) {
+            (Some(ended), _) if changed.break_glass && !changed.is_unreviewed() => {
+                ("reviewed", Phase::Ended(ended.clone()))
+            }
             (Some(ended), _) if changed.execution.is_some() => ("executed", Phase::Ended(ended.clone())),
             (Some(ended), _) => ("ended", Phase::Ended(ended.clone())),
             (None, Some(decision)) => ("decided", Phase::Decided(decision.clone())),

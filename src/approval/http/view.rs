@@ -80,6 +80,9 @@ pub struct RequestView {
     pub may_decide: bool,
     /// Why the caller may not, if it is still open.
     pub may_not_decide_because: Option<String>,
+    /// It was released in an emergency, and the caller may say that they have looked at it.
+    #[serde(default)]
+    pub may_review: bool,
 }
 
 /// How far a request has come.
@@ -95,11 +98,55 @@ pub struct ProgressView {
     pub escalated: usize,
     /// One person released it in an emergency.
     pub break_glass: bool,
+    /// The review an emergency release asks for.
+    #[serde(default)]
+    pub review: Option<ReviewView>,
     /// What the database said to it, once it has.
     #[schema(value_type = Option<Object>)]
     pub execution: Option<Execution>,
     /// What has happened so far, oldest first.
     pub timeline: Vec<MilestoneView>,
+}
+
+/// The look another person has to take at what one person released alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReviewView {
+    /// Nobody else has looked yet.
+    pub open: bool,
+    /// Who released it.
+    pub broken_by: String,
+    /// Why it could not wait.
+    pub why: Option<String>,
+    /// Who has looked.
+    pub acknowledged_by: Option<String>,
+    /// Their words.
+    pub comment: Option<String>,
+    /// When (RFC 3339).
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub acknowledged_at: Option<Timestamp>,
+}
+
+impl From<&channel::Review> for ReviewView {
+    fn from(review: &channel::Review) -> Self {
+        let acknowledged = review.acknowledged.as_ref();
+        Self {
+            open: acknowledged.is_none(),
+            broken_by: review.broken_by.clone(),
+            why: review.why.clone(),
+            acknowledged_by: acknowledged.map(|acknowledged| acknowledged.by.clone()),
+            comment: acknowledged.and_then(|acknowledged| acknowledged.comment.clone()),
+            acknowledged_at: acknowledged.map(|acknowledged| acknowledged.at),
+        }
+    }
+}
+
+/// What somebody says who has looked at an emergency release.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewBody {
+    /// Their words. At most 1,000 characters.
+    #[serde(default)]
+    pub comment: Option<String>,
 }
 
 /// A line of a request's history.
@@ -120,6 +167,7 @@ impl From<&channel::RequestView> for ProgressView {
             approved_by: view.approved_by.clone(),
             escalated: view.escalated,
             break_glass: view.break_glass,
+            review: view.review.as_ref().map(ReviewView::from),
             execution: view.execution.clone(),
             timeline: view
                 .timeline
@@ -319,6 +367,7 @@ impl RequestView {
             progress: progress.map(ProgressView::from),
             may_decide: open && may_decide.is_ok(),
             may_not_decide_because: may_decide.err().filter(|_| open),
+            may_review: false,
         }
     }
 }

@@ -186,9 +186,13 @@ impl Row {
             }
             Event::Ended { outcome, .. } => Self { outcome: outcome_word(outcome), ..row },
             Event::Executed { execution, .. } => Self { result: result_words(execution), ..row },
-            Event::Reviewed { by, note, .. } => {
-                Self { by: by.clone(), reason: note.clone().unwrap_or_default(), ..row }
-            }
+            Event::Reviewed { channel, by, note, refused, .. } => Self {
+                channel: channel.clone(),
+                by: by.clone(),
+                reason: note.clone().unwrap_or_default(),
+                refused: refused.clone().unwrap_or_default(),
+                ..row
+            },
         }
     }
 

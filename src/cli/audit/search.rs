@@ -112,7 +112,10 @@ fn words(event: &Event) -> String {
             Execution::Failed { sqlstate, message, .. } => format!("failed with {sqlstate}: {message}"),
             Execution::Unknown => "unknown: the connection ended first".to_owned(),
         },
-        Event::Reviewed { by, note, .. } => format!("by {by}{}", said(note.as_deref())),
+        Event::Reviewed { by, note, refused, .. } => {
+            let refused = refused.as_deref().map_or_else(String::new, |why| format!(" (did not count: {why})"));
+            format!("by {by}{}{refused}", said(note.as_deref()))
+        }
     }
 }
 

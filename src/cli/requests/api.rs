@@ -12,7 +12,7 @@ use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
 use crate::approval::http::ProblemBody;
-use crate::approval::http::view::{AnswerBody, ChangeView, ListView, MeView, RequestView, State};
+use crate::approval::http::view::{AnswerBody, ChangeView, ListView, MeView, RequestView, ReviewBody, State};
 
 /// A request's name is this long at most; longer is a mistake that needs no question.
 const MAX_ID_CHARS: usize = 32;
@@ -125,6 +125,8 @@ pub enum Which {
     Pending,
     /// Those, and ended ones.
     All,
+    /// Emergency releases that nobody else has looked at.
+    Reviews,
 }
 
 /// Something the event stream said.
@@ -174,6 +176,7 @@ impl Api {
         let state = match which {
             Which::Pending => "pending",
             Which::All => "all",
+            Which::Reviews => "reviews",
         };
         self.read(self.get(&format!("/v1/requests?state={state}&limit={limit}"))?)
     }
@@ -187,6 +190,14 @@ impl Api {
     pub fn decide(&self, id: &str, approve: bool, body: &AnswerBody) -> Result<RequestView, ApiError> {
         let verb = if approve { "approve" } else { "reject" };
         let url = format!("{}/v1/requests/{}/{verb}", self.base, name(id)?);
+        let sent = self.agent.post(url).header("Authorization", &self.authorization).send_json(body);
+        self.read(self.answered(sent)?)
+    }
+
+    /// Says that the caller has looked at an emergency release.
+    pub fn review(&self, id: &str, comment: Option<&str>) -> Result<RequestView, ApiError> {
+        let url = format!("{}/v1/requests/{}/review", self.base, name(id)?);
+        let body = ReviewBody { comment: comment.map(str::to_owned) };
         let sent = self.agent.post(url).header("Authorization", &self.authorization).send_json(body);
         self.read(self.answered(sent)?)
     }

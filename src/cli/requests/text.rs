@@ -37,6 +37,9 @@ pub fn request(request: &RequestView, now: Timestamp) -> String {
     for remark in remarks(request) {
         line(&mut out, format_args!("  {remark}"));
     }
+    if request.may_review {
+        line(&mut out, format_args!("\n  querygate requests review {}", request.id));
+    }
     if request.may_decide {
         let id = &request.id;
         line(
@@ -47,11 +50,11 @@ pub fn request(request: &RequestView, now: Timestamp) -> String {
     out
 }
 
-/// A list: two lines each.
+/// A list: two lines each; `none` is what an empty one says.
 #[must_use]
-pub fn list(list: &ListView) -> String {
+pub fn list(list: &ListView, none: &str) -> String {
     if list.requests.is_empty() {
-        return "nothing waits for a decision\n".to_owned();
+        return format!("{none}\n");
     }
     let mut out = String::new();
     for request in &list.requests {
@@ -59,8 +62,21 @@ pub fn list(list: &ListView) -> String {
         line(&mut out, format_args!("{}  {standing}  {}", request.id, who(request)));
         line(&mut out, format_args!("    {}", summary(request)));
         line(&mut out, format_args!("    {}", effects(request)));
+        if let Some(review) = review(request) {
+            line(&mut out, format_args!("    {review}"));
+        }
     }
     out
+}
+
+/// How the review of an emergency release stands.
+fn review(request: &RequestView) -> Option<String> {
+    let review = request.progress.as_ref()?.review.as_ref()?;
+    let said = |words: Option<&String>| words.map_or_else(String::new, |words| format!(": “{}”", one_line(words)));
+    Some(match &review.acknowledged_by {
+        Some(by) => format!("reviewed by {}{}", one_line(by), said(review.comment.as_ref())),
+        None => format!("REVIEW OPEN, released alone by {}{}", one_line(&review.broken_by), said(review.why.as_ref())),
+    })
 }
 
 /// What `approve` and `reject` print.
@@ -185,6 +201,9 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
         let reason = decision.reason.as_deref().map(one_line);
         let reason = reason.map_or_else(String::new, |reason| format!(": “{reason}”"));
         facts.push(("decision", format!("{answer} by {}{reason}", one_line(&decision.by))));
+    }
+    if let Some(review) = review(request) {
+        facts.push(("review", review));
     }
     match execution(request) {
         Some(Execution::Completed { tag, duration_ms, .. }) => {

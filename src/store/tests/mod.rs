@@ -89,6 +89,11 @@ fn ended(name: &str, outcome: Outcome) -> Event {
     Event::Ended { id: id(name), outcome, at: at(6) }
 }
 
+fn reviewed(name: &str, by: &str, refused: Option<&str>) -> Event {
+    let refused = refused.map(str::to_owned);
+    Event::Reviewed { id: id(name), channel: "api".into(), by: by.into(), note: None, refused }
+}
+
 fn executed(name: &str) -> Event {
     let execution = Execution::Completed { tag: "DELETE 3".into(), rows: Some(3), duration_ms: 12 };
     Event::Executed { id: id(name), execution }
@@ -193,9 +198,14 @@ async fn an_emergency_release_stays_open_for_review_until_somebody_has_looked() 
     let alone = Event::Answered(Answered { break_glass: true, ..alone });
     store.record_all(vec![held("a"), alone, decided("a"), ended("a", Outcome::Released)]).await.unwrap();
     store.record_all(vec![held("b"), answered("b", "ann", None), decided("b")]).await.unwrap();
+    let Event::Answered(no) = answered("c", "ann", None) else { unreachable!() };
+    let no = Event::Answered(Answered { break_glass: true, approve: false, ..no });
+    store.record_all(vec![held("c"), no, decided("c")]).await.unwrap();
     let waiting = store.unreviewed().await.unwrap();
     assert_eq!(waiting.iter().map(|one| &one.request.id).collect::<Vec<_>>(), [&id("a")]);
-    store.record(Event::Reviewed { id: id("a"), by: "bob".into(), note: None }).await.unwrap();
+    store.record(reviewed("a", "ann", Some("not your own"))).await.unwrap();
+    assert_eq!(store.unreviewed().await.unwrap().len(), 1);
+    store.record(reviewed("a", "bob", None)).await.unwrap();
     assert!(store.unreviewed().await.unwrap().is_empty());
 }
 

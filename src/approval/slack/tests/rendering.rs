@@ -56,6 +56,7 @@ fn view(request: HoldRequest) -> RequestView {
         escalated_to: String::new(),
         decision: None,
         break_glass: false,
+        review: None,
         ended: None,
         execution: None,
         timeline: vec![Milestone { at: at(0), what: "asked".to_owned() }],

@@ -36,14 +36,14 @@ qg-a  PENDING 4m 12s left
 fn a_list_has_what_a_first_look_needs() {
     let mut request = view("qg-a");
     request.effects[0].has_where = Some(false);
-    let shown = text::list(&super::ListView { now: at(290), ..list(vec![request]) });
+    let shown = text::list(&super::ListView { now: at(290), ..list(vec![request]) }, "");
     let expected = "\
 qg-a  PENDING 10s left  app (dev) on shop · psql · 10.0.0.7:5000
     DELETE FROM customers WHERE id = $1
     delete public.customers (no WHERE: every row) · in a transaction
 ";
     assert_eq!(shown, expected);
-    assert_eq!(text::list(&list(Vec::new())), "nothing waits for a decision\n");
+    assert_eq!(text::list(&list(Vec::new()), "nothing waits for a decision"), "nothing waits for a decision\n");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn nothing_a_client_sends_reaches_the_terminal_as_a_command() {
     for state in [State::Pending, State::Withdrawn] {
         request.state = state;
         let shown = text::request(&request, at(0));
-        let listed = text::list(&list(vec![request.clone()]));
+        let listed = text::list(&list(vec![request.clone()]), "");
         let told = text::Known::default().news(&request, at(0)).unwrap();
         for shown in [shown, listed, told] {
             assert!(!shown.chars().any(is_deceptive), "{shown:?}");

@@ -64,6 +64,7 @@ pub(super) fn view(id: &str) -> RequestView {
         progress: None,
         may_decide: true,
         may_not_decide_because: None,
+        may_review: false,
     }
 }
 
