@@ -169,7 +169,7 @@ impl Case {
         if submission.at >= request.deadline {
             return Err(Refused::Late { deadline: request.deadline }.into());
         }
-        let (by, reason, at) = (submission.actor.identity.clone(), submission.reason.clone(), submission.at);
+        let (by, reason, at) = (submission.said_by(), submission.reason.clone(), submission.at);
         if !submission.approve {
             return Ok(Step::Decide(Decision::Reject { by, reason, at }));
         }
@@ -177,7 +177,7 @@ impl Case {
             return Ok(Step::Decide(Decision::Approve { by, reason, at }));
         }
         let need = self.view.quorum;
-        if self.approved.contains(&by) {
+        if self.approved.contains(&submission.actor.identity) {
             return Err(Denied::AlreadyApproved { have: self.approved.len(), need });
         }
         let have = self.approved.len().saturating_add(1);
@@ -190,7 +190,7 @@ impl Case {
 
     /// The answer is on record.
     pub(super) fn apply(&mut self, submission: &Submission, step: &Step) {
-        let by = &submission.actor.identity;
+        let by = &submission.said_by();
         let said = submission.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let what = match (step, submission.approve) {
             (_, false) => format!("rejected by {by}{said}"),
@@ -198,7 +198,7 @@ impl Case {
             (Step::Count { have, need }, true) => format!("approved by {by} ({have} of {need}){said}"),
             (Step::Decide(_), true) => format!("approved by {by}{said}"),
         };
-        if submission.approve && self.approved.insert(by.clone()) {
+        if submission.approve && self.approved.insert(submission.actor.identity.clone()) {
             self.view.approved_by.push(by.clone());
         }
         if let Step::Decide(decision) = step {

@@ -157,6 +157,29 @@ pub struct Submission {
     pub at: Timestamp,
 }
 
+impl Submission {
+    /// Who is told to have answered: the person, and the program that handed it in if one did.
+    #[must_use]
+    pub fn said_by(&self) -> String {
+        if self.channel.starts_with(INTEGRATION) {
+            format!("{}{THROUGH}{}", self.actor.identity, self.channel)
+        } else {
+            self.actor.identity.clone()
+        }
+    }
+}
+
+/// Begins the channel's name of what an integration handed in.
+pub(super) const INTEGRATION: &str = "integration ";
+/// Between a person and the integration that handed in their answer.
+const THROUGH: &str = " through ";
+
+/// The person alone, of a name as [`Submission::said_by`] makes it.
+#[must_use]
+pub fn person_alone(by: &str) -> &str {
+    by.rsplit_once(THROUGH).filter(|(_, channel)| channel.starts_with(INTEGRATION)).map_or(by, |(person, _)| person)
+}
+
 /// Somebody says that they have looked at an emergency release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledgement {

@@ -243,7 +243,7 @@ async fn record(desk: &ApprovalDesk, event: Event) -> Result<(), String> {
         .unwrap_or_else(|_| Err(format!("the store did not answer within {} s", RECORD_TIMEOUT.as_secs())))
 }
 
-fn outcome_in_words(ended: &Ended) -> String {
+pub(super) fn outcome_in_words(ended: &Ended) -> String {
     match &ended.outcome {
         Outcome::Released => "released".to_owned(),
         Outcome::Rejected => "the client was told".to_owned(),

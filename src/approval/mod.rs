@@ -8,7 +8,10 @@ mod case;
 pub mod clerk;
 mod desk;
 mod profile;
+pub mod recovery;
+pub mod reach;
 pub mod publisher;
+pub mod integration;
 mod record;
 pub mod journal;
 pub mod http;
@@ -21,6 +24,7 @@ pub(crate) mod testing;
 
 pub use case::{Denied, Ineligible};
 pub use desk::{Answer, ApprovalDesk, MAX_REASON_CHARS};
+pub use integration::Integration;
 pub use people::{MAX_TOKEN_CHARS, MIN_TOKEN_CHARS, People, PeopleError, Person, TokenDigest, TokenError};
 pub use profile::{Approvers, Escalation, Profile, UnknownRequester, Unreachable};
 pub use record::{Forgetful, Record, Recording};

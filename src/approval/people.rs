@@ -76,6 +76,12 @@ impl TokenDigest {
         hex::encode(self.0)
     }
 
+    /// Whether a token has this digest. Takes the same time for every token.
+    #[must_use]
+    pub fn is_of(&self, token: &str) -> bool {
+        self.0.ct_eq(&Self::compute(token).0).into()
+    }
+
     fn compute(token: &str) -> Self {
         Self(Sha256::digest(token.as_bytes()).into())
     }

@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::channel::{Channel, ChannelError};
 use super::desk::{ApprovalDesk, Change};
-use super::profile::Unreachable;
+use super::reach::Reach;
 use crate::clock;
-use crate::hold::{Cause, HoldId};
+use crate::hold::HoldId;
 use crate::store::Event;
 
 /// A channel that does not answer for so long is taken for down.
@@ -32,8 +32,19 @@ struct Owed {
     later: BTreeMap<HoldId, (u32, Instant)>,
 }
 
-/// Works until `stop` says true; what has changed by then is still told.
-pub async fn run(desk: Arc<ApprovalDesk>, channel: Arc<dyn Channel>, mut stop: watch::Receiver<bool>) {
+/// Tells the only channel there is; see [`run_among`].
+pub async fn run(desk: Arc<ApprovalDesk>, channel: Arc<dyn Channel>, stop: watch::Receiver<bool>) {
+    let reach = Reach::new(Arc::clone(&desk), [channel.name().to_owned()], []);
+    run_among(desk, channel, reach, stop).await;
+}
+
+/// Works until `stop` says true; what has changed by then is still told. Reports to `reach` whom it could not tell.
+pub async fn run_among(
+    desk: Arc<ApprovalDesk>,
+    channel: Arc<dyn Channel>,
+    reach: Reach,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut changes = desk.changes();
     let mut owed = Owed::default();
     owed.everything(&desk, channel.name());
@@ -43,7 +54,7 @@ pub async fn run(desk: Arc<ApprovalDesk>, channel: Arc<dyn Channel>, mut stop: w
             owed.note(&desk, channel.name(), change);
         }
         if let Some(id) = owed.due() {
-            tell(&desk, &*channel, &id, &mut owed).await;
+            tell(&desk, &*channel, &id, &mut owed, &reach).await;
             continue;
         }
         if let Some(id) = owed.remind.pop_first() {
@@ -68,7 +79,7 @@ pub async fn run(desk: Arc<ApprovalDesk>, channel: Arc<dyn Channel>, mut stop: w
         owed.note(&desk, channel.name(), change);
     }
     while let Some(id) = owed.show.pop_first() {
-        tell(&desk, &*channel, &id, &mut owed).await;
+        tell(&desk, &*channel, &id, &mut owed, &reach).await;
     }
 }
 
@@ -121,15 +132,12 @@ fn concerns(desk: &ApprovalDesk, id: &HoldId, channel: &str) -> bool {
     })
 }
 
-async fn tell(desk: &ApprovalDesk, channel: &dyn Channel, id: &HoldId, owed: &mut Owed) {
+async fn tell(desk: &ApprovalDesk, channel: &dyn Channel, id: &HoldId, owed: &mut Owed, reach: &Reach) {
     let Some(place) = desk.place(id) else {
         owed.later.remove(id);
         return;
     };
-    let (view, unreachable, alone) = {
-        let case = place.case();
-        (case.view.clone(), case.profile.unreachable, case.channels())
-    };
+    let view = place.case().view.clone();
     let known = place.references().get(channel.name()).cloned();
     if known.is_none() && view.ended.is_some() && !view.is_unreviewed() {
         // Nobody was told of it there, and there is nothing left to decide or to look at.
@@ -143,6 +151,7 @@ async fn tell(desk: &ApprovalDesk, channel: &dyn Channel, id: &HoldId, owed: &mu
     match shown {
         Ok(reference) => {
             owed.later.remove(id);
+            reach.reached(id, channel.name());
             if known.as_deref() == Some(&reference) {
                 return;
             }
@@ -163,11 +172,7 @@ async fn tell(desk: &ApprovalDesk, channel: &dyn Channel, id: &HoldId, owed: &mu
                     tracing::error!(request = %id, "cannot record that an announcement failed: {why}");
                 }
             }
-            // Fail closed, and at once, where the configuration wants that: this is the only channel, and it is down.
-            if known.is_none() && unreachable == Unreachable::Reject && alone.iter().all(|name| name == channel.name())
-            {
-                let _ = desk.board.fail(id, Cause::Unreachable, clock::wall());
-            }
+            reach.failed(id, channel.name());
             let pause = if error.permanent { PAUSE.1 } else { back_off(attempts) };
             let next = now().checked_add(pause).unwrap_or_else(now);
             owed.later.insert(id.clone(), (attempts.saturating_add(1), next));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::channel::Actor;
+use super::integration::Integration;
 use super::people::{People, Person};
 use super::profile::Profile;
 
@@ -20,6 +21,8 @@ pub struct ApprovalSettings {
     pub profiles: BTreeMap<String, Arc<Profile>>,
     /// Which profile a policy rule names.
     pub by_rule: HashMap<String, String>,
+    /// Programs that hand in people's decisions.
+    pub integrations: Vec<Integration>,
 }
 
 impl ApprovalSettings {

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use ureq::Agent;
 
+use super::reach::Reach;
 use crate::clock;
 use crate::store::{Event, Head, Store, StoredEvent};
 
@@ -58,9 +59,11 @@ enum Delivered {
     Failed(String),
 }
 
-/// Delivers events until `stop` says true. A webhook that is new begins with what happens from now on.
-pub async fn run(store: Store, settings: WebhookSettings, mut stop: watch::Receiver<bool>) {
-    let hook = Hook { agent: agent(settings.timeout), cursor: cursor(&settings.name), settings, store };
+/// Delivers events until `stop` says true. A webhook that is new begins with what happens from now on. Reports to `reach`
+/// whether its receiver takes them.
+pub async fn run(store: Store, settings: WebhookSettings, reach: Option<Reach>, mut stop: watch::Receiver<bool>) {
+    let (agent, cursor) = (agent(settings.timeout), cursor(&settings.name));
+    let hook = Hook { agent, cursor, settings, store, reach };
     let mut heads = hook.store.heads();
     loop {
         let work = async {
@@ -88,6 +91,7 @@ struct Hook {
     cursor: String,
     settings: WebhookSettings,
     store: Store,
+    reach: Option<Reach>,
 }
 
 impl Hook {
@@ -145,7 +149,9 @@ impl Hook {
         let mut attempt = 0_u32;
         loop {
             attempt = attempt.saturating_add(1);
-            match self.post(seq, kind_of(&event.event), body.clone()).await {
+            let delivered = self.post(seq, kind_of(&event.event), body.clone()).await;
+            self.report(&delivered);
+            match delivered {
                 Delivered::Yes => return,
                 Delivered::Refused(why) if attempt >= REFUSED_ATTEMPTS => {
                     tracing::error!(webhook = %self.settings.name, "event {seq} is given up after {attempt} attempts: {why}");
@@ -156,6 +162,14 @@ impl Hook {
                 }
             }
             sleep(back_off(attempt)).await;
+        }
+    }
+
+    fn report(&self, delivered: &Delivered) {
+        match (&self.reach, delivered) {
+            (Some(reach), Delivered::Yes) => reach.up(&self.settings.name),
+            (Some(reach), Delivered::Refused(_) | Delivered::Failed(_)) => reach.down(&self.settings.name),
+            (None, _) => {}
         }
     }
 
@@ -201,7 +215,7 @@ fn agent(timeout: Duration) -> Arc<Agent> {
 }
 
 /// The signature header's value.
-fn sign(secret: &str, timestamp: &str, body: &str) -> Option<String> {
+pub(super) fn sign(secret: &str, timestamp: &str, body: &str) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
     for part in ["v1:", timestamp, ":", body] {
         mac.update(part.as_bytes());

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::settings::Settings;
 use crate::approval::channel::{Channel, Desk};
 use crate::approval::http::Vitals;
+use crate::approval::reach::Reach;
 use crate::approval::slack::{Running, Slack, SlackError};
 use crate::approval::{ApprovalDesk, publisher, webhook};
 use crate::store::Store;
@@ -38,16 +39,20 @@ impl Channels {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut slack = None;
+        let announcing = settings.slack.iter().map(|slack| slack.name.clone());
+        let told = settings.webhooks.iter().map(|hook| hook.name.clone());
+        let reach = Reach::new(Arc::clone(desk), announcing, told);
+        tasks.spawn(reach.clone().watch(stopped.clone()));
         if let Some(own) = &settings.slack {
             let channel = Slack::new(own.clone(), settings.approval.people.clone())?;
             let answers: Arc<dyn Desk> = Arc::new(Arc::clone(desk));
             let running = channel.start(answers, stopped.clone()).await?;
             let announces: Arc<dyn Channel> = Arc::new(channel.clone());
-            tasks.spawn(publisher::run(Arc::clone(desk), announces, stopped.clone()));
+            tasks.spawn(publisher::run_among(Arc::clone(desk), announces, reach.clone(), stopped.clone()));
             slack = Some((channel, running));
         }
         for hook in &settings.webhooks {
-            tasks.spawn(webhook::run(store.clone(), hook.clone(), stopped.clone()));
+            tasks.spawn(webhook::run(store.clone(), hook.clone(), Some(reach.clone()), stopped.clone()));
         }
         let webhooks = settings.webhooks.iter().map(|hook| hook.name.clone()).collect();
         Ok(Self { slack, webhooks, tasks, stop })

@@ -300,7 +300,8 @@ async fn begin(store: &Store, desk: &ApprovalDesk, settings: &Settings, recovere
         unreviewed: stored.break_glass && stored.reviewed_by.is_none(),
         references: stored.announcements,
     });
-    recover(desk, interrupted.collect(), now).await
+    recover(desk, interrupted.collect(), now).await?;
+    approval::recovery::retell(desk, store, now).await
 }
 
 /// What sessions need of the other rooms.

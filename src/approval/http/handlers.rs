@@ -193,17 +193,22 @@ async fn decide(
 
 /// An empty body is one without words.
 fn json_body<T: Default + DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
-    let body = body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the request body is too large")
-        }
-        _ => Problem::bad_request("the request body did not arrive"),
-    })?;
+    let body = whole_body(body)?;
     if body.is_empty() {
         return Ok(T::default());
     }
     serde_json::from_slice(&body)
         .map_err(|error| Problem::bad_request(format!("the body is not as described: {error}")))
+}
+
+/// All of the request's body.
+pub(super) fn whole_body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+    body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the request body is too large")
+        }
+        _ => Problem::bad_request("the request body did not arrive"),
+    })
 }
 
 fn shown(desk: &ApprovalDesk, person: &Person, id: &HoldId) -> Result<Json<RequestView>, Problem> {

@@ -7,6 +7,7 @@ mod auth;
 mod failures;
 mod handlers;
 mod health;
+mod integrations;
 pub(in crate::approval) mod listener;
 mod problem;
 mod seats;
@@ -30,17 +31,20 @@ use tokio::sync::watch;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
+use super::integration::Replays;
 use super::{AdminSettings, ApprovalDesk};
 use failures::Failures;
 use listener::{Door, Peer};
 
 pub use health::{Condition, HealthView, PartView, SlackView, Vitals, WebhookView};
+pub use integrations::{Choice, DecisionBody, ReceiptBody};
 pub use problem::ProblemBody;
 
 /// What every handler works with.
 struct App {
     desk: Arc<ApprovalDesk>,
     failures: Failures,
+    replays: Replays,
     settings: AdminSettings,
     vitals: Vitals,
     stop: watch::Receiver<bool>,
@@ -60,6 +64,7 @@ pub async fn serve(
     let app = router(Arc::new(App {
         desk,
         failures: Failures::new(settings.failure_burst, settings.failure_refill),
+        replays: Replays::default(),
         settings,
         vitals,
         stop: stop.clone(),
@@ -93,7 +98,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         handlers::approve,
         handlers::reject,
         handlers::review,
-        handlers::events
+        handlers::events,
+        integrations::decide
     ),
     components(schemas(view::ChangeView)),
     modifiers(&BearerTokens),
@@ -121,6 +127,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/requests/{id}/approve", post(handlers::approve))
         .route("/v1/requests/{id}/reject", post(handlers::reject))
         .route("/v1/requests/{id}/review", post(handlers::review))
+        .route("/v1/decisions", post(integrations::decide))
         .route("/v1/events", get(handlers::events))
         .fallback(handlers::no_such_path)
         .method_not_allowed_fallback(handlers::no_such_method)

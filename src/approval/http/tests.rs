@@ -106,6 +106,7 @@ async fn the_description_names_every_path_and_its_types() {
         paths,
         [
             "/health",
+            "/v1/decisions",
             "/v1/events",
             "/v1/me",
             "/v1/requests",

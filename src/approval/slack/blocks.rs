@@ -63,6 +63,8 @@ impl State {
             (Some(ended), _) => match ended.outcome {
                 Outcome::Rejected => Self::Rejected,
                 Outcome::Expired => Self::Expired,
+                // The gate ended between the approval and its execution: what became of it is not known.
+                Outcome::Withdrawn { .. } if view.execution == Some(Execution::Unknown) => Self::NotKnown,
                 Outcome::Withdrawn { .. } => Self::Withdrawn,
                 Outcome::Released => match view.execution {
                     None => Self::Running,

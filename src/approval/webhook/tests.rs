@@ -70,7 +70,7 @@ fn policy(version: &str) -> Event {
 /// Starts a webhook that has noted where it begins.
 async fn begin(store: &Store, settings: &WebhookSettings) -> watch::Sender<bool> {
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(run(store.clone(), settings.clone(), stopped));
+    tokio::spawn(run(store.clone(), settings.clone(), None, stopped));
     while store.cursor("webhook/on-call").await.unwrap() == 0 {
         tokio::task::yield_now().await;
     }

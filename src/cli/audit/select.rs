@@ -7,6 +7,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::approval::channel::person_alone;
 use crate::hold::{HoldId, HoldRequest};
 use crate::store::{Event, StoredEvent};
 
@@ -146,7 +147,7 @@ fn people(event: &Event) -> impl Iterator<Item = &str> {
         | Event::Executed { .. } => "",
     };
     // A decision names all who approved. A name with a comma in it is found by the whole, too.
-    by.split(", ").chain(by.contains(", ").then_some(by)).filter(|name| !name.is_empty())
+    by.split(", ").map(person_alone).chain(by.contains(", ").then_some(by)).filter(|name| !name.is_empty())
 }
 
 /// Whether any words of an event contain `text`.

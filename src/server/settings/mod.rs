@@ -3,6 +3,7 @@
 //! Start at [`Settings::load`]. Each room defines and documents its own settings; this module knows how they are written.
 
 mod approval;
+mod integration;
 mod people;
 mod reader;
 mod rules;

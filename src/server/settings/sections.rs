@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::reader::{Document, Problem, Section, Size, Span};
-use super::{LogSettings, Settings, Sources, approval, people, rules, slack, webhook};
+use super::{LogSettings, Settings, Sources, approval, integration, people, rules, slack, webhook};
 use crate::session::ListenTlsMode;
 use crate::store::StoreSettings;
 
@@ -30,6 +30,7 @@ pub(super) fn read(text: &str, sources: &dyn Sources) -> (Settings, Vec<Problem>
         approval::read(&mut root, &mut settings);
         slack::read(&mut root, sources, &mut settings);
         webhook::read(&mut root, sources, &mut settings);
+        integration::read(&mut root, sources, &mut settings);
         log(root.section("log"), &mut settings.log);
         root.finish();
     }

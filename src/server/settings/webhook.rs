@@ -10,7 +10,7 @@ use crate::approval::webhook::{EVENTS, WebhookSettings};
 
 const SECRET: Keys = ["secret", "secret_env", "secret_file"];
 /// A signature is worth as much as its key.
-const MIN_SECRET_CHARS: usize = 16;
+pub(super) const MIN_SECRET_CHARS: usize = 16;
 
 pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: &mut Settings) {
     let document = root.document();

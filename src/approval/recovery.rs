@@ -1,0 +1,109 @@
+//! What a crash left half told: requests that had ended, whose messages may not say so yet, and released statements whose
+//! result nobody heard. Requests that were still open are [`super::clerk::recover`]'s.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::case::Case;
+use super::channel::Milestone;
+use super::desk::ApprovalDesk;
+use crate::hold::{Execution, Outcome};
+use crate::store::{Event, Store, StoreError, StoredEvent, StoredRequest};
+
+/// The latest requests are looked at, no more.
+const LATEST: usize = 200;
+/// What ended so long before the last end on record may not have been told when the process ended.
+const UNTOLD: SignedDuration = SignedDuration::from_mins(2);
+/// Messages written again at most; each is a call that new requests wait for.
+const MAX_RETOLD: usize = 20;
+
+/// Puts on the desk what channels may still have to be told of, after [`super::clerk::recover`] did so with what was open.
+///
+/// # Errors
+/// The record cannot be read or written.
+pub async fn retell(desk: &ApprovalDesk, store: &Store, now: Timestamp) -> Result<(), String> {
+    let said = |error: StoreError| error.to_string();
+    let mut latest = store.recent(LATEST).await.map_err(said)?;
+    latest.retain(|stored| stored.ended.is_some());
+    let newest = latest.iter().filter_map(|stored| stored.ended.as_ref().map(|ended| ended.at)).max();
+    let mut retold = 0_usize;
+    for stored in latest {
+        let result_is_missing = is_released(&stored) && stored.execution.is_none();
+        if result_is_missing {
+            let event = Event::Executed { id: stored.request.id.clone(), execution: Execution::Unknown };
+            desk.record.record(vec![event]).await?;
+        }
+        if let Some(place) = desk.place(&stored.request.id) {
+            // It is told already, for another reason.
+            if result_is_missing {
+                place.case().executed(&Execution::Unknown, now);
+            }
+            continue;
+        }
+        let late = stored.ended.as_ref().zip(newest).is_some_and(|(ended, newest)| {
+            newest.duration_since(ended.at) <= UNTOLD && !stored.announcements.is_empty()
+        });
+        if (result_is_missing || late) && retold < MAX_RETOLD {
+            let history = store.history(&stored.request.id).await.map_err(said)?;
+            put(desk, stored, &history, now);
+            retold = retold.saturating_add(1);
+        }
+    }
+    Ok(())
+}
+
+fn is_released(stored: &StoredRequest) -> bool {
+    stored.ended.as_ref().is_some_and(|ended| match ended.outcome {
+        Outcome::Released => true,
+        Outcome::Rejected | Outcome::Expired | Outcome::Withdrawn { .. } => false,
+    })
+}
+
+/// As the process that ended would have shown it.
+fn put(desk: &ApprovalDesk, stored: StoredRequest, history: &[StoredEvent], now: Timestamp) {
+    let Some(ended) = stored.ended.clone() else { return };
+    let released = is_released(&stored);
+    let settings = desk.settings();
+    let id = stored.request.id.clone();
+    let profile = Arc::clone(settings.profile(&stored.request.rule));
+    let mut case = Case::new(&Arc::new(stored.request), profile, &settings.people);
+    for event in history {
+        if let Some(what) = milestone(&event.event) {
+            case.view.timeline.push(Milestone { at: event.at, what });
+        }
+    }
+    case.view.break_glass = stored.break_glass;
+    case.end(&ended, super::clerk::outcome_in_words(&ended));
+    if let Some(execution) = stored.execution.or(released.then_some(Execution::Unknown)) {
+        // When the database said it is not on record beside it; the line in the thread keeps the order.
+        let at = history.last().map_or(now, |event| event.at);
+        case.executed(&execution, at);
+    }
+    desk.put(case, stored.announcements.into_iter().collect());
+    desk.retire(&id);
+}
+
+/// What happened between a request's beginning and its end, in the words of the timeline.
+fn milestone(event: &Event) -> Option<String> {
+    match event {
+        Event::Answered(answered) if answered.refused.is_none() => {
+            let verb = if answered.approve { "approved" } else { "rejected" };
+            let reason = answered.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            Some(format!("{verb} by {}{reason}", answered.by))
+        }
+        Event::Escalated { asked, .. } => Some(format!("nobody has decided; asked besides: {asked}")),
+        Event::Answered(_)
+        | Event::Started { .. }
+        | Event::Stopped
+        | Event::PolicyChanged { .. }
+        | Event::Held { .. }
+        | Event::Announced { .. }
+        | Event::NotAnnounced { .. }
+        | Event::Decided { .. }
+        | Event::Reminded { .. }
+        | Event::Ended { .. }
+        | Event::Executed { .. }
+        | Event::Reviewed { .. } => None,
+    }
+}
