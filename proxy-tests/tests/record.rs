@@ -58,6 +58,7 @@ fn held(name: &str, user: &str, sql: &str) -> Event {
         why: "delete of orders".into(),
         policy_version: Arc::from("p"),
         in_transaction: false,
+        redact: querygate::judge::Redact::None,
         reason: None,
         opened_at: now,
         deadline: now,

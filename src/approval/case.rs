@@ -12,6 +12,8 @@ use super::channel::{Acknowledged, Acknowledgement, Milestone, RequestView, Revi
 use super::people::People;
 use super::profile::{Profile, UnknownRequester};
 use crate::hold::{Decision, Ended, Execution, HoldRequest, Refused};
+use crate::judge::Redact;
+use crate::store::redact::{hide, quiet};
 
 /// Why somebody may not decide a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -99,6 +101,7 @@ pub(super) struct Case {
 
 impl Case {
     pub(super) fn new(request: &Arc<HoldRequest>, profile: Arc<Profile>, people: &People) -> Self {
+        let request = for_channels(request);
         let requester_is_known = people.working_as(&request.origin.user).next().is_some();
         let view = RequestView {
             revision: 1,
@@ -113,7 +116,7 @@ impl Case {
             ended: None,
             execution: None,
             timeline: vec![Milestone { at: request.opened_at, what: format!("held by rule {}", request.rule) }],
-            request: Arc::clone(request),
+            request: Arc::clone(&request),
         };
         Self { profile, view, approved: BTreeSet::new(), requester_is_known, last_reminder: request.opened_at }
     }
@@ -266,12 +269,13 @@ impl Case {
     }
 
     pub(super) fn executed(&mut self, execution: &Execution, at: Timestamp) {
-        let what = match execution {
+        let execution = quiet(self.view.request.redact, execution.clone());
+        let what = match &execution {
             Execution::Completed { tag, duration_ms, .. } => format!("executed: {tag}, {duration_ms} ms"),
             Execution::Failed { sqlstate, message, .. } => format!("failed in the database: {sqlstate} {message}"),
             Execution::Unknown => "released, but its result is not known".to_owned(),
         };
-        self.view.execution = Some(execution.clone());
+        self.view.execution = Some(execution);
         self.note(at, what);
     }
 
@@ -318,6 +322,17 @@ impl Case {
         self.view.timeline.push(Milestone { at, what });
         self.view.revision = self.view.revision.saturating_add(1);
     }
+}
+
+/// The request as everybody outside the admin API sees it: what the rules want hidden is taken out here, once, so that no
+/// channel can forget to.
+fn for_channels(request: &Arc<HoldRequest>) -> Arc<HoldRequest> {
+    if request.redact.is_none() {
+        return Arc::clone(request);
+    }
+    let mut hidden = HoldRequest::clone(request);
+    hide(Redact::None, &mut hidden);
+    Arc::new(hidden)
 }
 
 fn elapsed(since: Timestamp, now: Timestamp) -> Duration {

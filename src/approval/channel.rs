@@ -15,7 +15,7 @@ use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest};
 /// A request as channels show it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestView {
-    /// What is asked.
+    /// What is asked, without what the rules want hidden from channels.
     pub request: Arc<HoldRequest>,
     /// Grows with every change; a channel never shows an older state after a newer one.
     pub revision: u64,

@@ -139,6 +139,7 @@ pub(crate) fn request(user: &str, text: &str) -> HoldRequest {
         why: "deletes rows of public.customers".to_owned(),
         policy_version: Arc::from("v1"),
         in_transaction: true,
+        redact: crate::judge::Redact::None,
         reason: Some("ticket 12".to_owned()),
         opened_at: at(0),
         deadline: at(1_000),

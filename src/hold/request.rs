@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::judge::Effect;
+use crate::judge::{Effect, Redact};
 
 /// Names a hold: short enough to read aloud, unguessable enough not to collide (`qg-` and 10 characters of Crockford base 32).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -130,6 +130,9 @@ pub struct HoldRequest {
     pub policy_version: Arc<str>,
     /// The session is inside a transaction block (or an implicit one of a pipeline), so its locks stay while it waits.
     pub in_transaction: bool,
+    /// What of it is kept off the record and out of channels. Where something was taken out already, this says how much.
+    #[serde(default, skip_serializing_if = "Redact::is_none")]
+    pub redact: Redact,
     /// The requester's own words.
     pub reason: Option<String>,
     /// When it was held.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use super::policy::{ClassRules, CompiledRule, DEFAULT_RULE, EMPTY_RULE};
 use super::rule::Match;
-use super::{Analysis, Effect, EffectKind, Judgement, ObjectName, Piece, Prepared, SessionAct, SessionClass, Verdict};
+use super::{
+    Analysis, Effect, EffectKind, Judgement, ObjectName, Piece, Prepared, Redact, SessionAct, SessionClass, Verdict,
+};
 
 /// EXECUTE of a statement that is an EXECUTE … : Postgres refuses most of these; deeper is `unknown`.
 const MAX_EXECUTE_DEPTH: usize = 4;
@@ -40,6 +42,8 @@ pub struct Finding {
     pub uncertain: bool,
     /// The rule's message to the requester.
     pub message: Option<Arc<str>>,
+    /// The strictest `redact` of the rule and of those that may be meant.
+    pub redact: Redact,
 }
 
 /// Judges a message: the strictest verdict of its pieces; among equals the first.
@@ -50,7 +54,11 @@ pub(super) fn message(
     prepared: &dyn Prepared,
 ) -> Judgement {
     let pieces = pieces(class, analysis, in_transaction, prepared);
-    strictest(pieces.into_iter().map(|piece| piece.judgement), |judgement| judgement.verdict).unwrap_or_else(empty)
+    // Fail closed: the text is one, so what one piece of it has to hide is hidden in all of it.
+    let redact = pieces.iter().map(|piece| piece.judgement.redact).max().unwrap_or_default();
+    let judgements = pieces.into_iter().map(|piece| piece.judgement);
+    let judgement = strictest(judgements, |judgement| judgement.verdict).unwrap_or_else(empty);
+    Judgement { redact, ..judgement }
 }
 
 /// Judges each piece.
@@ -72,6 +80,8 @@ pub(super) fn pieces(
                 || Finding::unknown(&class.0, in_transaction, "it has no known effect").sentence(),
                 Finding::sentence,
             );
+            let redact = findings.iter().map(|finding| finding.redact).fold(judgement.redact, Redact::max);
+            let judgement = Judgement { redact, ..judgement };
             PieceJudgement { range: piece.range.clone(), judgement, findings }
         })
         .collect()
@@ -143,6 +153,7 @@ struct Answer<'a> {
     /// `None`: no rule matched.
     rule: Option<&'a CompiledRule>,
     uncertain: bool,
+    redact: Redact,
 }
 
 impl<'a> Answer<'a> {
@@ -152,7 +163,8 @@ impl<'a> Answer<'a> {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        self.verdict == other.verdict && self.uncertain == other.uncertain && same_rule
+        let same_answer = (self.verdict, self.uncertain, self.redact) == (other.verdict, other.uncertain, other.redact);
+        same_answer && same_rule
     }
 
     fn finding(self, effect: &Effect, objects: Vec<ObjectName>) -> Finding {
@@ -162,6 +174,7 @@ impl<'a> Answer<'a> {
             message: self.rule.and_then(|rule| rule.message.clone()),
             effect: Effect { objects, ..effect.clone() },
             uncertain: self.uncertain,
+            redact: self.redact,
         }
     }
 }
@@ -169,26 +182,33 @@ impl<'a> Answer<'a> {
 /// The first rule that surely matches decides. Rules passed on the way that only *possibly* match cannot allow, and if
 /// they would have held or rejected, the answer is at least `Hold`.
 fn ask<'a>(class: &'a ClassRules, effect: &Effect, object: Option<&ObjectName>, in_transaction: bool) -> Answer<'a> {
-    let mut doubt = None;
+    let mut doubt: Option<Answer<'a>> = None;
+    let mut redact = Redact::None;
     for compiled in &class.rules {
         let action = compiled.rule.action;
-        match compiled.rule.matches_effect(effect, object, in_transaction) {
+        let matches = compiled.rule.matches_effect(effect, object, in_transaction);
+        if matches > Match::No {
+            // Fail closed: a rule that only may be meant still hides.
+            redact = redact.max(compiled.rule.redact);
+        }
+        match matches {
             Match::Surely => {
-                let sure = Answer { verdict: action, rule: Some(compiled), uncertain: false };
+                let sure = Answer { verdict: action, rule: Some(compiled), uncertain: false, redact };
                 return match doubt {
                     // Fail closed: an earlier rule may be the one that is meant.
-                    Some(doubt) if action < Verdict::Hold => doubt,
+                    Some(doubt) if action < Verdict::Hold => Answer { redact, ..doubt },
                     Some(_) | None => sure,
                 };
             }
             Match::Possibly if action > Verdict::Allow => {
-                doubt.get_or_insert(Answer { verdict: Verdict::Hold, rule: Some(compiled), uncertain: true });
+                doubt.get_or_insert(Answer { verdict: Verdict::Hold, rule: Some(compiled), uncertain: true, redact });
             }
             Match::No | Match::Possibly => {}
         }
     }
     // Fail closed: nothing matches, so people are asked.
-    doubt.unwrap_or(Answer { verdict: Verdict::Hold, rule: None, uncertain: false })
+    let nobody = Answer { verdict: Verdict::Hold, rule: None, uncertain: false, redact };
+    Answer { redact, ..doubt.unwrap_or(nobody) }
 }
 
 impl Finding {
@@ -217,7 +237,8 @@ impl Finding {
         if self.uncertain {
             let _ = write!(why, " (what it touches cannot be told for certain; rule `{}` may be meant)", self.rule);
         }
-        Judgement { verdict: self.verdict, rule: self.rule.clone(), why, message: self.message.clone() }
+        let (rule, message) = (self.rule.clone(), self.message.clone());
+        Judgement { verdict: self.verdict, rule, why, message, redact: self.redact }
     }
 }
 
@@ -227,6 +248,7 @@ fn empty() -> Judgement {
         rule: Arc::from(EMPTY_RULE),
         why: "there is no statement in it".to_owned(),
         message: None,
+        redact: Redact::None,
     }
 }
 

@@ -30,7 +30,7 @@ pub use limits::Limits;
 pub use policy::{
     DEFAULT_RULE, EMPTY_RULE, Facts, Judgement, NothingPrepared, Policy, PolicyError, Prepared, SessionClass, Verdict,
 };
-pub use rule::{AddressRange, Glob, Match, ObjectPattern, OneOf, Rule};
+pub use rule::{AddressRange, Glob, Match, ObjectPattern, OneOf, Redact, Rule};
 
 use cache::Found;
 

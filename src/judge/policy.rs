@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::decide::{self, PieceJudgement};
-use super::{Analysis, Rule};
+use super::{Analysis, Redact, Rule};
 
 /// The rule name given when no rule matches.
 pub const DEFAULT_RULE: &str = "default";
@@ -58,6 +58,8 @@ pub struct Judgement {
     pub why: String,
     /// The rule's own message to the requester (`message = …`).
     pub message: Option<Arc<str>>,
+    /// The strictest `redact` of all rules that judge, or may judge, an effect of it.
+    pub redact: Redact,
 }
 
 /// Looks up what a prepared statement of this session does, for `EXECUTE name`.

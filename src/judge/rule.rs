@@ -50,6 +50,30 @@ pub struct Rule {
     /// Who is asked: the name of an approval profile, which means nothing in this room. Absent: the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<String>,
+    /// What of the message is kept off the record and out of channels, wherever this rule judges one of its effects.
+    #[serde(default, skip_serializing_if = "Redact::is_none")]
+    pub redact: Redact,
+}
+
+/// What of statements is kept off the record, or out of channels. Ordered: the later, the stricter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Redact {
+    /// Nothing.
+    #[default]
+    None,
+    /// Literals and comments in the text, and bound values.
+    Literals,
+    /// The whole text, and bound values.
+    All,
+}
+
+impl Redact {
+    /// Everything is shown.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// How well a rule matches. Ordered by certainty.
@@ -79,12 +103,19 @@ impl Rule {
             has_where: None,
             in_transaction: None,
             approval: None,
+            redact: Redact::None,
         }
     }
 
     /// It has no conditions, so no rule behind it is ever asked.
     pub fn is_unconditional(&self) -> bool {
-        let bare = Self { message: self.message.clone(), ..Self::new(self.name.clone(), self.action) };
+        // What it says does not limit what it matches.
+        let bare = Self {
+            message: self.message.clone(),
+            approval: self.approval.clone(),
+            redact: self.redact,
+            ..Self::new(self.name.clone(), self.action)
+        };
         *self == bare
     }
 

@@ -229,6 +229,7 @@ fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft, time_to_l
         },
         parameters: draft.parameters,
         effects: draft.analysis.pieces.iter().flat_map(|piece| piece.effects.iter().cloned()).collect(),
+        redact: draft.judgement.redact,
         rule: draft.judgement.rule,
         why: draft.judgement.why,
         policy_version: Arc::clone(shared.judge().policy().version()),

@@ -62,5 +62,7 @@ pub use event::{Answered, Event};
 pub use handle::{Recovered, Store};
 pub use health::Health;
 pub use read::{StoredEvent, StoredRequest};
-pub use settings::{Redact, StoreSettings};
+pub use settings::StoreSettings;
 pub use worker::Recorded;
+
+pub use crate::judge::Redact;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lines::RawLine;
 use super::project::number;
-use super::{Answered, Event, StoreError};
+use super::{Answered, Event, Redact, StoreError};
 use crate::hold::{Ended, Execution, HoldId, HoldRequest};
 
 /// A request as the record has it.
@@ -82,6 +82,19 @@ pub(super) fn announcements(connection: &Connection, id: &HoldId) -> Read<Vec<(S
 pub(super) fn history(connection: &Connection, id: &HoldId) -> Read<Vec<StoredEvent>> {
     let sql = "SELECT line FROM events WHERE request = ?1 ORDER BY seq";
     collect(connection, sql, [&id.0], text)?.iter().map(|line| parse(line)).collect()
+}
+
+/// What is redacted of a request; nothing of one that is not on record.
+pub(super) fn redacted(connection: &Connection, id: &HoldId) -> Redact {
+    #[derive(Deserialize)]
+    struct Part {
+        #[serde(default)]
+        redact: Redact,
+    }
+    let found = collect(connection, "SELECT request FROM requests WHERE id = ?1", [&id.0], text);
+    let found = found.and_then(|rows| rows.first().map(|row| parse::<Part>(row)).transpose());
+    // Fail closed: what cannot be read may have asked for all of it.
+    found.map_or(Redact::All, |part| part.map_or(Redact::None, |part| part.redact))
 }
 
 /// Events behind `seq`, oldest first.

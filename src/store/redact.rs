@@ -1,4 +1,4 @@
-//! Keeps values off the record. Knows the judge's lexer, no files.
+//! Keeps values off the record and out of channels. Knows the judge's lexer, no files.
 //!
 //! # What is replaced
 //!
@@ -11,27 +11,30 @@
 //! NULL stays NULL, and what people said themselves (reasons, notes) stays. The statement's SHA-256 is of the real text, so an
 //! approval still binds and anybody who has the text can prove that it was this one. (Somebody who can guess the text can
 //! check the guess: a hash is no secret.) A text whose literals cannot be told for certain is replaced whole.
+//!
+//! For a request the stricter of two settings counts: the record's own, and the one of the rules that judged its statement, which
+//! is in the request. In channels only the latter counts. What is redacted says so itself ([`HoldRequest::redact`]).
 
 use std::sync::Arc;
 
 use super::{Event, Redact};
-use crate::hold::{Execution, HoldRequest};
+use crate::hold::{Execution, HoldId, HoldRequest};
 use crate::judge::{EffectKind, TokenKind, lex};
 
 /// Stands where something was.
 pub const REDACTED: &str = "?";
 
-/// The event as it goes on record.
-pub(super) fn redact(how: Redact, event: Event) -> Event {
-    if how == Redact::None {
-        return event;
-    }
+/// The event as it goes on record. `of_request` says what is redacted of a request that is on record.
+pub(super) fn redact(setting: Redact, event: Event, of_request: impl FnOnce(&HoldId) -> Redact) -> Event {
     match event {
         Event::Held { mut request } => {
-            hide(how, &mut request);
+            hide(setting, &mut request);
             Event::Held { request }
         }
-        Event::Executed { id, execution } => Event::Executed { id, execution: quiet(execution) },
+        Event::Executed { id, execution } => {
+            let how = setting.max(of_request(&id));
+            Event::Executed { id, execution: quiet(how, execution) }
+        }
         Event::Started { .. }
         | Event::Stopped
         | Event::PolicyChanged { .. }
@@ -46,7 +49,10 @@ pub(super) fn redact(how: Redact, event: Event) -> Event {
     }
 }
 
-fn hide(how: Redact, request: &mut HoldRequest) {
+/// Takes out of a request what it or `setting` wants hidden, whichever is stricter.
+pub fn hide(setting: Redact, request: &mut HoldRequest) {
+    let how = setting.max(request.redact);
+    request.redact = how;
     let text = match how {
         Redact::None => return,
         // Bytes that are not UTF-8 were replaced, so the text is not the one the server would cut into tokens.
@@ -100,13 +106,14 @@ fn may_quote(kind: EffectKind) -> bool {
     }
 }
 
-/// "invalid input syntax for type integer: "4111…"": the server repeats values.
-fn quiet(execution: Execution) -> Execution {
+/// What the database said, without its message: "invalid input syntax for type integer: "4111…"" repeats a value.
+#[must_use]
+pub fn quiet(how: Redact, execution: Execution) -> Execution {
     match execution {
-        Execution::Failed { sqlstate, message: _, duration_ms } => {
+        Execution::Failed { sqlstate, message: _, duration_ms } if !how.is_none() => {
             Execution::Failed { sqlstate, message: REDACTED.to_owned(), duration_ms }
         }
-        Execution::Completed { .. } | Execution::Unknown => execution,
+        Execution::Completed { .. } | Execution::Failed { .. } | Execution::Unknown => execution,
     }
 }
 

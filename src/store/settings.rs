@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::judge::Redact;
+
 /// Settings of the store and of the audit file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {
@@ -16,7 +18,8 @@ pub struct StoreSettings {
     pub checkpoint_every: u64,
     /// Time after which a checkpoint is due if anything happened.
     pub checkpoint_interval: Duration,
-    /// What of statements is kept off the record.
+    /// What of statements is kept off the record, at least: a rule may want more. Approvers see everything all the same, unless
+    /// a rule says otherwise; the statement's hash is kept.
     pub redact: Redact,
     /// Calls that may wait for the store; further ones fail at once.
     pub queue: usize,
@@ -55,17 +58,4 @@ impl StoreSettings {
     pub(super) fn record(&self) -> Option<&Path> {
         self.audit_file.as_deref().or(self.path.as_deref())
     }
-}
-
-/// What of statements is kept off the record. Approvers see everything all the same, and the statement's hash is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Redact {
-    /// Nothing.
-    #[default]
-    None,
-    /// Literals and comments in the text, and bound values.
-    Literals,
-    /// The whole text, and bound values.
-    All,
 }

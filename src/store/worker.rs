@@ -15,6 +15,7 @@ use super::database::Database;
 use super::file::AuditFile;
 use super::health::Pulse;
 use super::project::{self, Refusal};
+use super::read;
 use super::redact::redact;
 use super::{Event, Redact, StoreError};
 use crate::clock;
@@ -67,7 +68,7 @@ impl Worker {
     /// Runs until it is told to close, or everybody who could ask is gone.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         // However it ends: whoever asks for its health afterwards must not hear that all is well.
-        let _ended = Ended(Arc::clone(&self.pulse));
+        let ended = Ended(Arc::clone(&self.pulse));
         let mut next = None;
         loop {
             let job = match next.take() {
@@ -81,6 +82,8 @@ impl Worker {
                 Ok(Job::Close(done)) => {
                     self.checkpoint(true);
                     drop(self);
+                    // Whoever is told that it is closed must not find it healthy.
+                    drop(ended);
                     // Whoever closed it may have stopped waiting.
                     let _unheard = done.send(());
                     return;
@@ -166,10 +169,9 @@ impl Worker {
         let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
         let mut results = Vec::with_capacity(calls.len());
         for events in calls {
-            let events: Vec<Event> = events.into_iter().map(|event| redact(self.redact, event)).collect();
             let before = draft.clone_state();
             let part = transaction.savepoint().map_err(sql)?;
-            match draft.add(&part, &events) {
+            match draft.add(&part, self.redact, events) {
                 Ok(recorded) => {
                     part.commit().map_err(sql)?;
                     results.push(Ok(recorded));
@@ -236,9 +238,10 @@ struct Draft {
 }
 
 impl Draft {
-    fn add(&mut self, connection: &Connection, events: &[Event]) -> Result<Vec<Recorded>, Refusal> {
+    fn add(&mut self, connection: &Connection, setting: Redact, events: Vec<Event>) -> Result<Vec<Recorded>, Refusal> {
         let mut recorded = Vec::with_capacity(events.len());
         for event in events {
+            let event = &redact(setting, event, |id| read::redacted(connection, id));
             if let Some(version) = project::policy_version(event) {
                 version.clone_into(&mut self.policy_version);
             }

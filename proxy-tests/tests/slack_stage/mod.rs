@@ -176,6 +176,7 @@ fn request(user: &str, text: &str, rule: &str) -> HoldRequest {
         why: "deletes rows of orders".to_owned(),
         policy_version: Arc::from("v1"),
         in_transaction: false,
+        redact: querygate::judge::Redact::None,
         reason: Some("clean-up for OPS-311".to_owned()),
         opened_at: now(),
         deadline: now() + jiff::SignedDuration::from_secs(900),

@@ -12,7 +12,7 @@ use slack_morphism::blocks::SlackBlock;
 use crate::approval::channel::RequestView;
 use crate::approval::people::People;
 use crate::hold::{Decision, Execution, HoldId, HoldRequest, Outcome};
-use crate::judge::EffectKind;
+use crate::judge::{EffectKind, Redact};
 
 use super::kit::{self, limit};
 use super::settings::LongStatements;
@@ -195,6 +195,8 @@ pub(super) fn parameters(request: &HoldRequest, most: usize) -> String {
         let type_name = if type_name.is_empty() { "unknown type".to_owned() } else { type_name };
         let value = match &parameter.value {
             None => "NULL".to_owned(),
+            // It was taken out, and is no value of one character.
+            Some(_) if !request.redact.is_none() => "(redacted)".to_owned(),
             Some(value) if parameter.raw => format!("bytes {}", literal_line(start(value, most))),
             Some(value) => format!("'{}'", literal_line(start(value, most))),
         };
@@ -316,7 +318,20 @@ pub(super) fn requester(request: &HoldRequest, people: &People) -> String {
     }
 }
 
+/// What is taken out by rule, and where the rest is; `None` where nothing is.
+pub(super) fn redacted(request: &HoldRequest) -> Option<String> {
+    let what = match request.redact {
+        Redact::None => return None,
+        Redact::Literals => "Literals, comments and bound values are *redacted* here (`?`)",
+        Redact::All => "The statement and its bound values are *redacted* here",
+    };
+    Some(format!(":see_no_evil: {what}; `querygate requests show {}` shows them", request.id))
+}
+
 fn in_full(request: &HoldRequest) -> String {
+    if let Some(redacted) = redacted(request) {
+        return format!("{redacted} · sha256 of the whole `{}`", prefix(&request.statement.sha256));
+    }
     let text = &request.statement.text;
     let lines = match text.lines().count() {
         0 | 1 => String::new(),
@@ -332,6 +347,9 @@ fn not_in_full(request: &HoldRequest, look: &Look<'_>, shown: &Shown, state: Sta
         request.parameters.len(),
         prefix(&request.statement.sha256)
     );
+    if let Some(redacted) = redacted(request) {
+        let _infallible = write!(text, " {redacted}.");
+    }
     if shown.lossy {
         text.push_str(" It holds bytes that are not text; those are shown as `\u{fffd}`.");
     }
@@ -357,11 +375,17 @@ fn buttons(request: &HoldRequest, look: &Look<'_>, approvable: bool) -> SlackBlo
     if approvable {
         let title = clip(&format!("{}?", plain(&title(request), 98)), limit::CONFIRM_TITLE);
         let who = plain(&requester_name(request, look.people), 80);
-        let text = format!(
-            "You approve exactly the statement shown ({} characters, sha256 {}), once, for {who}.",
-            request.statement.text.chars().count(),
-            prefix(&request.statement.sha256)
-        );
+        let sha256 = prefix(&request.statement.sha256);
+        let text = if request.redact.is_none() {
+            let characters = request.statement.text.chars().count();
+            format!(
+                "You approve exactly the statement shown ({characters} characters, sha256 {sha256}), once, for {who}."
+            )
+        } else {
+            format!(
+                "You approve a statement whose values are redacted here (sha256 of the whole {sha256}), once, for {who}."
+            )
+        };
         let confirm = kit::confirm(&title, &clip(&text, limit::CONFIRM_TEXT), "Run it", "Go back");
         buttons.push(kit::primary(kit::button(APPROVE, "Approve", value.clone())).with_confirm(confirm));
     }

@@ -294,9 +294,10 @@ fn file_text(request: &HoldRequest, most: usize) -> Option<String> {
         return None;
     }
     let mut text = format!(
-        "-- request {}, sha256 of the statement as it would run: {}\n-- odd characters are spelled out, as in ⟨U+202E⟩\n\n{}\n",
+        "-- request {}, sha256 of the statement as it would run: {}\n{}-- odd characters are spelled out, as in ⟨U+202E⟩\n\n{}\n",
         request.id,
         statement.sha256,
+        if request.redact.is_none() { "" } else { "-- literals and bound values are redacted\n" },
         literal(&statement.text)
     );
     let parameters = blocks::parameters(request, most);

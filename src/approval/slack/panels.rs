@@ -80,6 +80,9 @@ pub(super) fn reject_modal(view: &RequestView, remembered: &Remembered, people: 
 pub(super) fn details_modal(view: &RequestView, people: &People) -> SlackView {
     let request = &view.request;
     let mut blocks = statement_pieces(request);
+    if let Some(redacted) = blocks::redacted(request) {
+        blocks.push(kit::context(redacted));
+    }
     let parameters = blocks::parameters(request, limit::LITERAL);
     if !parameters.is_empty() {
         blocks.push(kit::section("*Parameters*"));

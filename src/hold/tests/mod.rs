@@ -37,6 +37,7 @@ pub(super) fn request(id: &str, session: u64, user: &str) -> HoldRequest {
         why: "deletes every row of customers".to_owned(),
         policy_version: Arc::from("v1"),
         in_transaction: false,
+        redact: crate::judge::Redact::None,
         reason: None,
         opened_at: at(0),
         deadline: at(100),

@@ -63,6 +63,27 @@ fn the_first_matching_rule_decides_and_nothing_matching_holds() {
 }
 
 #[test]
+fn what_any_rule_that_is_or_may_be_meant_wants_hidden_is_hidden() {
+    let policy = policy(
+        "[[rule]]\nname = \"cards\"\naction = \"allow\"\nredact = \"all\"\nobjects = [\"cards\"]\n\
+         [[rule]]\nname = \"reads\"\naction = \"allow\"\nredact = \"literals\"\neffects = [\"read\"]\n\
+         [[rule]]\nname = \"drops\"\naction = \"hold\"\neffects = [\"drop\"]",
+    );
+    let redact = |analysis: &Analysis| decide(&policy, analysis).redact;
+    assert_eq!(redact(&one(EffectKind::Drop, &["orders"])), Redact::None);
+    assert_eq!(redact(&one(EffectKind::Read, &["orders"])), Redact::Literals);
+    assert_eq!(redact(&one(EffectKind::Drop, &["orders", "cards"])), Redact::All);
+    // The strictest verdict is another piece's.
+    let read = piece(vec![effect(EffectKind::Read, &["orders"])], Vec::new());
+    let drop = piece(vec![effect(EffectKind::Drop, &["orders"])], Vec::new());
+    let both = decide(&policy, &analysis(vec![drop, read]));
+    assert_eq!((&*both.rule, both.redact), ("drops", Redact::Literals));
+    // It names nothing and may touch cards.
+    let unseen = decide(&policy, &one(EffectKind::Code, &[]));
+    assert_eq!((unseen.verdict, unseen.redact), (Verdict::Hold, Redact::All));
+}
+
+#[test]
 fn every_object_of_an_effect_is_judged_by_itself() {
     let policy = policy("[[rule]]\nname = \"scratch\"\naction = \"allow\"\nobjects = [\"scratch.*\"]");
     assert_eq!(answer(&policy, &one(EffectKind::Drop, &["scratch.a", "scratch.b"])), "Allow scratch");

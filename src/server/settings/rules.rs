@@ -84,6 +84,7 @@ fn rule(mut section: Section<'_, '_>) -> Option<Rule> {
     section.set_as("has_where", &mut rule.has_where, Some);
     section.set_as("in_transaction", &mut rule.in_transaction, Some);
     section.set_as("approval", &mut rule.approval, Some);
+    section.set("redact", &mut rule.redact);
     section.finish();
     for (key, there) in [("name", name.is_some()), ("action", action.is_some())] {
         if !there {

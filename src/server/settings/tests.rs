@@ -184,6 +184,10 @@ fn the_record_is_beside_the_configuration_and_may_be_kept_without_its_audit_file
     assert_eq!(store.path.unwrap(), Path::new("/etc/querygate/querygate.db"));
     assert_eq!((store.audit_file, store.redact), (None, crate::store::Redact::Literals));
     assert_eq!(store.checkpoint_key.unwrap(), Path::new("/etc/querygate/audit.key"));
+    let rule = "[[rule]]\nname = \"cards\"\naction = \"hold\"\nredact = ";
+    let policy = parse(&format!("{rule}\"all\"\n")).policy;
+    assert_eq!(policy.rules().map(|rule| rule.redact).collect::<Vec<_>>(), [crate::judge::Redact::All]);
+    assert_eq!(errors(&format!("{rule}\"some\"\n")).len(), 1);
     let found = errors("[store]\nqueue = 0\npatience = \"0s\"\n[audit]\nredact = \"some\"\ncheckpoint_every = 0\n");
     let lines: Vec<&str> = found.iter().map(|error| error.split(':').next().unwrap()).collect();
     assert_eq!(lines, ["2", "3", "5", "6"], "{found:#?}");

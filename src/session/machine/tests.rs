@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::judge::{Effect, EffectKind, Judgement, Piece, Prepared, SessionAct, Verdict};
+use crate::judge::{Effect, EffectKind, Judgement, Piece, Prepared, Redact, SessionAct, Verdict};
 use crate::wire::frame::build;
 
 /// Judges by the first word: `HOLD…`, `REJECT…`, `PREPARE name text`, `EXECUTE name`, `DEALLOCATE name`, anything else is
@@ -63,7 +63,8 @@ fn verdict(analysis: &Analysis, prepared: &dyn Prepared, depth: usize) -> Verdic
 impl Judging for Fake {
     fn decide(&mut self, analysis: &Analysis, _: bool, prepared: &dyn Prepared) -> Ruling {
         let verdict = verdict(analysis, prepared, 0);
-        let judgement = Box::new(Judgement { verdict, rule: "r".into(), why: "w".to_owned(), message: None });
+        let judgement =
+            Box::new(Judgement { verdict, rule: "r".into(), why: "w".to_owned(), message: None, redact: Redact::None });
         match verdict {
             Verdict::Allow => Ruling::Allow,
             Verdict::Hold => Ruling::Hold(judgement),

@@ -174,3 +174,27 @@ async fn a_parsers_error_that_may_quote_a_literal_is_redacted_with_the_literals(
     let events = store.events_after(0, 1).await.unwrap();
     assert!(!serde_json::to_string(&events[0].event).unwrap().contains("secret"));
 }
+
+#[tokio::test]
+async fn a_rule_that_hides_more_than_the_setting_hides_it_on_record_and_what_the_database_says_of_it() {
+    let place = Place::new();
+    let (store, _) = Store::open(&place.settings()).unwrap();
+    let execution =
+        || Execution::Failed { sqlstate: "22P02".into(), message: "syntax: \"4111-secret\"".into(), duration_ms: 1 };
+    for (name, redact) in [("hidden", Redact::Literals), ("open", Redact::None)] {
+        let mut request = request(name);
+        request.statement.text = Arc::from("DELETE FROM orders WHERE card = '4111-secret'");
+        request.redact = redact;
+        // Next to each other in one call, as well as one after the other.
+        let held = Event::Held { request: Box::new(request) };
+        let executed = || Event::Executed { id: id(name), execution: execution() };
+        store.record_all(vec![held, executed()]).await.unwrap();
+        store.record(executed()).await.unwrap();
+        let history = store.history(&id(name)).await.unwrap();
+        let told = serde_json::to_string(&history).unwrap();
+        assert_eq!(history.len(), 3);
+        assert_eq!(told.matches("4111-secret").count(), if redact.is_none() { 3 } else { 0 }, "{told}");
+        assert_eq!(store.find(&id(name)).await.unwrap().unwrap().request.redact, redact);
+    }
+    store.close().await;
+}

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::hold::{Cause, Decision, Execution, HoldId, HoldRequest, Origin, Outcome, SessionId, StatementText};
-use crate::judge::{Effect, EffectKind, ObjectName};
+use crate::judge::{Effect, EffectKind, ObjectName, Redact};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_760_000_000 + second).unwrap()
@@ -54,6 +54,7 @@ fn request(name: &str) -> HoldRequest {
         why: "delete of orders".into(),
         policy_version: Arc::from("p1"),
         in_transaction: false,
+        redact: Redact::None,
         reason: Some("cleaning up".into()),
         opened_at: at(0),
         deadline: at(900),
