@@ -4,13 +4,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use proxy_tests::DEADLINE;
 use proxy_tests::gate;
-use proxy_tests::process::Watched;
+use proxy_tests::process::{Watched, binary_dir};
 use proxy_tests::psql::{Psql, finish};
 use proxy_tests::raw::eventually;
 use serde_json::Value;
@@ -51,6 +51,44 @@ fn the_script_succeeds_and_leaves_nothing_behind() {
     assert!(demo.log().contains("Every step did what it says."));
     assert!(!demo.log().contains('✗'));
     assert!(is_empty(place.path()));
+}
+
+/// The demo with a Slack workspace of its own.
+fn slack_demo(place: &Path, arguments: &str) -> Watched {
+    let mut shell = Command::new("sh");
+    let line = format!("exec '{}' {arguments} 1>&2", binary_dir().join("slack-demo").display());
+    shell.args(["-c", &line]).env("TMPDIR", place).stdin(Stdio::piped());
+    Watched::spawn(shell)
+}
+
+#[test]
+fn with_slack_the_script_shows_a_message_a_click_and_the_rows_gone() {
+    let place = place();
+    let mut demo = slack_demo(place.path(), "--script");
+    let status = demo.wait(DEADLINE * 4);
+    assert!(status.success(), "{}", demo.log());
+    assert!(demo.log().contains("Every step did what it says.") && !demo.log().contains('✗'), "{}", demo.log());
+    assert!(is_empty(place.path()));
+}
+
+#[test]
+fn with_slack_a_message_appears_for_what_psql_asks_and_a_signal_leaves_nothing_behind() {
+    let place = place();
+    let mut demo = slack_demo(place.path(), "");
+    let conninfo = demo.wait_line(DEADLINE * 2, |line| {
+        let (_, rest) = line.split_once("psql \"")?;
+        Some(rest.trim_end_matches('"').to_owned())
+    });
+    let psql = Psql::conninfo(conninfo.expect("the demo tells"));
+    let session = psql.start("DELETE FROM orders WHERE id = 7");
+    for told in ["Approval needed: DELETE", "DELETE FROM orders WHERE id = 7", "@dba", "[Approve]"] {
+        let seen = demo.wait_line(DEADLINE, |line| line.contains(told).then_some(()));
+        assert!(seen.is_some(), "no {told}:\n{}", demo.log());
+    }
+    demo.signal(Signal::SIGTERM);
+    demo.wait(DEADLINE);
+    assert!(is_empty(place.path()));
+    assert_ne!(finish(session).status, Some(0));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::approval::{ApprovalSettings, Approvers, People, Person, Profile, TokenDigest, UnknownRequester};
+use crate::approval::{People, Person, TokenDigest, UnknownRequester};
 use crate::cli::requests::api::{Api, ApiError};
 use crate::cli::requests::live;
 use crate::cli::requests::live::model::Model;
@@ -52,6 +52,9 @@ pub struct Args {
     /// Port for psql on 127.0.0.1; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
+    /// A configuration to try: its rules, people, approval, Slack and webhooks. Addresses, Postgres and the record are the demo's own.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Directory with initdb, postgres and psql, if it cannot be found.
     #[arg(long, value_name = "DIR")]
     postgres_bin: Option<PathBuf>,
@@ -171,7 +174,12 @@ fn settings(args: &Args, cluster: &Cluster, token: &str) -> Result<Settings, Dem
         ..Person::default()
     };
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let mut settings = Settings::default();
+    let mut settings = match &args.config {
+        Some(path) => {
+            Settings::load(path).map_err(|error| DemoError::Gate(super::load_error(&error).to_string()))?.settings
+        }
+        None => Settings::default(),
+    };
     settings.listen.address = SocketAddr::new(loopback, args.port);
     settings.admin.address = Some(SocketAddr::new(loopback, 0));
     settings.upstream.host = cluster.socket_directory().to_string_lossy().into_owned();
@@ -179,16 +187,14 @@ fn settings(args: &Args, cluster: &Cluster, token: &str) -> Result<Settings, Dem
     settings.upstream.sslmode = SslMode::Disable;
     // Nothing of the demo is left behind, so its record is kept in memory.
     settings.store = StoreSettings::default();
-    settings.approval = ApprovalSettings {
-        people: People::new(vec![person]).map_err(|error| wrong(&error))?,
-        default: Arc::new(Profile {
-            approvers: Approvers { groups: Vec::new(), people: vec!["you".to_owned()] },
-            // There is nobody else to ask.
-            unknown_requester: UnknownRequester::Allow,
-            ..Profile::default()
-        }),
-        ..ApprovalSettings::default()
-    };
+    let people = settings.approval.people.iter().cloned().chain([person]).collect();
+    settings.approval.people = People::new(people).map_err(|error| wrong(&error))?;
+    let profile = Arc::make_mut(&mut settings.approval.default);
+    profile.approvers.people.push("you".to_owned());
+    if args.config.is_none() {
+        // There is nobody else to ask.
+        profile.unknown_requester = UnknownRequester::Allow;
+    }
     Ok(settings)
 }
 
