@@ -175,9 +175,7 @@ fn settings(args: &Args, cluster: &Cluster, token: &str) -> Result<Settings, Dem
     };
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut settings = match &args.config {
-        Some(path) => {
-            Settings::load(path).map_err(|error| DemoError::Gate(super::load_error(&error).to_string()))?.settings
-        }
+        Some(path) => Settings::load(path).map_err(|error| DemoError::Gate(super::load_error(&error)))?.settings,
         None => Settings::default(),
     };
     settings.listen.address = SocketAddr::new(loopback, args.port);
