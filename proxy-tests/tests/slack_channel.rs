@@ -360,6 +360,59 @@ async fn the_check_names_what_is_missing_in_plain_words() {
 }
 
 #[tokio::test]
+async fn whoever_is_named_breaks_the_glass_and_everybody_hears_it_until_somebody_else_has_looked() {
+    let stage = Stage::start().await;
+    let mut ticket = stage.hold_with_glass("DELETE FROM orders");
+    let message = stage.message(1).await;
+    assert_eq!(message.buttons(), ["Approve", "Reject…", "Details", "Break glass…"]);
+    let break_it = async |user: &str| {
+        stage.workspace.click(CHANNEL, &message.ts, "break_glass", user).unwrap().ended().await;
+        stage.workspace.wait_for("the window", |state| state.modal(user).map(|_| ())).await;
+        stage.workspace.submit_view(user, &[("why", "The <!channel> shop is down")]).unwrap().ended().await;
+    };
+    let told = async |user: &str, text: &str| {
+        let ephemeral = |state: &State| {
+            let texts = state.ephemerals(user).into_iter().map(|message| message.content.rendered());
+            texts.into_iter().find(|told| told.contains(text))
+        };
+        stage.workspace.wait_for(text, ephemeral).await
+    };
+    break_it("U0APP2").await;
+    told("U0APP2", "not among those who may release").await;
+    assert_eq!(stage.workspace.messages(CHANNEL)[0].buttons().len(), 4);
+
+    break_it("U0APP1").await;
+    let Decision::Approve { by, reason, .. } = ticket.decision().await else { panic!("approved") };
+    assert_eq!((by.as_str(), reason.as_deref()), ("ann", Some("The <!channel> shop is down")));
+    ticket.finish(now());
+    let broken = stage.message_saying(&message.ts, "GLASS BROKEN by <@U0APP1>").await;
+    assert!(broken.rendered().contains("nobody else has looked"), "{}", broken.rendered());
+    assert!(!broken.content.mentions().contains(&"channel".to_owned()));
+    let broken = stage.message_saying(&message.ts, "Approved: DELETE").await;
+    assert_eq!(broken.buttons(), ["Acknowledge", "Details"]);
+    let alarm = stage.workspace.wait_for("the alarm", |state| {
+        let texts = state.thread(CHANNEL, &message.ts).into_iter().map(Message::rendered);
+        texts.into_iter().find(|text| text.contains("Glass broken by <@U0APP1>"))
+    });
+    let alarm = alarm.await;
+    assert!(alarm.contains("S0DBA") && alarm.contains("shop is down"), "{alarm}");
+    let aloud = stage.workspace.look(|state| {
+        let calls = state.calls("chat.postMessage").into_iter();
+        calls.filter(|call| call.arguments.get("reply_broadcast") == Some(&true.into())).count()
+    });
+    assert_eq!(aloud, 1);
+
+    stage.workspace.click(CHANNEL, &message.ts, "acknowledge", "U0APP1").unwrap().ended().await;
+    told("U0APP1", "does not review it").await;
+    stage.workspace.open_home("U0APP2").unwrap().ended().await;
+    let home = stage.workspace.wait_for("the home", |state| state.home("U0APP2").map(View::rendered)).await;
+    assert!(home.contains("Emergency releases"), "{home}");
+    stage.workspace.click(CHANNEL, &message.ts, "acknowledge", "U0APP2").unwrap().ended().await;
+    assert!(stage.message_saying(&message.ts, "reviewed by bob").await.buttons().is_empty());
+    stage.workspace.assert_no_violations();
+}
+
+#[tokio::test]
 async fn a_revoked_token_is_told_by_health_and_approves_nothing() {
     let stage = Stage::start().await;
     assert!(stage.slack.health().reachable);

@@ -111,6 +111,7 @@ impl Case {
             escalated: 0,
             escalated_to: String::new(),
             decision: None,
+            glass: !profile.break_glass.is_empty(),
             break_glass: false,
             review: None,
             ended: None,

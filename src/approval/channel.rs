@@ -31,6 +31,8 @@ pub struct RequestView {
     pub escalated_to: String,
     /// The decision, once there is one.
     pub decision: Option<Decision>,
+    /// Somebody is named who may release it alone in an emergency.
+    pub glass: bool,
     /// The decision was made by one person in an emergency.
     pub break_glass: bool,
     /// The review such a release asks for; `None` for every other request.

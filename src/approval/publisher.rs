@@ -127,8 +127,12 @@ impl Owed {
 fn concerns(desk: &ApprovalDesk, id: &HoldId, channel: &str) -> bool {
     desk.place(id).is_some_and(|place| {
         let shown_there = place.references().contains_key(channel);
-        let channels = place.case().channels();
-        shown_there || channels.is_empty() || channels.contains(channel)
+        let (channels, alone) = {
+            let case = place.case();
+            (case.channels(), case.view.break_glass)
+        };
+        // What one person released alone is told everywhere.
+        alone || shown_there || channels.is_empty() || channels.contains(channel)
     })
 }
 

@@ -74,6 +74,11 @@ impl Stage {
         self.board.open(request("app_rw", text, "two")).unwrap()
     }
 
+    /// One that two have to approve, or ann alone in an emergency.
+    pub(crate) fn hold_with_glass(&self, text: &str) -> Ticket {
+        self.board.open(request("app_rw", text, "glass")).unwrap()
+    }
+
     /// The `count`-th announcement.
     pub(crate) async fn message(&self, count: usize) -> Message {
         self.workspace.wait_for_message(CHANNEL, count).await
@@ -146,7 +151,12 @@ fn approval(people: People) -> ApprovalSettings {
     };
     let mut approval = ApprovalSettings { people, default: Arc::new(profile(1)), ..ApprovalSettings::default() };
     approval.profiles.insert("two".to_owned(), Arc::new(profile(2)));
-    approval.by_rule.insert("two".to_owned(), "two".to_owned());
+    approval
+        .profiles
+        .insert("glass".to_owned(), Arc::new(Profile { break_glass: vec!["ann".to_owned()], ..profile(2) }));
+    for name in ["two", "glass"] {
+        approval.by_rule.insert(name.to_owned(), name.to_owned());
+    }
     approval
 }
 

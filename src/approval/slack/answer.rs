@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use crate::approval::channel::{Desk, RequestView, Submission};
+use crate::approval::channel::{Acknowledgement, Desk, RequestView, Submission};
 use crate::hold::HoldId;
 
 use super::blocks::{self, Message};
 use super::channel::without_buttons;
 use super::copies::Place;
+use super::glass;
 use super::interaction::{Act, Clicker, Interaction};
 use super::panels::{self, Remembered};
 use super::text::{escape, plain};
@@ -21,7 +22,18 @@ struct Answer {
     sha256: String,
     place: Option<Place>,
     approve: bool,
+    /// As an emergency, alone.
+    break_glass: bool,
     reason: Option<String>,
+}
+
+/// A button whose answer needs words.
+struct Asked {
+    /// An emergency release; otherwise a rejection.
+    release: bool,
+    id: HoldId,
+    sha256: String,
+    place: Option<Place>,
 }
 
 impl Inner {
@@ -32,19 +44,24 @@ impl Inner {
         match act {
             Act::Click { action, trigger, place, .. } => match (action.as_str(), bound) {
                 (blocks::APPROVE, Some((id, sha256))) => {
-                    let answer = Answer { id, sha256, place, approve: true, reason: None };
+                    let answer = Answer { id, sha256, place, approve: true, break_glass: false, reason: None };
                     self.submit(&**desk, &by, answer).await;
                 }
-                (blocks::REJECT, Some((id, sha256))) => self.ask_why(&**desk, &by, &trigger, id, sha256, place).await,
+                (blocks::REJECT | glass::BREAK, Some((id, sha256))) => {
+                    let release = action == glass::BREAK;
+                    self.ask_why(&**desk, &by, &trigger, Asked { release, id, sha256, place }).await;
+                }
+                (glass::ACKNOWLEDGE, Some((id, _))) => self.acknowledge(&**desk, &by, id, place).await,
                 (blocks::DETAILS | blocks::OPEN, Some((id, _))) => {
                     self.details(&**desk, &by, &trigger, &id, place.as_ref()).await;
                 }
                 _ => tracing::debug!("Slack: a click that means nothing here"),
             },
-            Act::Reject { remembered, reason } => {
+            Act::Words { release, remembered, reason } => {
                 if let Some((id, sha256)) = bound {
                     let place = Place::parse(&remembered.c, &remembered.t);
-                    let answer = Answer { id, sha256, place, approve: false, reason: Some(reason) };
+                    let answer =
+                        Answer { id, sha256, place, approve: release, break_glass: release, reason: Some(reason) };
                     self.submit(&**desk, &by, answer).await;
                 }
             }
@@ -57,7 +74,7 @@ impl Inner {
     }
 
     async fn submit(&self, desk: &dyn Desk, by: &Clicker, answer: Answer) {
-        let Answer { id, sha256, place, approve, reason } = answer;
+        let Answer { id, sha256, place, approve, break_glass, reason } = answer;
         let refused = match self.who(by).await {
             Err(why) => Some(why),
             Ok(known) => {
@@ -66,7 +83,7 @@ impl Inner {
                     channel: self.settings.name.clone(),
                     actor: known.actor,
                     approve,
-                    break_glass: false,
+                    break_glass,
                     reason,
                     statement_sha256: Some(sha256),
                     at: crate::clock::wall(),
@@ -85,15 +102,8 @@ impl Inner {
     }
 
     /// A trigger lives three seconds, so who they are is asked when they submit.
-    async fn ask_why(
-        &self,
-        desk: &dyn Desk,
-        by: &Clicker,
-        trigger: &str,
-        id: HoldId,
-        sha256: String,
-        place: Option<Place>,
-    ) {
+    async fn ask_why(&self, desk: &dyn Desk, by: &Clicker, trigger: &str, asked: Asked) {
+        let Asked { release, id, sha256, place } = asked;
         let conversation = place.as_ref().map(|place| place.conversation.clone());
         let Some(view) = open(desk, &id) else {
             self.too_late(desk, by, &id, place.as_ref()).await;
@@ -102,9 +112,32 @@ impl Inner {
         let Place { conversation: c, ts: t } =
             place.unwrap_or_else(|| Place { conversation: String::new(), ts: String::new() });
         let remembered = Remembered { r: id.0.clone(), h: sha256, c, t };
-        let modal = panels::reject_modal(&view, &remembered, &self.people.load());
+        let people = self.people.load();
+        let modal = if release {
+            glass::modal(&view, &remembered, &people)
+        } else {
+            panels::reject_modal(&view, &remembered, &people)
+        };
         let opened = self.api.open_view(trigger, &modal).await;
         self.opened(by, conversation.as_deref(), &id, opened).await;
+    }
+
+    /// Somebody else has looked at an emergency release.
+    async fn acknowledge(&self, desk: &dyn Desk, by: &Clicker, id: HoldId, place: Option<Place>) {
+        let refused = match self.who(by).await {
+            Err(why) => Some(why),
+            Ok(known) => {
+                let (channel, at) = (self.settings.name.clone(), crate::clock::wall());
+                let seen = Acknowledgement { id: id.clone(), channel, actor: known.actor, comment: None, at };
+                desk.review(seen).await.err().map(|why| with_doubt(why, &known.unknown_groups))
+            }
+        };
+        if let Some(place) = &place {
+            self.adopt(&id, place, desk.view(&id).as_ref()).await;
+        }
+        if let Some(why) = refused {
+            self.tell(&by.user, place.as_ref().map(|place| place.conversation.as_str()), &denied(&id, &why)).await;
+        }
     }
 
     async fn details(&self, desk: &dyn Desk, by: &Clicker, trigger: &str, id: &HoldId, place: Option<&Place>) {
@@ -166,14 +199,14 @@ impl Inner {
     }
 
     async fn home(&self, desk: &dyn Desk, by: &Clicker) {
-        let views = match self.who(by).await {
-            Ok(known) => decidable(desk, &known),
+        let (views, reviews) = match self.who(by).await {
+            Ok(known) => (decidable(desk, &known), reviewable(desk, &known)),
             Err(why) => {
                 tracing::debug!("Slack: an App Home stays empty: {why}");
-                Vec::new()
+                (Vec::new(), Vec::new())
             }
         };
-        let home = panels::home(&views, &self.people.load(), crate::clock::wall());
+        let home = panels::home(&views, &reviews, &self.people.load(), crate::clock::wall());
         if let Err(error) = self.api.publish_home(&by.user, &home).await {
             tracing::warn!("Slack: cannot show an App Home: {}", error.explain(&self.settings.channel));
         }
@@ -199,6 +232,13 @@ fn open(desk: &dyn Desk, id: &HoldId) -> Option<RequestView> {
 fn decidable(desk: &dyn Desk, known: &Known) -> Vec<RequestView> {
     let mut views = desk.waiting();
     views.retain(|view| desk.may_decide(&known.actor, &view.request.id).is_ok());
+    views
+}
+
+/// Emergency releases they may review.
+fn reviewable(desk: &dyn Desk, known: &Known) -> Vec<RequestView> {
+    let mut views = desk.unreviewed();
+    views.retain(|view| desk.may_review(&known.actor, &view.request.id).is_ok());
     views
 }
 

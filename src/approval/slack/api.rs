@@ -120,13 +120,25 @@ impl Api {
         message: &Message,
         thread: Option<&str>,
     ) -> Result<(String, String), ApiError> {
-        let mut body = json!({
-            "channel": conversation, "text": message.text, "blocks": message.blocks,
-            "unfurl_links": false, "unfurl_media": false,
-        });
+        let mut body = new_message(conversation, message);
         if let Some(thread) = thread {
             insert(&mut body, "thread_ts", thread);
         }
+        self.post_body(conversation, body).await
+    }
+
+    /// Posts into a thread, and shows it in the channel too.
+    ///
+    /// # Cancellation safety
+    /// As [`Api::post`].
+    pub(super) async fn post_aloud(&self, conversation: &str, message: &Message, thread: &str) -> Result<(), ApiError> {
+        let mut body = new_message(conversation, message);
+        insert(&mut body, "thread_ts", thread);
+        insert(&mut body, "reply_broadcast", true);
+        self.post_body(conversation, body).await.map(drop)
+    }
+
+    async fn post_body(&self, conversation: &str, body: Value) -> Result<(String, String), ApiError> {
         self.pace.wait(conversation).await;
         let answer = self.bot("chat.postMessage", Again::Twice, &Arguments::Json(body)).await?;
         Ok((string(&answer, "channel")?, string(&answer, "ts")?))
@@ -323,9 +335,16 @@ fn string(answer: &Value, key: &str) -> Result<String, ApiError> {
     value.map(str::to_owned).ok_or_else(|| unanswered(&format!("it lacks `{key}`")))
 }
 
-fn insert(body: &mut Value, key: &str, value: &str) {
+fn new_message(conversation: &str, message: &Message) -> Value {
+    json!({
+        "channel": conversation, "text": message.text, "blocks": message.blocks,
+        "unfurl_links": false, "unfurl_media": false,
+    })
+}
+
+fn insert(body: &mut Value, key: &str, value: impl Into<Value>) {
     if let Some(object) = body.as_object_mut() {
-        object.insert(key.to_owned(), Value::from(value));
+        object.insert(key.to_owned(), value.into());
     }
 }
 

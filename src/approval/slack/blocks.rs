@@ -14,6 +14,7 @@ use crate::approval::people::People;
 use crate::hold::{Decision, Execution, HoldId, HoldRequest, Outcome};
 use crate::judge::{EffectKind, Redact};
 
+use super::glass;
 use super::kit::{self, limit};
 use super::settings::LongStatements;
 use super::text::{
@@ -212,7 +213,9 @@ pub(super) fn parameters(request: &HoldRequest, most: usize) -> String {
 
 fn in_room(view: &RequestView, look: &Look<'_>, state: State, shown: &Shown, room: Room) -> Vec<SlackBlock> {
     let request = &view.request;
-    let mut blocks = vec![kit::header(&header(view, state)), kit::fields(facts(request, look, room))];
+    let mut blocks = vec![kit::header(&header(view, state))];
+    blocks.extend(glass::banner(view, look, room.words));
+    blocks.push(kit::fields(facts(request, look, room)));
     blocks.push(kit::literal(&clip(&shown.statement, room.statement)));
     if !shown.parameters.is_empty() {
         blocks.push(kit::literal(&clip(&shown.parameters, room.parameters)));
@@ -221,15 +224,13 @@ fn in_room(view: &RequestView, look: &Look<'_>, state: State, shown: &Shown, roo
     blocks.push(kit::context(if whole { in_full(request) } else { not_in_full(request, look, shown, state) }));
     if state.is_open() {
         let approvable = whole || (look.long == LongStatements::File && look.filed);
-        blocks.push(buttons(request, look, approvable));
+        blocks.push(buttons(view, look, approvable));
     }
     if let Some(reason) = view.decision.as_ref().and_then(Decision::reason) {
         blocks.push(kit::section(format!(">{}", words(reason, room.words))));
     }
-    if view.break_glass {
-        blocks.push(kit::context(
-            ":rotating_light: *Emergency*: released by one person alone; somebody else has to review it",
-        ));
+    if view.is_unreviewed() {
+        blocks.push(glass::review(request));
     }
     let footer = footer(view, look, state, room.words);
     blocks.push(kit::context(format!("{footer} · `{}`", request.id)));
@@ -369,7 +370,8 @@ fn not_in_full(request: &HoldRequest, look: &Look<'_>, shown: &Shown, state: Sta
     text
 }
 
-fn buttons(request: &HoldRequest, look: &Look<'_>, approvable: bool) -> SlackBlock {
+fn buttons(view: &RequestView, look: &Look<'_>, approvable: bool) -> SlackBlock {
+    let request = &view.request;
     let value = binding(request);
     let mut buttons = Vec::new();
     if approvable {
@@ -390,7 +392,10 @@ fn buttons(request: &HoldRequest, look: &Look<'_>, approvable: bool) -> SlackBlo
         buttons.push(kit::primary(kit::button(APPROVE, "Approve", value.clone())).with_confirm(confirm));
     }
     buttons.push(kit::danger(kit::button(REJECT, "Reject…", value.clone())));
-    buttons.push(kit::button(DETAILS, "Details", value));
+    buttons.push(kit::button(DETAILS, "Details", value.clone()));
+    if approvable && view.glass {
+        buttons.push(glass::button(request, value));
+    }
     kit::actions(format!("decide:{}", request.id), buttons)
 }
 

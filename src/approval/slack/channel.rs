@@ -14,7 +14,7 @@ use super::blocks::{self, Look, Message, State};
 use super::copies::{Announced, Kept, Place};
 use super::text::{channels, literal};
 use super::trouble::ApiError;
-use super::{Inner, Slack, panels};
+use super::{Inner, Slack, glass, panels};
 
 /// How long a request is waited for once its message is right.
 const BESIDE: Duration = Duration::from_millis(2_500);
@@ -174,6 +174,16 @@ impl Inner {
         };
         let id = &view.request.id;
         let open = State::of(view).is_open();
+        if view.break_glass
+            && !announced.alarmed
+            && let Some(alarm) = glass::alarm(view, &self.look(people, false))
+        {
+            // Where it was announced already people are notified in the thread and, as it concerns everybody, in the channel too.
+            match self.api.post_aloud(&first.conversation, &alarm, &first.ts).await {
+                Ok(()) => announced.alarmed = true,
+                Err(error) => self.complain(id, "tell everybody of the emergency release", &error),
+            }
+        }
         if open && view.escalated > announced.escalated {
             match self.escalate(view, people, &first, announced).await {
                 Ok(()) => announced.escalated = view.escalated,

@@ -51,6 +51,8 @@ pub(super) struct Announced {
     pub(super) filed: bool,
     /// The requester was told of the outcome.
     pub(super) told: bool,
+    /// That it was released alone in an emergency was said aloud.
+    pub(super) alarmed: bool,
     /// Escalation steps said in the thread.
     pub(super) escalated: usize,
 }
@@ -69,6 +71,7 @@ impl Announced {
             } else {
                 announced.filed |= part == "filed";
                 announced.told |= part == "told";
+                announced.alarmed |= part == "alarmed";
             }
         }
         announced
@@ -82,6 +85,7 @@ impl Announced {
         self.timeline = self.timeline.take().or(other.timeline);
         self.filed |= other.filed;
         self.told |= other.told;
+        self.alarmed |= other.alarmed;
         self.escalated = self.escalated.max(other.escalated);
     }
 
@@ -107,7 +111,7 @@ impl fmt::Display for Announced {
         if let Some(ts) = &self.timeline {
             write!(f, " timeline={ts}")?;
         }
-        for (is, word) in [(self.filed, "filed"), (self.told, "told")] {
+        for (is, word) in [(self.filed, "filed"), (self.told, "told"), (self.alarmed, "alarmed")] {
             if is {
                 write!(f, " {word}")?;
             }
@@ -183,6 +187,7 @@ mod tests {
             timeline: Some("1795180002.000100".to_owned()),
             filed: true,
             told: true,
+            alarmed: true,
             escalated: 2,
         };
         let written = announced.to_string();

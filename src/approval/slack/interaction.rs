@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::blocks;
 use super::copies::Place;
+use super::glass::BREAK_VIEW;
 use super::panels::{REJECT_VIEW, Remembered, WHY_ACTION, WHY_BLOCK};
 
 /// Longest words taken from a payload.
@@ -36,8 +37,8 @@ pub(super) enum Act {
         /// The message, if it was in one.
         place: Option<Place>,
     },
-    /// The window that asks why.
-    Reject { remembered: Remembered, reason: String },
+    /// The window that asks why, of a rejection or of an emergency release.
+    Words { release: bool, remembered: Remembered, reason: String },
     /// `/querygate …`
     Command { text: String, conversation: String },
     /// They look at the App Home.
@@ -79,10 +80,15 @@ fn interactive(payload: &Value) -> Option<Interaction> {
             };
             Some(Interaction { by, act })
         }
-        "view_submission" if text(payload, "/view/callback_id") == Some(REJECT_VIEW) => {
+        "view_submission" => {
+            let release = match text(payload, "/view/callback_id")? {
+                REJECT_VIEW => false,
+                BREAK_VIEW => true,
+                _ => return None,
+            };
             let remembered = serde_json::from_str(text(payload, "/view/private_metadata")?).ok()?;
             let reason = owned(payload, &format!("/view/state/values/{WHY_BLOCK}/{WHY_ACTION}/value"));
-            Some(Interaction { by, act: Act::Reject { remembered, reason } })
+            Some(Interaction { by, act: Act::Words { release, remembered, reason } })
         }
         _ => None,
     }
@@ -123,7 +129,7 @@ impl Act {
     pub(super) fn bound(&self) -> Option<(crate::hold::HoldId, String)> {
         match self {
             Self::Click { value, .. } => blocks::bound(value),
-            Self::Reject { remembered, .. } => blocks::bound(&format!("v1:{}:{}", remembered.r, remembered.h)),
+            Self::Words { remembered, .. } => blocks::bound(&format!("v1:{}:{}", remembered.r, remembered.h)),
             Self::Command { .. } | Self::Home => None,
         }
     }
@@ -172,8 +178,16 @@ mod tests {
                 "state": {"values": {"why": {"text": {"type": "plain_text_input", "value": "no"}}}},
             },
         });
-        let Act::Reject { remembered, reason } = read("interactive", &payload).unwrap().act else { panic!() };
+        let Act::Words { release: false, remembered, reason } = read("interactive", &payload).unwrap().act else {
+            panic!()
+        };
         assert_eq!((remembered.r.as_str(), remembered.c.as_str(), reason.as_str()), ("qg-1", "C01", "no"));
+        let mut emergency = payload.clone();
+        emergency["view"]["callback_id"] = json!("break_glass");
+        assert!(matches!(read("interactive", &emergency).unwrap().act, Act::Words { release: true, .. }));
+        let mut unknown = payload;
+        unknown["view"]["callback_id"] = json!("approve");
+        assert_eq!(read("interactive", &unknown), None);
     }
 
     #[test]

@@ -84,7 +84,14 @@ pub(super) fn danger(button: SlackBlockButtonElement) -> SlackBlockButtonElement
 }
 
 pub(super) fn confirm(title: &str, text: &str, yes: &str, no: &str) -> SlackBlockConfirmItem {
+    styled(title, text, (yes, no), "primary")
+}
+
+pub(super) fn confirm_danger(title: &str, text: &str, yes: &str, no: &str) -> SlackBlockConfirmItem {
+    styled(title, text, (yes, no), "danger")
+}
+
+fn styled(title: &str, text: &str, (yes, no): (&str, &str), style: &str) -> SlackBlockConfirmItem {
     let text = SlackBlockText::Plain(SlackBlockPlainText::new(text.to_owned()).with_emoji(true));
-    SlackBlockConfirmItem::new(plain_text(title), text, plain_text(yes), plain_text(no))
-        .with_style("primary".to_owned())
+    SlackBlockConfirmItem::new(plain_text(title), text, plain_text(yes), plain_text(no)).with_style(style.to_owned())
 }

@@ -12,6 +12,7 @@ mod api;
 mod text;
 mod kit;
 mod blocks;
+mod glass;
 mod panels;
 mod copies;
 mod channel;

@@ -147,7 +147,7 @@ fn clip_mrkdwn(lines: Vec<String>, heading: &str) -> String {
 }
 
 /// What the viewer may decide.
-pub(super) fn home(views: &[RequestView], people: &People, now: Timestamp) -> SlackView {
+pub(super) fn home(views: &[RequestView], reviews: &[RequestView], people: &People, now: Timestamp) -> SlackView {
     let title = match views.len() {
         0 => "Nothing waits for you".to_owned(),
         1 => "1 request waits for you".to_owned(),
@@ -161,6 +161,13 @@ pub(super) fn home(views: &[RequestView], people: &People, now: Timestamp) -> Sl
     }
     if views.len() > LISTED {
         blocks.push(kit::context(format!("and {} more", views.len().saturating_sub(LISTED))));
+    }
+    if !reviews.is_empty() {
+        blocks.push(kit::header(":rotating_light: Emergency releases to be looked at"));
+    }
+    for view in reviews.iter().take(LISTED) {
+        let open = kit::button(blocks::OPEN, "Open", blocks::binding(&view.request));
+        blocks.push(kit::section_with_button(line(view, people), open));
     }
     blocks.push(kit::context(format!("Updated {}. Decisions are made in the channel message.", moment(now))));
     SlackView::Home(SlackHomeView::new(blocks))
@@ -188,8 +195,12 @@ pub(super) fn note(text: impl Into<String>) -> Message {
 pub(super) fn to_requester(view: &RequestView, look: &Look<'_>, link: Option<&str>) -> Option<Message> {
     let request = &view.request;
     let title = words(&blocks::title(request), 100);
-    let by =
-        || view.decision.as_ref().map_or_else(|| "somebody".to_owned(), |decision| person(decision.by(), look.people));
+    let alone = if view.break_glass { " alone, in an emergency," } else { "" };
+    let by = || {
+        view.decision
+            .as_ref()
+            .map_or_else(|| "somebody".to_owned(), |decision| person(decision.by(), look.people) + alone)
+    };
     let because = view.decision.as_ref().and_then(|decision| decision.reason()).map(|reason| words(reason, 300));
     let because = because.map_or_else(String::new, |reason| format!("\n>{reason}"));
     let subject = format!("*{title}* (`{}`)", request.id);
@@ -216,6 +227,9 @@ pub(super) fn to_requester(view: &RequestView, look: &Look<'_>, link: Option<&st
 
 /// A reminder, in the thread; mentions those who are asked.
 pub(super) fn reminder(view: &RequestView, look: &Look<'_>) -> Message {
+    if let Some(review) = super::glass::reminder(view, look) {
+        return review;
+    }
     note(format!(
         ":bell: {} still waits for {}; expires {}",
         words(&blocks::title(&view.request), 150),

@@ -7,14 +7,14 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::limits;
-use crate::approval::channel::{Milestone, RequestView};
+use crate::approval::channel::{Acknowledged, Milestone, RequestView, Review};
 use crate::approval::people::{People, Person};
 use crate::approval::slack::blocks::{self, Look, bound, message};
-use crate::approval::slack::panels;
 use crate::approval::slack::settings::LongStatements;
+use crate::approval::slack::{glass, panels};
 use crate::approval::testing::request;
 use crate::hold::{Cause, Decision, Ended, Execution, HoldId, HoldRequest, Outcome, Parameter};
-use crate::judge::ObjectName;
+use crate::judge::{ObjectName, Redact};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_795_180_000 + second).unwrap()
@@ -55,6 +55,7 @@ fn view(request: HoldRequest) -> RequestView {
         escalated: 0,
         escalated_to: String::new(),
         decision: None,
+        glass: false,
         break_glass: false,
         review: None,
         ended: None,
@@ -295,6 +296,7 @@ prop_compose! {
         values in proptest::collection::vec(proptest::option::of(nasty(10)), 0..6),
         names in proptest::collection::vec(nasty(1), 0..40),
         (lossy, state, approvals, quorum) in (any::<bool>(), 0_usize..9, 0_usize..9, 0_usize..9),
+        (glass, seen, redact) in (any::<bool>(), any::<bool>(), any::<bool>()),
     ) -> RequestView {
         let mut request = held(&text);
         request.why = why;
@@ -311,6 +313,7 @@ prop_compose! {
         let objects = names.into_iter().map(|name| ObjectName { schema: None, name });
         request.effects[0].objects.extend(objects);
         request.effects[0].why.clone_from(&words);
+        request.redact = if redact { Redact::Literals } else { Redact::None };
         let (_, mut view) = states(&request).swap_remove(state);
         view.approved_by = vec![words.clone(); approvals];
         view.quorum = quorum;
@@ -318,6 +321,12 @@ prop_compose! {
         view.escalated_to = words.clone();
         if let Some(Decision::Approve { reason, .. } | Decision::Reject { reason, .. }) = &mut view.decision {
             *reason = Some(words.clone());
+        }
+        view.glass = glass;
+        if glass && matches!(view.decision, Some(Decision::Approve { .. })) {
+            let seen = seen.then(|| Acknowledged { by: words.clone(), comment: Some(words.clone()), at: at(4) });
+            view.break_glass = true;
+            view.review = Some(Review { broken_by: words.clone(), why: Some(words.clone()), acknowledged: seen });
         }
         view.timeline = vec![Milestone { at: at(1), what: words }; approvals * 5];
         view
@@ -353,8 +362,9 @@ proptest! {
         let views = vec![view.clone(); 30];
         for modal in [
             json!(panels::reject_modal(&view, &remembered, &people)),
+            json!(glass::modal(&view, &remembered, &people)),
             json!(panels::details_modal(&view, &people)),
-            json!(panels::home(&views, &people, at(3))),
+            json!(panels::home(&views, &views, &people, at(3))),
         ] {
             prop_assert_eq!(limits::wrong(&modal["blocks"], 100), Vec::<String>::new());
             prop_assert!(modal.to_string().len() < 250_000);
@@ -363,6 +373,7 @@ proptest! {
         let notes = [
             Some(panels::reminder(&view, &look)),
             Some(panels::escalation(&view)),
+            glass::alarm(&view, &look),
             panels::to_requester(&view, &look, Some("https://acme.slack.com/archives/C0/p1")),
             Some(panels::pending(&views, &people, |_| Some("https://acme.slack.com/archives/C0/p1".to_owned()))),
             Some(panels::note(panels::timeline(&view))),
