@@ -32,7 +32,7 @@ fn blocks(language: &str) -> Vec<String> {
     let mut lines = WEBHOOKS.lines();
     while let Some(line) = lines.next() {
         if line.strip_prefix("```") == Some(language) {
-            blocks.push(lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect());
+            blocks.push(lines.by_ref().take_while(|line| *line != "```").collect::<Vec<_>>().join("\n"));
         }
     }
     blocks
