@@ -269,3 +269,18 @@ fn a_rule_that_names_a_webhook_as_its_channel_is_refused_when_the_program_is_not
     raw.until(b'Z');
     assert_eq!(database.raw().value("SELECT count(*) FROM t"), "0");
 }
+
+#[test]
+fn whom_an_integration_may_speak_for_can_change_while_the_gate_runs() {
+    let (database, gate, told) = setup("");
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::query("DELETE FROM t"));
+    let yes = decision(&next(&told, "held"), "ann", "approve");
+    let config = std::fs::read_to_string(&gate.config).unwrap();
+    std::fs::write(&gate.config, config.replace("people = [\"ann\", \"rita\"]", "people = [\"rita\"]")).unwrap();
+    gate.process.signal(nix::sys::signal::Signal::SIGHUP);
+    gate.process.wait_line(DEADLINE, |line| line.contains("reloaded").then_some(())).expect("it reloads");
+    let refused = hand_in_well(&gate, &yes);
+    assert_eq!((refused.status, &refused.json["error"]), (403, &"not-its-person".into()), "{}", refused.text);
+    assert_eq!(database.raw().value("SELECT count(*) FROM t"), "3");
+}

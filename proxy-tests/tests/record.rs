@@ -342,6 +342,12 @@ fn verify_says_what_was_done_to_a_record_and_where_by_words_and_exit_status() {
     check(&with_store, 1, "the store store.db vouches for event 6");
     std::fs::write(&file, [lines[..2].concat(), lines[3..].concat()].concat()).unwrap();
     check(&only_file, 1, "audit.jsonl:3: event 3 is missing before it");
+    std::fs::write(&file, [&lines[..2], &[lines[3].clone(), lines[2].clone()], &lines[4..]].concat().concat()).unwrap();
+    check(&only_file, 1, "audit.jsonl:3: ");
+    std::fs::write(&file, [&lines[..3], &lines[2..]].concat().concat()).unwrap();
+    check(&only_file, 1, "audit.jsonl:4: ");
+    std::fs::write(&file, lines[1..].concat()).unwrap();
+    check(&only_file, 1, "audit.jsonl:1: ");
 }
 
 #[test]

@@ -12,12 +12,13 @@ use std::process::Child;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use proxy_tests::DEADLINE;
 use proxy_tests::gate::Gate;
 use proxy_tests::message as m;
 use proxy_tests::postgres::{Database, shared};
 use proxy_tests::psql::{Psql, finish};
 use proxy_tests::raw::{Raw, eventually};
-use proxy_tests::slack::{ALWAYS, Fault, Message, Redelivery, Workspace};
+use proxy_tests::slack::{ALWAYS, Callbacks, DeliveryFault, Fault, Message, Redelivery, Workspace};
 
 const CHANNEL: &str = "C0APPR";
 
@@ -398,4 +399,32 @@ async fn two_statements_of_two_sessions_are_decided_apart() {
     stage.click(&one, "approve", "U0APP1").await;
     first.until(b'Z');
     assert_eq!(stage.rows(), "1");
+}
+
+/// Slack posts signed requests to the gate, instead of the gate opening WebSockets.
+#[tokio::test]
+async fn with_signed_requests_instead_of_sockets_a_click_releases_and_a_forged_one_does_not() {
+    let workspace = Workspace::builder().redelivery(Redelivery::EventsOnly).start().await;
+    workspace.add_people();
+    let database = shared();
+    database.run("CREATE TABLE orders (id int); INSERT INTO orders VALUES (1), (2), (3)");
+    let http = format!(
+        "[slack]\nmode = \"http\"\ncallback_address = \"127.0.0.1:0\"\nsigning_secret = \"{}\"\n",
+        workspace.signing_secret()
+    );
+    let toml = configuration(&workspace).replacen("[slack]\n", &http, 1);
+    let gate = Gate::builder().toml(&toml).start(database.target());
+    let taken = |line: &str| Some(line.split_once("its requests are taken on ")?.1.trim().to_owned());
+    let url = gate.process.wait_line(DEADLINE, taken).unwrap_or_else(|| panic!("{}", gate.process.log()));
+    let urls = Callbacks { interactivity: url.clone(), commands: url.clone(), events: url };
+    workspace.deliver_to(Some(urls));
+    let psql = Psql::new(&gate.target()).start("DELETE FROM orders");
+    let message = workspace.wait_for_message(CHANNEL, 1).await;
+    workspace.fail_delivery(DeliveryFault::WrongSignature);
+    let forged = workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await;
+    assert!(!forged.acknowledged);
+    assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "3");
+    assert!(workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await.acknowledged);
+    assert_eq!(finish(psql).status, Some(0));
+    assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "0");
 }

@@ -41,16 +41,24 @@ pub async fn retell(desk: &ApprovalDesk, store: &Store, now: Timestamp) -> Resul
             }
             continue;
         }
+        if stored.announcements.is_empty() || retold >= MAX_RETOLD {
+            continue;
+        }
+        let history = store.history(&stored.request.id).await.map_err(said)?;
         let late = stored.ended.as_ref().zip(newest).is_some_and(|(ended, newest)| {
-            newest.duration_since(ended.at) <= UNTOLD && !stored.announcements.is_empty()
+            newest.duration_since(ended.at) <= UNTOLD || history.iter().any(|event| could_not_be_told(&event.event))
         });
-        if (result_is_missing || late) && retold < MAX_RETOLD {
-            let history = store.history(&stored.request.id).await.map_err(said)?;
+        if result_is_missing || late {
             put(desk, stored, &history, now);
             retold = retold.saturating_add(1);
         }
     }
     Ok(())
+}
+
+/// Whether a channel failed at some change of the request. That it succeeded later is not on record; telling it again is harmless.
+fn could_not_be_told(event: &Event) -> bool {
+    event.kind() == "not-announced"
 }
 
 fn is_released(stored: &StoredRequest) -> bool {
@@ -107,3 +115,6 @@ fn milestone(event: &Event) -> Option<String> {
         | Event::Reviewed { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,7 +144,9 @@ impl Slack {
                 let wanted = inner.settings.callback_address;
                 let failed = |source| SlackError::Listen { address: wanted, source };
                 let listener = TcpListener::bind(wanted).await.map_err(failed)?;
-                address = Some(listener.local_addr().map_err(failed)?);
+                let bound = listener.local_addr().map_err(failed)?;
+                tracing::info!("Slack: its requests are taken on http://{bound}/slack");
+                address = Some(bound);
                 tasks.push(tokio::spawn(callback::serve(listener, Arc::clone(inner), inbox, stop)));
             }
         }
