@@ -401,7 +401,7 @@ async fn two_statements_of_two_sessions_are_decided_apart() {
     assert_eq!(stage.rows(), "1");
 }
 
-/// Slack posts signed requests to the gate, instead of the gate opening WebSockets.
+/// Slack posts signed requests to the gate, instead of the gate opening sockets to Slack.
 #[tokio::test]
 async fn with_signed_requests_instead_of_sockets_a_click_releases_and_a_forged_one_does_not() {
     let workspace = Workspace::builder().redelivery(Redelivery::EventsOnly).start().await;
