@@ -26,6 +26,15 @@ impl Certificates {
 
     /// For other names.
     pub fn for_names(names: &[&str]) -> Certificates {
+        Certificates::issue(names, "test server")
+    }
+
+    /// A client's, for its common name.
+    pub fn for_client(common_name: &str) -> Certificates {
+        Certificates::issue(&[], common_name)
+    }
+
+    fn issue(names: &[&str], common_name: &str) -> Certificates {
         let mut ca = CertificateParams::new(Vec::new()).expect("no names, no wrong ones");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         ca.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
@@ -34,7 +43,7 @@ impl Certificates {
         let issuer = Issuer::new(ca, ca_key);
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut server = CertificateParams::new(names).expect("valid names");
-        server.distinguished_name.push(rcgen::DnType::CommonName, "test server");
+        server.distinguished_name.push(rcgen::DnType::CommonName, common_name);
         let key = KeyPair::generate().expect("a key");
         let certificate = server.signed_by(&key, &issuer).expect("a signed certificate");
         Certificates { ca_pem: ca_certificate.pem(), certificate_pem: certificate.pem(), key_pem: key.serialize_pem() }

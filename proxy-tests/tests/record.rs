@@ -48,6 +48,7 @@ fn held(name: &str, user: &str, sql: &str) -> Event {
             user: user.into(),
             database: "shop".into(),
             application_name: "psql".into(),
+            certificate_name: None,
             client: "unix".into(),
             backend_pid: None,
         },

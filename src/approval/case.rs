@@ -102,7 +102,7 @@ pub(super) struct Case {
 impl Case {
     pub(super) fn new(request: &Arc<HoldRequest>, profile: Arc<Profile>, people: &People) -> Self {
         let request = for_channels(request);
-        let requester_is_known = people.working_as(&request.origin.user).next().is_some();
+        let requester_is_known = people.behind(&request.origin).next().is_some();
         let view = RequestView {
             revision: 1,
             asked: profile.asked(),
@@ -142,7 +142,9 @@ impl Case {
     }
 
     fn is_requester(&self, actor: &Actor, people: &People) -> bool {
-        people.working_as(&self.view.request.origin.user).any(|person| actor.is_named(&person.name))
+        people
+            .iter()
+            .any(|person| actor.is_named(&person.name) && people.is_own(&self.view.request.origin, &person.name))
     }
 
     /// What the answer would do. Changes nothing.

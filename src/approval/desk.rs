@@ -243,8 +243,7 @@ impl ApprovalDesk {
             Some(place) => Arc::clone(&place.case().profile),
             None => Arc::clone(settings.profile(&request.rule)),
         };
-        profile.may_ever_include(&Actor::person(person))
-            || settings.people.working_as(&request.origin.user).any(|requester| requester.name == person.name)
+        profile.may_ever_include(&Actor::person(person)) || settings.people.is_own(&request.origin, &person.name)
     }
 
     /// What waits, oldest first, as far as the person may see it.

@@ -1,4 +1,4 @@
-//! Who is who: people, their groups, their tokens, and the database users they work as. Knows no requests.
+//! Who is who: people, their groups, their tokens, and what tells that a session is theirs. Knows no requests.
 //!
 //! Start at [`People`].
 
@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
+
+use crate::hold::Origin;
 
 /// Shortest token accepted. Only the SHA-256 is kept, which is safe for tokens too long to guess and for no others.
 pub const MIN_TOKEN_CHARS: usize = 16;
@@ -27,6 +29,10 @@ pub struct Person {
     /// Database users they work as. Requests of these are their own. Several people may share one; then it is the
     /// request of each of them.
     pub database_users: Vec<String>,
+    /// Common names of the client certificates that prove to be them; as for database users.
+    pub certificate_names: Vec<String>,
+    /// `application_name`s of their sessions. Any client may claim any, so they only ever make a request theirs as well.
+    pub application_names: Vec<String>,
     /// Their Slack user id (`U…`).
     pub slack_user: Option<String>,
     /// Their e-mail address, by which Slack may know them.
@@ -188,9 +194,30 @@ impl People {
         self.everybody.get(index)
     }
 
-    /// The people who work as a database user; empty when nobody is known to.
-    pub fn working_as<'a>(&'a self, database_user: &'a str) -> impl Iterator<Item = &'a Person> {
-        self.iter().filter(move |person| person.database_users.iter().any(|user| user == database_user))
+    /// The people known to be behind a session: those its client certificate names, which is proof; else those who work as
+    /// its database user. Empty when nobody is known to.
+    pub fn behind<'a>(&'a self, origin: &'a Origin) -> impl Iterator<Item = &'a Person> {
+        let certified = self.iter().any(|person| person.is_certified_by(origin));
+        self.iter().filter(move |person| {
+            if certified { person.is_certified_by(origin) } else { person.database_users.contains(&origin.user) }
+        })
+    }
+
+    /// Whether a request of that session would be a person's own: they are behind it, or its `application_name` is theirs.
+    #[must_use]
+    pub fn is_own(&self, origin: &Origin, name: &str) -> bool {
+        let claims = |person: &Person| {
+            !origin.application_name.is_empty() && person.application_names.contains(&origin.application_name)
+        };
+        // Fail closed: an application's name proves nothing, so it takes a vote away and never makes a requester known.
+        self.behind(origin).any(|person| person.name == name)
+            || self.iter().any(|person| person.name == name && claims(person))
+    }
+}
+
+impl Person {
+    fn is_certified_by(&self, origin: &Origin) -> bool {
+        origin.certificate_name.as_ref().is_some_and(|name| self.certificate_names.contains(name))
     }
 }
 
@@ -278,13 +305,39 @@ mod tests {
         assert_eq!(format!("{digest:?}"), "TokenDigest(…)");
     }
 
+    fn session_of(user: &str) -> Origin {
+        crate::approval::testing::request(user, "DELETE FROM t").origin
+    }
+
+    fn behind<'a>(people: &'a People, origin: &'a Origin) -> Vec<&'a str> {
+        people.behind(origin).map(|person| person.name.as_str()).collect()
+    }
+
     #[test]
     fn a_shared_database_user_is_everyone_who_names_it() {
         let people = vec![person("ann", ANN, &["app", "ann"]), person("bob", BOB, &["app"])];
         let people = People::new(people).unwrap();
-        let names = |user| -> Vec<_> { people.working_as(user).map(|p| p.name.as_str()).collect() };
-        assert_eq!(names("app"), ["ann", "bob"]);
-        assert_eq!(names("ann"), ["ann"]);
-        assert!(names("eve").is_empty());
+        assert_eq!(behind(&people, &session_of("app")), ["ann", "bob"]);
+        assert_eq!(behind(&people, &session_of("ann")), ["ann"]);
+        assert!(behind(&people, &session_of("eve")).is_empty());
+    }
+
+    #[test]
+    fn a_certificate_counts_before_the_database_user_and_an_application_only_adds() {
+        let ann = Person { certificate_names: vec!["ann@laptop".to_owned()], ..person("ann", ANN, &["app"]) };
+        let bob = Person { application_names: vec!["notebook".to_owned()], ..person("bob", BOB, &["app"]) };
+        let people = People::new(vec![ann, bob]).unwrap();
+        let by = |certificate: Option<&str>, application: &str| Origin {
+            certificate_name: certificate.map(ToOwned::to_owned),
+            application_name: application.to_owned(),
+            ..session_of("app")
+        };
+        assert_eq!(behind(&people, &by(Some("ann@laptop"), "psql")), ["ann"]);
+        assert_eq!(behind(&people, &by(Some("nobody's"), "psql")), ["ann", "bob"]);
+        let claimed = by(Some("ann@laptop"), "notebook");
+        assert_eq!(behind(&people, &claimed), ["ann"]);
+        assert!(people.is_own(&claimed, "bob") && people.is_own(&claimed, "ann"));
+        assert!(!people.is_own(&by(Some("ann@laptop"), ""), "bob"));
+        assert!(!people.is_own(&Origin { user: "other".to_owned(), ..by(None, "") }, "bob"));
     }
 }

@@ -118,6 +118,7 @@ pub(crate) fn request(user: &str, text: &str) -> HoldRequest {
             user: user.to_owned(),
             database: "shop".to_owned(),
             application_name: "psql".to_owned(),
+            certificate_name: None,
             client: "127.0.0.1:5000".to_owned(),
             backend_pid: Some(42),
         },

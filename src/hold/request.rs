@@ -75,6 +75,9 @@ pub struct Origin {
     pub database: String,
     /// `application_name`, possibly empty.
     pub application_name: String,
+    /// Common name of the certificate by which the client proved itself to the gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_name: Option<String>,
     /// Address and port, or `unix` for a local socket.
     pub client: String,
     /// Process id of the backend, as it told the client.

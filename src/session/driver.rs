@@ -49,6 +49,8 @@ pub struct Opened {
     pub startup: StartupPacket,
     /// The client uses TLS.
     pub client_tls: bool,
+    /// Common name of the client's certificate, if it showed one.
+    pub certificate_name: Option<Box<str>>,
     /// Where the client is.
     pub peer: Peer,
     /// Authentication has to be over by then.
@@ -202,6 +204,7 @@ impl<'a> Session<'a> {
             user: opened.startup.user(),
             database: opened.startup.database(),
             application_name: opened.startup.application_name(),
+            certificate_name: opened.certificate_name.map(String::from),
             client: opened.peer.to_string(),
             backend_pid: None,
         };

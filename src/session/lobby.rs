@@ -115,6 +115,7 @@ impl Knock {
         let opened = Box::new(Opened {
             session,
             client_tls: self.client.is_tls(),
+            certificate_name: self.client.certificate_name(),
             client: self.client,
             leftover: self.leftover,
             startup: self.startup,

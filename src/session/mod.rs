@@ -21,4 +21,4 @@ pub mod stream;
 pub mod tls;
 pub mod upstream;
 
-pub use settings::{ListenTlsMode, ListenTlsSettings, SessionSettings, SslMode, UpstreamSettings};
+pub use settings::{ClientCertificate, ListenTlsMode, ListenTlsSettings, SessionSettings, SslMode, UpstreamSettings};

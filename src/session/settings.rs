@@ -78,6 +78,21 @@ pub struct ListenTlsSettings {
     pub certificate: Option<PathBuf>,
     /// PEM file with the private key. Needed unless `Disable`.
     pub key: Option<PathBuf>,
+    /// PEM file with the authorities of clients' certificates. Without it none is asked for.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client needs one.
+    pub client_certificate: ClientCertificate,
+}
+
+/// Whether clients have to prove themselves with a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientCertificate {
+    /// One that is shown must be good; none is fine.
+    #[default]
+    Optional,
+    /// Without a good one there is no session.
+    Required,
 }
 
 /// TLS on the backend's leg, in libpq's words.

@@ -11,6 +11,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::tls;
+
 /// Pause between keepalive probes once they have begun.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -125,6 +127,14 @@ impl Stream {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,
             Self::TlsServer(_) | Self::TlsClient(_) => true,
+        }
+    }
+
+    /// Common name of the certificate the client proved itself with. rustls has checked it against the authorities.
+    pub(super) fn certificate_name(&self) -> Option<Box<str>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::TlsClient(_) => None,
+            Self::TlsServer(stream) => tls::common_name(stream.get_ref().1.peer_certificates()?.first()?),
         }
     }
 }

@@ -12,11 +12,12 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::{NoServerSessionStorage, ParsedCertificate};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::settings::{ListenTlsMode, ListenTlsSettings, SslMode, UpstreamSettings};
+use super::settings::{ClientCertificate, ListenTlsMode, ListenTlsSettings, SslMode, UpstreamSettings};
 use super::stream::Socket;
 
 /// The protocol's ALPN name ("SSL Session Encryption", protocol-flow).
@@ -39,9 +40,16 @@ pub enum ListenTls {
 /// Certificate and key of the gate, and where they came from.
 #[derive(Debug)]
 pub struct ListenIdentity {
+    files: ListenFiles,
+    current: ArcSwap<ServerConfig>,
+}
+
+#[derive(Debug)]
+struct ListenFiles {
     certificate: PathBuf,
     key: PathBuf,
-    current: ArcSwap<ServerConfig>,
+    client_ca: Option<PathBuf>,
+    client_certificate: ClientCertificate,
 }
 
 impl ListenTls {
@@ -58,14 +66,14 @@ impl ListenTls {
         let (Some(certificate), Some(key)) = (&settings.certificate, &settings.key) else {
             return Err(TlsError::NotConfigured);
         };
-        Ok(Self::Offered {
-            required,
-            identity: ListenIdentity {
-                certificate: certificate.clone(),
-                key: key.clone(),
-                current: ArcSwap::from_pointee(server_config(certificate, key)?),
-            },
-        })
+        let files = ListenFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            client_ca: settings.client_ca.clone(),
+            client_certificate: settings.client_certificate,
+        };
+        let current = ArcSwap::from_pointee(server_config(&files)?);
+        Ok(Self::Offered { required, identity: ListenIdentity { files, current } })
     }
 
     /// Reads the files again; handshakes from now on use them.
@@ -76,7 +84,7 @@ impl ListenTls {
         match self {
             Self::Disabled => Ok(()),
             Self::Offered { identity, .. } => {
-                let fresh = server_config(&identity.certificate, &identity.key)?;
+                let fresh = server_config(&identity.files)?;
                 identity.current.store(Arc::new(fresh));
                 Ok(())
             }
@@ -160,6 +168,14 @@ pub enum TlsError {
         /// Why.
         source: pem::Error,
     },
+    /// The authorities of clients' certificates are not usable.
+    #[error("{path}: {why}", path = path.display())]
+    ClientCa {
+        /// Their file.
+        path: PathBuf,
+        /// Why, in rustls's words.
+        why: String,
+    },
     /// A file holds no certificate.
     #[error("{}: no certificate in it", .0.display())]
     NoCertificate(PathBuf),
@@ -180,14 +196,14 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn server_config(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
-    let chain = read_certificates(certificate)?;
-    let key = read_key(key)?;
-    let unusable = |source| TlsError::Unusable { path: certificate.to_owned(), source };
+fn server_config(files: &ListenFiles) -> Result<ServerConfig, TlsError> {
+    let chain = read_certificates(&files.certificate)?;
+    let key = read_key(&files.key)?;
+    let unusable = |source| TlsError::Unusable { path: files.certificate.clone(), source };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(client_verifier(files)?)
         .with_single_cert(chain, key)
         .map_err(unusable)?;
     config.alpn_protocols = vec![ALPN.to_vec()];
@@ -195,6 +211,32 @@ fn server_config(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsErro
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
+}
+
+/// Who may come in with which certificate.
+fn client_verifier(files: &ListenFiles) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let Some(path) = &files.client_ca else { return Ok(WebPkiClientVerifier::no_client_auth()) };
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        roots.add(certificate).map_err(|source| TlsError::Unusable { path: path.clone(), source })?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    let builder = match files.client_certificate {
+        ClientCertificate::Optional => builder.allow_unauthenticated(),
+        ClientCertificate::Required => builder,
+    };
+    builder.build().map_err(|error| TlsError::ClientCa { path: path.clone(), why: error.to_string() })
+}
+
+/// The common name of a certificate's subject, by which Postgres knows a client too (`clientname=CN`, "Certificate
+/// Authentication"). `None` when there is none, or several, or one that is no text: such a name proves nothing.
+pub(super) fn common_name(certificate: &CertificateDer<'_>) -> Option<Box<str>> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let mut names = certificate.subject().iter_common_name();
+    let (name, more) = (names.next()?, names.next());
+    // Fail closed: a NUL or another control character in a name is there to deceive.
+    let name = name.as_str().ok().filter(|name| more.is_none() && !name.chars().any(char::is_control))?;
+    Some(name.into())
 }
 
 fn client_config(settings: &UpstreamSettings) -> Result<ClientConfig, TlsError> {

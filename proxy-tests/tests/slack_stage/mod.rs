@@ -170,6 +170,7 @@ fn request(user: &str, text: &str, rule: &str) -> HoldRequest {
             user: user.to_owned(),
             database: "shop".to_owned(),
             application_name: "psql".to_owned(),
+            certificate_name: None,
             client: "10.2.3.4:5000".to_owned(),
             backend_pid: Some(42),
         },

@@ -225,7 +225,7 @@ pub(super) fn list_view(desk: &ApprovalDesk, person: &Person, holds: &[Hold]) ->
 
 pub(super) fn view(desk: &ApprovalDesk, person: &Person, hold: &Hold, detail: Detail) -> RequestView {
     let settings = desk.settings();
-    let people = settings.people.working_as(&hold.request.origin.user).map(|person| person.name.clone()).collect();
+    let people = settings.people.behind(&hold.request.origin).map(|person| person.name.clone()).collect();
     let may_decide = desk.person_may_decide(person, &hold.request).map_err(|why| why.to_string());
     let progress = desk.view_of(&hold.request.id);
     let may_review = desk.person_may_review(person, &hold.request.id);

@@ -187,13 +187,16 @@ pub struct OriginView {
     pub database: String,
     /// `application_name`, possibly empty.
     pub application_name: String,
+    /// Common name of the certificate by which the client proved itself to the gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_name: Option<String>,
     /// Address and port, or `unix`.
     pub client: String,
     /// The gate's number of the session.
     pub session: u64,
     /// Process id of the backend.
     pub backend_pid: Option<i32>,
-    /// Known people who work as this database user.
+    /// Known people whom the certificate names, or who work as this database user.
     pub people: Vec<String>,
 }
 
@@ -425,6 +428,7 @@ fn origin(request: &HoldRequest, people: Vec<String>) -> OriginView {
         user: origin.user.clone(),
         database: origin.database.clone(),
         application_name: origin.application_name.clone(),
+        certificate_name: origin.certificate_name.clone(),
         client: origin.client.clone(),
         session: origin.session.0,
         backend_pid: origin.backend_pid,

@@ -189,7 +189,7 @@ impl Inner {
     fn shown(&self, desk: &dyn Desk, known: &Known, id: &HoldId) -> Message {
         let people = self.people.load();
         let view = desk.view(id).filter(|view| {
-            let own = people.working_as(&view.request.origin.user).any(|person| person.name == known.actor.identity);
+            let own = people.is_own(&view.request.origin, &known.actor.identity);
             own || desk.may_decide(&known.actor, id).is_ok()
         });
         match view {

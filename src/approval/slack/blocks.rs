@@ -300,6 +300,9 @@ fn facts<'a>(request: &HoldRequest, look: &Look<'_>, room: Room) -> Vec<(&'a str
     }
     let client = if origin.application_name.is_empty() { "a client" } else { &origin.application_name };
     facts.push(("Client", format!("{} from {}", words(client, name), words(&origin.client, name))));
+    if let Some(certificate) = &origin.certificate_name {
+        facts.push(("Certificate", words(certificate, name)));
+    }
     let transaction = if request.in_transaction { "open; its locks stay while it waits" } else { "none open" };
     facts.push(("Transaction", transaction.to_owned()));
     let reason =
@@ -311,7 +314,7 @@ fn facts<'a>(request: &HoldRequest, look: &Look<'_>, room: Room) -> Vec<(&'a str
 /// Who asked: the person, if exactly one works as the database user.
 pub(super) fn requester(request: &HoldRequest, people: &People) -> String {
     let user = &request.origin.user;
-    let mut known = people.working_as(user);
+    let mut known = people.behind(&request.origin);
     match (known.next(), known.next()) {
         (Some(one), None) => person(&one.name, people),
         (Some(_), Some(_)) => format!("one of those who work as {}", code(user, 70)),
@@ -401,7 +404,7 @@ fn buttons(view: &RequestView, look: &Look<'_>, approvable: bool) -> SlackBlock 
 
 fn requester_name(request: &HoldRequest, people: &People) -> String {
     let user = &request.origin.user;
-    let mut known = people.working_as(user);
+    let mut known = people.behind(&request.origin);
     match (known.next(), known.next()) {
         (Some(one), None) => one.email.clone().unwrap_or_else(|| one.name.clone()),
         (Some(_), Some(_)) | (None, _) => format!("database user {user}"),

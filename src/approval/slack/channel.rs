@@ -235,7 +235,7 @@ impl Inner {
 
     /// Nothing happens where it is not known who asked.
     async fn tell_requester(&self, request: &HoldRequest, people: &People, message: &Message) -> Result<(), ApiError> {
-        let mut known = people.working_as(&request.origin.user);
+        let mut known = people.behind(&request.origin);
         let (Some(person), None) = (known.next(), known.next()) else {
             return Ok(());
         };

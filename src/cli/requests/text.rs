@@ -99,7 +99,7 @@ pub fn decided(request: &RequestView) -> String {
     format!("{}  {words}", request.id)
 }
 
-/// Who asks, in one line: user, person, database, application, address.
+/// Who asks, in one line: user, person, database, certificate, application, address.
 #[must_use]
 pub fn who(request: &RequestView) -> String {
     let origin = &request.origin;
@@ -108,6 +108,9 @@ pub fn who(request: &RequestView) -> String {
         let _infallible = write!(who, " ({})", one_line(&origin.people.join(", ")));
     }
     let _infallible = write!(who, " on {}", one_line(&origin.database));
+    if let Some(name) = &origin.certificate_name {
+        let _infallible = write!(who, " · certificate {}", one_line(name));
+    }
     for part in [&origin.application_name, &origin.client] {
         if !part.is_empty() {
             let _infallible = write!(who, " · {}", one_line(part));

@@ -26,11 +26,13 @@ fn person(mut section: Section<'_, '_>, sources: &dyn Sources) -> Person {
     let name = name.unwrap_or_else(|| format!("(unnamed, at {:?})", section.span()));
     let groups = section.take("groups").unwrap_or_default();
     let database_users = section.take("database_users").unwrap_or_default();
+    let certificate_names = section.take("certificate_names").unwrap_or_default();
+    let application_names = section.take("application_names").unwrap_or_default();
     let tokens = tokens(&mut section, &name, sources);
     let slack_user = slack_user(&mut section);
     let email = section.take("email");
     section.finish();
-    Person { name, groups, tokens, database_users, slack_user, email }
+    Person { name, groups, tokens, database_users, certificate_names, application_names, slack_user, email }
 }
 
 fn slack_user(section: &mut Section<'_, '_>) -> Option<String> {

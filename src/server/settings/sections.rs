@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::reader::{Document, Problem, Section, Size, Span};
 use super::{LogSettings, Settings, Sources, approval, integration, people, rules, slack, webhook};
-use crate::session::ListenTlsMode;
+use crate::session::{ClientCertificate, ListenTlsMode};
 use crate::store::StoreSettings;
 
 /// Reads a whole configuration: the settings (as far as they could be read), the problems, and every key that exists.
@@ -45,12 +45,20 @@ fn listen(mut section: Section<'_, '_>, sources: &dyn Sources, settings: &mut Se
     tls.set("mode", &mut slot.mode);
     path(&mut tls, "certificate", sources, &mut slot.certificate);
     path(&mut tls, "key", sources, &mut slot.key);
+    path(&mut tls, "client_ca", sources, &mut slot.client_ca);
+    tls.set("client_certificate", &mut slot.client_certificate);
     let offered = match slot.mode {
         ListenTlsMode::Disable => false,
         ListenTlsMode::Prefer | ListenTlsMode::Require => true,
     };
     if offered && (slot.certificate.is_none() || slot.key.is_none()) {
         tls.document().error(tls.span(), "TLS for clients needs both `certificate` and `key` in [listen.tls]");
+    }
+    if slot.client_certificate == ClientCertificate::Required
+        && (slot.client_ca.is_none() || slot.mode != ListenTlsMode::Require)
+    {
+        let message = "`client_certificate = \"required\"` needs `client_ca`, and `mode = \"require\"`: no certificate comes in the clear";
+        tls.document().error(tls.span(), message);
     }
     tls.finish();
     section.finish();

@@ -34,6 +34,7 @@ fn request(name: &str) -> HoldRequest {
             user: "app".into(),
             database: "shop".into(),
             application_name: "psql".into(),
+            certificate_name: None,
             client: "10.0.0.7:4242".into(),
             backend_pid: Some(99),
         },

@@ -25,6 +25,7 @@ pub(super) fn view(id: &str) -> RequestView {
             user: "app".to_owned(),
             database: "shop".to_owned(),
             application_name: "psql".to_owned(),
+            certificate_name: None,
             client: "10.0.0.7:5000".to_owned(),
             session: 7,
             backend_pid: Some(4242),
