@@ -206,3 +206,177 @@ fn the_record_of_a_whole_request_is_in_the_audit_file_in_order() {
     let events: Vec<&str> = lines.iter().map(|line| line["event"]["event"].as_str().unwrap()).collect();
     assert_eq!(events, ["started", "held", "answered", "answered", "decided", "ended", "executed"]);
 }
+
+const AGAIN: &str = r#"
+[[approval.profile]]
+name = "again"
+approver_groups = ["approvers"]
+again = "15m"
+[[rule]]
+name = "deletes"
+effects = ["delete", "execute", "unknown"]
+action = "hold"
+approval = "again"
+[[rule]]
+name = "rest"
+action = "allow"
+"#;
+
+/// The same behind answers of the extended protocol.
+fn held_behind(raw: &mut Raw) -> String {
+    let frames = raw.until(b'N');
+    let notice = String::from_utf8_lossy(&frames.last().unwrap().body).into_owned();
+    let id = notice.split_once("qg-").unwrap().1;
+    format!("qg-{}", id.get(..10).unwrap())
+}
+
+fn approve_again(gate: &Gate, id: &str) -> u16 {
+    let body = json!({"again_minutes": 10});
+    gate.api().call("POST", &format!("/v1/requests/{id}/approve"), Some(&body)).status
+}
+
+/// Sends it; whether it ran under a standing approval, without anybody being asked. What is held is rejected.
+fn passes(gate: &Gate, raw: &mut Raw, frames: impl AsRef<[u8]>) -> bool {
+    raw.send(frames);
+    let id = held_behind(raw);
+    let found = eventually("a decision or an open request", || {
+        let request = gate.api().call("GET", &format!("/v1/requests/{id}"), None).json;
+        let under = !request["progress"]["under"].is_null();
+        (under || request["state"] == "pending").then_some(under)
+    });
+    if !found {
+        gate.api().reject(&id, "no");
+    }
+    let answers = raw.until(b'Z');
+    let notice = answers.iter().any(|message| {
+        message.tag == b'N' && String::from_utf8_lossy(&message.body).contains("released under the standing approval")
+    });
+    assert_eq!(notice, found, "the client is told of a use, and of nothing else");
+    found
+}
+
+/// A session whose `DELETE FROM t WHERE x = 1` was approved for ten minutes.
+fn granted(gate: &Gate) -> (Raw, String) {
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::query(ONE));
+    let id = held(&mut raw);
+    assert_eq!(approve_again(gate, &id), 200);
+    raw.until(b'Z');
+    result(gate, &id);
+    (raw, id)
+}
+
+const ONE: &str = "DELETE FROM t WHERE x = 1";
+
+#[test]
+fn the_same_statement_runs_again_in_its_session_and_every_use_is_on_record() {
+    let (database, gate) = setup(AGAIN);
+    let (mut raw, id) = granted(&gate);
+    for _ in 0..2 {
+        database.run("INSERT INTO t VALUES (1)");
+        assert!(passes(&gate, &mut raw, m::query(ONE)));
+        assert_eq!(database.raw().value("SELECT count(*) FROM t WHERE x = 1"), "0");
+    }
+    for sql in ["BEGIN", "SHOW search_path", "SELECT 1"] {
+        raw.send(m::query(sql));
+        raw.until(b'Z');
+    }
+    assert!(passes(&gate, &mut raw, m::query(ONE)));
+    raw.send(m::query("COMMIT"));
+    raw.until(b'Z');
+    let again = gate.api().get(&format!("/v1/requests/{id}"))["progress"]["again"].clone();
+    assert_eq!((&again["active"], &again["uses"]), (&true.into(), &3.into()));
+    let file = std::fs::read_to_string(gate.config.with_file_name("querygate-audit.jsonl")).unwrap();
+    let uses = file.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    assert_eq!(uses.filter(|line| line["event"]["decision"]["under"] == id.as_str()).count(), 3);
+    // Another session's is asked, and this one's after it was revoked.
+    let mut other = Raw::login(&gate.target());
+    assert!(!passes(&gate, &mut other, m::query(ONE)));
+    assert_eq!(gate.api().call("POST", &format!("/v1/requests/{id}/revoke"), None).status, 200);
+    assert!(!passes(&gate, &mut raw, m::query(ONE)));
+}
+
+#[test]
+fn whatever_may_change_what_the_statement_means_ends_a_standing_approval() {
+    let (database, gate) = setup(AGAIN);
+    database.run(
+        "CREATE SCHEMA evil; CREATE TABLE evil.t (x int); \
+         CREATE VIEW v AS SELECT set_config('search_path', 'evil', false); \
+         CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT set_config(''search_path'', ''evil'', false)'",
+    );
+    for between in [
+        "SET search_path = evil",
+        "BEGIN; SET LOCAL search_path = evil",
+        "SELECT set_config('search_path', 'evil', false)",
+        "SELECT * FROM v",
+        "SELECT f()",
+        "DO $$ BEGIN PERFORM f(); END $$",
+        "SET ROLE NONE",
+        "RESET ALL",
+        "DISCARD ALL",
+        "CREATE TEMP TABLE t (x int)",
+        "SET client_encoding = 'LATIN1'",
+        "SET datestyle = 'dmy'",
+    ] {
+        let (mut raw, _id) = granted(&gate);
+        raw.send(m::query(between));
+        raw.until(b'Z');
+        assert!(!passes(&gate, &mut raw, m::query(ONE)), "{between}");
+    }
+    let (mut raw, _id) = granted(&gate);
+    for other in ["DELETE FROM t WHERE x = 2", "delete from t where x = 1", "DELETE FROM t WHERE x = 1; DELETE FROM t"]
+    {
+        assert!(!passes(&gate, &mut raw, m::query(other)), "{other}");
+    }
+    // The same text by another road is another statement; the same again is still the same.
+    assert!(!passes(&gate, &mut raw, m::extended(ONE, &[])));
+    assert!(passes(&gate, &mut raw, m::query(ONE)));
+}
+
+#[test]
+fn a_search_path_that_a_transaction_takes_back_ends_a_standing_approval_given_in_it() {
+    for end in ["COMMIT", "ROLLBACK"] {
+        let (_database, gate) = setup(AGAIN);
+        let mut raw = Raw::login(&gate.target());
+        raw.send(m::query("CREATE SCHEMA s; CREATE TABLE s.t (x int)"));
+        raw.until(b'Z');
+        for sql in ["BEGIN", "SET LOCAL search_path = s"] {
+            raw.send(m::query(sql));
+            raw.until(b'Z');
+        }
+        raw.send(m::query(ONE));
+        let id = held(&mut raw);
+        assert_eq!(approve_again(&gate, &id), 200);
+        raw.until(b'Z');
+        result(&gate, &id);
+        assert!(passes(&gate, &mut raw, m::query(ONE)));
+        raw.send(m::query(end));
+        raw.until(b'Z');
+        assert!(!passes(&gate, &mut raw, m::query(ONE)), "{end}");
+    }
+}
+
+#[test]
+fn a_standing_approval_is_for_its_parameters_and_never_for_what_depends_on_names() {
+    let (_database, gate) = setup(AGAIN);
+    let mut raw = Raw::login(&gate.target());
+    let delete = |value: &[u8]| m::extended("DELETE FROM t WHERE x = $1", &[Some(value)]);
+    raw.send(delete(b"1"));
+    let id = held_behind(&mut raw);
+    assert_eq!(approve_again(&gate, &id), 200);
+    raw.until(b'Z');
+    result(&gate, &id);
+    for (value, expected) in [(b"1", true), (b"2", false), (b"1", true)] {
+        assert_eq!(passes(&gate, &mut raw, delete(value)), expected);
+    }
+    // What EXECUTE runs may be redefined.
+    raw.send(m::query("PREPARE p AS DELETE FROM t WHERE x = 1"));
+    let id = held(&mut raw);
+    gate.api().approve(&id);
+    raw.until(b'Z');
+    raw.send(m::query("EXECUTE p"));
+    let id = held(&mut raw);
+    assert_eq!(approve_again(&gate, &id), 400);
+    gate.api().reject(&id, "no");
+    raw.until(b'Z');
+}

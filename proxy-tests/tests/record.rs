@@ -64,6 +64,7 @@ fn held(name: &str, user: &str, sql: &str) -> Event {
         opened_at: now,
         deadline: now,
         time_to_live: Duration::ZERO,
+        standing: querygate::hold::Standing::default(),
     };
     Event::Held { request: Box::new(request) }
 }
@@ -81,7 +82,10 @@ fn answered(name: &str, by: &str, reason: &str) -> Event {
 }
 
 fn approved(name: &str, by: &str) -> Event {
-    Event::Decided { id: id(name), decision: Decision::Approve { by: by.into(), reason: None, at: clock::wall() } }
+    Event::Decided {
+        id: id(name),
+        decision: Decision::Approve { by: by.into(), reason: None, at: clock::wall(), under: None },
+    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -8,10 +8,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::channel::Actor;
-use super::channel::{Acknowledged, Acknowledgement, Milestone, RequestView, Review, Submission};
+use super::channel::{Acknowledged, Acknowledgement, Again, Milestone, RequestView, Review, Submission};
 use super::people::People;
 use super::profile::{Profile, UnknownRequester};
-use crate::hold::{Decision, Ended, Execution, HoldRequest, Refused};
+use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest, Outcome, Refused};
 use crate::judge::Redact;
 use crate::store::redact::{hide, quiet};
 
@@ -64,6 +64,18 @@ pub enum Denied {
         /// Who.
         by: String,
     },
+    /// The profile permits no standing approval, or not with this answer.
+    #[error("this statement cannot be approved for a while, only for once")]
+    OnlyOnce,
+    /// It permits a shorter one.
+    #[error("this statement can be approved again for at most {}", humantime::format_duration(*longest))]
+    AgainTooLong {
+        /// The longest.
+        longest: Duration,
+    },
+    /// The request has no standing approval that holds.
+    #[error("its approval does not stand, so there is nothing to revoke")]
+    NothingToRevoke,
     /// An emergency release without words.
     #[error("releasing a statement alone needs a reason")]
     ReasonNeeded,
@@ -95,6 +107,8 @@ pub(super) struct Case {
     pub(super) profile: Arc<Profile>,
     pub(super) view: RequestView,
     approved: BTreeSet<String>,
+    /// What all who approved so far agree to.
+    again: Option<Duration>,
     requester_is_known: bool,
     last_reminder: Timestamp,
 }
@@ -114,12 +128,20 @@ impl Case {
             glass: !profile.break_glass.is_empty(),
             break_glass: false,
             review: None,
+            again: None,
             ended: None,
             execution: None,
             timeline: vec![Milestone { at: request.opened_at, what: format!("held by rule {}", request.rule) }],
             request: Arc::clone(&request),
         };
-        Self { profile, view, approved: BTreeSet::new(), requester_is_known, last_reminder: request.opened_at }
+        Self {
+            profile,
+            view,
+            approved: BTreeSet::new(),
+            again: None,
+            requester_is_known,
+            last_reminder: request.opened_at,
+        }
     }
 
     /// Nobody has decided and it is not over.
@@ -175,12 +197,13 @@ impl Case {
         if submission.at >= request.deadline {
             return Err(Refused::Late { deadline: request.deadline }.into());
         }
+        self.consider_again(submission)?;
         let (by, reason, at) = (submission.said_by(), submission.reason.clone(), submission.at);
         if !submission.approve {
             return Ok(Step::Decide(Decision::Reject { by, reason, at }));
         }
         if submission.break_glass {
-            return Ok(Step::Decide(Decision::Approve { by, reason, at }));
+            return Ok(Step::Decide(Decision::Approve { by, reason, at, under: None }));
         }
         let need = self.view.quorum;
         if self.approved.contains(&submission.actor.identity) {
@@ -191,7 +214,84 @@ impl Case {
             return Ok(Step::Count { have, need });
         }
         let by = self.view.approved_by.iter().cloned().chain([by]).collect::<Vec<_>>().join(", ");
-        Ok(Step::Decide(Decision::Approve { by, reason, at }))
+        Ok(Step::Decide(Decision::Approve { by, reason, at, under: None }))
+    }
+
+    /// Whether a standing approval may be given with the answer.
+    fn consider_again(&self, submission: &Submission) -> Result<(), Denied> {
+        let Some(again) = submission.again else { return Ok(()) };
+        let longest = self.profile.again;
+        let can_be_told_again = self.view.request.standing.same.is_some();
+        if !submission.approve || submission.break_glass || longest.is_zero() || !can_be_told_again {
+            return Err(Denied::OnlyOnce);
+        }
+        if again > longest || again.is_zero() {
+            return Err(Denied::AgainTooLong { longest });
+        }
+        Ok(())
+    }
+
+    /// The standing approval after an approval: as long as everybody says, and none if somebody says nothing of it.
+    fn agreed_again(&self, submission: &Submission) -> Option<Duration> {
+        if !submission.approve || submission.break_glass {
+            return None;
+        }
+        if self.approved.is_empty() {
+            return submission.again;
+        }
+        self.again.zip(submission.again).map(|(one, other)| one.min(other))
+    }
+
+    /// Until when the decision that the answer makes stands.
+    pub(super) fn stands_until(&self, submission: &Submission) -> Option<Timestamp> {
+        let again = self.agreed_again(submission)?;
+        submission.at.checked_add(SignedDuration::try_from(again).ok()?).ok()
+    }
+
+    /// The decision for another request by this one's standing approval, if it is for it.
+    pub(super) fn again_for(&self, request: &HoldRequest, now: Timestamp) -> Option<Decision> {
+        self.view.again.as_ref().filter(|again| again.ended.is_none() && now < again.until)?;
+        let own = &self.view.request;
+        let released = self.view.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Released);
+        // The session vouches for the statement with its values, and for role, settings and names; the rest is compared here. (Values
+        // as shown are not: they may be redacted.)
+        let is_same = request.standing.same.is_some()
+            && request.standing.same == own.standing.same
+            && request.origin.session == own.origin.session
+            && request.origin.user == own.origin.user
+            && request.origin.database == own.origin.database
+            && request.statement.sha256 == own.statement.sha256
+            && !request.statement.lossy
+            && request.rule == own.rule
+            && request.policy_version == own.policy_version;
+        let Some(Decision::Approve { by, .. }) = self.view.decision.as_ref().filter(|_| released && is_same) else {
+            return None;
+        };
+        Some(Decision::Approve { by: by.clone(), reason: None, at: now, under: Some(own.id.clone()) })
+    }
+
+    pub(super) fn used_again(&mut self, at: Timestamp) {
+        let Some(again) = &mut self.view.again else { return };
+        again.uses = again.uses.saturating_add(1);
+        if again.uses == 1 {
+            self.note(at, "ran again in its session under this approval, for the first time".to_owned());
+        } else {
+            self.view.revision = self.view.revision.saturating_add(1);
+        }
+    }
+
+    pub(super) fn end_again(&mut self, why: &str, at: Timestamp) {
+        let Some(again) = self.view.again.as_mut().filter(|again| again.ended.is_none()) else { return };
+        again.ended = Some(why.to_owned());
+        let uses = again.uses;
+        self.note(at, format!("its approval stands no more: {why}; it ran again {uses} times"));
+    }
+
+    /// A request that a standing approval decides.
+    pub(super) fn decided_under(mut self, decision: &Decision, under: &HoldId) -> Self {
+        self.view.decision = Some(decision.clone());
+        self.note(decision.at(), format!("released under the standing approval of request {under}"));
+        self
     }
 
     /// The answer is on record.
@@ -204,6 +304,8 @@ impl Case {
             (Step::Count { have, need }, true) => format!("approved by {by} ({have} of {need}){said}"),
             (Step::Decide(_), true) => format!("approved by {by}{said}"),
         };
+        let until = self.stands_until(submission);
+        self.again = self.agreed_again(submission);
         if submission.approve && self.approved.insert(submission.actor.identity.clone()) {
             self.view.approved_by.push(by.clone());
         }
@@ -214,6 +316,10 @@ impl Case {
             }
         }
         self.note(submission.at, what);
+        if let (Step::Decide(Decision::Approve { .. }), Some(until)) = (step, until) {
+            self.view.again = Some(Again { until, uses: 0, ended: None });
+            self.note(submission.at, format!("the same statement may run again in its session until {until:.0}"));
+        }
     }
 
     /// One person released it alone: until another has looked, a review is open.

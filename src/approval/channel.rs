@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -37,6 +38,8 @@ pub struct RequestView {
     pub break_glass: bool,
     /// The review such a release asks for; `None` for every other request.
     pub review: Option<Review>,
+    /// "This statement again, in this session": given with the decision.
+    pub again: Option<Again>,
     /// How it ended, once it has.
     pub ended: Option<Ended>,
     /// What the database said, once it has.
@@ -56,6 +59,17 @@ pub struct Review {
     pub acknowledged: Option<Acknowledged>,
 }
 
+/// A standing approval: the same statement again in the same session, until its time is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Again {
+    /// When it ends at the latest.
+    pub until: Timestamp,
+    /// How often it was used.
+    pub uses: u64,
+    /// Why it holds no more; `None` while it does.
+    pub ended: Option<String>,
+}
+
 /// Somebody has looked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledged {
@@ -72,6 +86,12 @@ impl RequestView {
     #[must_use]
     pub fn is_unreviewed(&self) -> bool {
         self.review.as_ref().is_some_and(|review| review.acknowledged.is_none())
+    }
+
+    /// Its statement may run again without anybody being asked.
+    #[must_use]
+    pub fn is_standing(&self) -> bool {
+        self.again.as_ref().is_some_and(|again| again.ended.is_none())
     }
 }
 
@@ -151,6 +171,8 @@ pub struct Submission {
     pub approve: bool,
     /// As an emergency, alone; needs a reason.
     pub break_glass: bool,
+    /// Run the same statement again in its session, for so long, without asking.
+    pub again: Option<Duration>,
     /// Their words.
     pub reason: Option<String>,
     /// SHA-256 of the statement they were shown, lower-case hex. An answer about another statement does not count.

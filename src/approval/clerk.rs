@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::case::Case;
-use super::desk::{ApprovalDesk, Change};
+use super::desk::{ApprovalDesk, Change, Place};
 use crate::clock;
 use crate::hold::{self, Cause, Decision, Ended, Execution, HoldRequest, Outcome, Phase};
 use crate::store::Event;
@@ -165,6 +165,14 @@ async fn opened(desk: &ApprovalDesk, request: Arc<HoldRequest>) {
     if desk.place(&request.id).is_some() {
         return;
     }
+    if let Some(place) = desk.standing_for(&request) {
+        // Neither revoked nor used by another meanwhile.
+        let _turn = place.turn().await;
+        let now = clock::wall();
+        if let Some(decision) = desk.decide_again(&place, &request, now) {
+            return again(desk, &place, &request, decision, now).await;
+        }
+    }
     let event = Event::Held { request: Box::new((*request).clone()) };
     if let Err(why) = record(desk, event).await {
         // Fail closed: what is not on record is not asked.
@@ -175,6 +183,23 @@ async fn opened(desk: &ApprovalDesk, request: Arc<HoldRequest>) {
     let settings = desk.settings();
     let profile = Arc::clone(settings.profile(&request.rule));
     desk.put(Case::new(&request, profile, &settings.people), HashMap::new());
+}
+
+/// The request is one that was approved before, by a standing approval.
+async fn again(desk: &ApprovalDesk, place: &Place, request: &Arc<HoldRequest>, decision: Decision, now: Timestamp) {
+    let Some(under) = decision.under().cloned() else { return };
+    let held = Event::Held { request: Box::new((**request).clone()) };
+    let decided = Event::Decided { id: request.id.clone(), decision: decision.clone() };
+    if let Err(why) = record_all(desk, vec![held, decided]).await {
+        // Fail closed: what is not on record is not released.
+        tracing::error!(request = %request.id, "cannot record the use of a standing approval, so it is refused: {why}");
+        let _ = desk.board.fail(&request.id, Cause::NotRecorded, clock::wall());
+        return;
+    }
+    let settings = desk.settings();
+    let profile = Arc::clone(settings.profile(&request.rule));
+    let case = Case::new(request, profile, &settings.people).decided_under(&decision, &under);
+    desk.used_again(place, case, decision, now);
 }
 
 async fn over(desk: &ApprovalDesk, request: &HoldRequest, ended: &Ended) {
@@ -193,7 +218,13 @@ async fn over(desk: &ApprovalDesk, request: &HoldRequest, ended: &Ended) {
     }
     place.case().end(ended, outcome_in_words(ended));
     let view = place.case().view.clone();
+    if ended.outcome == Outcome::Released {
+        desk.begin_again(&view);
+    }
     desk.tell(Change::Changed(Box::new(view)));
+    if ended.outcome != Outcome::Released && place.case().view.is_standing() {
+        desk.end_again(&place, "it did not run", ended.at);
+    }
     desk.retire(&request.id);
 }
 
@@ -231,6 +262,10 @@ async fn look_at_clocks(desk: &ApprovalDesk, now: Timestamp) {
                 desk.tell(Change::Changed(Box::new(view)));
             }
         }
+        let stands_until = place.case().view.again.clone().filter(|again| again.ended.is_none());
+        if stands_until.is_some_and(|again| now >= again.until) {
+            desk.end_again(&place, "its time is over", now);
+        }
         if place.case().take_reminder(now) {
             desk.tell(Change::Remind(id));
         }
@@ -238,7 +273,11 @@ async fn look_at_clocks(desk: &ApprovalDesk, now: Timestamp) {
 }
 
 async fn record(desk: &ApprovalDesk, event: Event) -> Result<(), String> {
-    timeout(RECORD_TIMEOUT, desk.record.record(vec![event]))
+    record_all(desk, vec![event]).await
+}
+
+async fn record_all(desk: &ApprovalDesk, events: Vec<Event>) -> Result<(), String> {
+    timeout(RECORD_TIMEOUT, desk.record.record(events))
         .await
         .unwrap_or_else(|_| Err(format!("the store did not answer within {} s", RECORD_TIMEOUT.as_secs())))
 }

@@ -20,7 +20,7 @@ use super::channel::{Acknowledgement, Actor, Desk, Receipt, RequestView, Submiss
 use super::people::Person;
 use super::record::Record;
 use super::settings::ApprovalSettings;
-use crate::hold::{Board, Hold, HoldId, HoldRequest, Phase, Refused};
+use crate::hold::{Board, Decision, Hold, HoldId, HoldRequest, Phase, Refused};
 use crate::store::{Answered, Event};
 
 /// The longest reason that is taken, in characters.
@@ -37,6 +37,8 @@ pub struct ApprovalDesk {
     pub(super) board: Board,
     settings: ArcSwap<ApprovalSettings>,
     cases: DashMap<HoldId, Arc<Place>>,
+    /// Standing approvals: which request was given one for a statement of a session.
+    standing: DashMap<again::Key, HoldId>,
     /// Ended ones, oldest first.
     ended: Mutex<VecDeque<HoldId>>,
     pub(super) record: Arc<dyn Record>,
@@ -68,6 +70,8 @@ pub struct Answer {
     pub approve: bool,
     /// As an emergency, alone.
     pub break_glass: bool,
+    /// The same statement again in its session, for so long, without asking.
+    pub again: Option<Duration>,
     /// Their words.
     pub reason: Option<String>,
     /// SHA-256 of the statement they were shown, in hex. An answer about another statement does not count.
@@ -83,6 +87,7 @@ impl ApprovalDesk {
             board,
             settings: ArcSwap::from_pointee(settings),
             cases: DashMap::new(),
+            standing: DashMap::new(),
             ended: Mutex::default(),
             record,
             changes,
@@ -117,6 +122,7 @@ impl ApprovalDesk {
             actor: Actor::person(person),
             approve: answer.approve,
             break_glass: answer.break_glass,
+            again: answer.again,
             reason: answer.reason,
             statement_sha256: answer.statement_sha256,
             at,
@@ -168,6 +174,10 @@ impl ApprovalDesk {
         let mut events = vec![Event::Answered(answered(&submission, None))];
         if let Step::Decide(decision) = &step {
             events.push(Event::Decided { id: id.clone(), decision: decision.clone() });
+            let until = place.case().stands_until(&submission);
+            if let (Decision::Approve { by, .. }, Some(until)) = (decision, until) {
+                events.push(Event::Granted { id: id.clone(), by: by.clone(), until });
+            }
         }
         // Stored before it is told.
         self.record.record(events).await.map_err(Denied::NotRecorded)?;
@@ -315,9 +325,9 @@ impl ApprovalDesk {
         self.tell(Change::Changed(Box::new(view)));
     }
 
-    /// Forgets the oldest ended requests. One with an open review stays until [`Self::review`] has retired it.
+    /// Forgets the oldest ended requests. One with an open review or a standing approval stays until that is over.
     pub(super) fn retire(&self, id: &HoldId) {
-        if self.view_of(id).is_some_and(|view| view.is_unreviewed()) {
+        if self.view_of(id).is_some_and(|view| view.is_unreviewed() || view.is_standing()) {
             return;
         }
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
@@ -433,6 +443,7 @@ fn tidy_reason(reason: Option<String>) -> Result<Option<String>, Denied> {
     Ok(Some(words).filter(|words| !words.is_empty()))
 }
 
+mod again;
 mod review;
 
 #[cfg(test)]

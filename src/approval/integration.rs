@@ -164,6 +164,7 @@ impl ApprovalDesk {
             approve: told.approve,
             // Nobody releases alone through a third party.
             break_glass: false,
+            again: None,
             reason: told.reason,
             statement_sha256: Some(told.statement_sha256),
             at,

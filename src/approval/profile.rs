@@ -21,6 +21,8 @@ pub struct Profile {
     pub break_glass: Vec<String>,
     /// How long people have; `None`: the section `[hold]` says.
     pub deadline: Option<Duration>,
+    /// The longest for which an approver may approve a statement again in its session; zero: never.
+    pub again: Duration,
     /// Pause between reminders in channels; zero: none.
     pub remind_every: Duration,
     /// Steps taken when nobody has decided, in order of time.
@@ -81,6 +83,7 @@ impl Default for Profile {
             unknown_requester: UnknownRequester::default(),
             break_glass: Vec::new(),
             deadline: None,
+            again: Duration::ZERO,
             remind_every: Duration::ZERO,
             escalation: Vec::new(),
             unreachable: Unreachable::default(),

@@ -143,7 +143,9 @@ async fn tell(desk: &ApprovalDesk, channel: &dyn Channel, id: &HoldId, owed: &mu
     };
     let view = place.case().view.clone();
     let known = place.references().get(channel.name()).cloned();
-    if known.is_none() && view.ended.is_some() && !view.is_unreviewed() {
+    // Nobody is asked about the use of a standing approval; the request it was given for tells of it.
+    let is_use = view.decision.as_ref().is_some_and(|decision| decision.under().is_some());
+    if known.is_none() && (is_use || view.ended.is_some() && !view.is_unreviewed()) {
         // Nobody was told of it there, and there is nothing left to decide or to look at.
         owed.later.remove(id);
         return;

@@ -101,6 +101,10 @@ fn milestone(event: &Event) -> Option<String> {
             Some(format!("{verb} by {}{reason}", answered.by))
         }
         Event::Escalated { asked, .. } => Some(format!("nobody has decided; asked besides: {asked}")),
+        Event::Granted { until, .. } => {
+            Some(format!("the same statement may run again in its session until {until:.0}"))
+        }
+        Event::Revoked { by, .. } => Some(format!("its approval stands no more: revoked by {by}")),
         Event::Answered(_)
         | Event::Started { .. }
         | Event::Stopped

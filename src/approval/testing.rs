@@ -145,5 +145,6 @@ pub(crate) fn request(user: &str, text: &str) -> HoldRequest {
         opened_at: at(0),
         deadline: at(1_000),
         time_to_live: Duration::from_secs(1_000),
+        standing: crate::hold::Standing::default(),
     }
 }

@@ -224,7 +224,7 @@ pub(super) fn sign(secret: &str, timestamp: &str, body: &str) -> Option<String> 
 }
 
 /// The kinds of events.
-pub const EVENTS: [&str; 13] = [
+pub const EVENTS: [&str; 15] = [
     "started",
     "stopped",
     "policy-changed",
@@ -237,6 +237,8 @@ pub const EVENTS: [&str; 13] = [
     "reminded",
     "ended",
     "executed",
+    "granted",
+    "revoked",
     "reviewed",
 ];
 
@@ -255,6 +257,8 @@ fn kind_of(event: &Event) -> &'static str {
         Event::Reminded { .. } => "reminded",
         Event::Ended { .. } => "ended",
         Event::Executed { .. } => "executed",
+        Event::Granted { .. } => "granted",
+        Event::Revoked { .. } => "revoked",
         Event::Reviewed { .. } => "reviewed",
     }
 }

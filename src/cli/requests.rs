@@ -58,6 +58,9 @@ enum Command {
         /// List emergency releases that nobody else has looked at yet, instead.
         #[arg(long, conflicts_with = "all")]
         reviews: bool,
+        /// List approvals that stand: for the same statement again in its session, instead.
+        #[arg(long, conflicts_with_all = ["all", "reviews"])]
+        grants: bool,
         /// Most requests to list.
         #[arg(long, default_value_t = 100)]
         limit: usize,
@@ -75,6 +78,9 @@ enum Command {
         /// Release it alone, in an emergency; for those the configuration names, and with a reason.
         #[arg(long, requires = "reason")]
         break_glass: bool,
+        /// Let the same statement run again in its session for so long ("10m", whole minutes), where the configuration permits that.
+        #[arg(long, value_name = "TIME", value_parser = minutes, conflicts_with = "break_glass")]
+        again: Option<u32>,
     },
     /// Reject a request: its client gets an error.
     Reject(Answer),
@@ -85,6 +91,11 @@ enum Command {
         /// What you make of it.
         #[arg(long, value_name = "TEXT")]
         comment: Option<String>,
+    },
+    /// End a standing approval (`approve --again`): its statement is asked about again.
+    Revoke {
+        /// The request's name, such as qg-7k2m9x4c1d.
+        id: String,
     },
     /// Watch live, and decide with a key; prints changes line by line when the output is not a terminal.
     Watch,
@@ -136,11 +147,12 @@ fn try_run(args: &Args) -> Result<(), Trouble> {
     let api = Api::new(&args.api, &token)?;
     let out = &mut std::io::stdout().lock();
     match &args.command {
-        Command::List { all, reviews, limit } => {
-            let which = match (all, reviews) {
-                (_, true) => Which::Reviews,
-                (true, false) => Which::All,
-                (false, false) => Which::Pending,
+        Command::List { all, reviews, grants, limit } => {
+            let which = match (all, reviews, grants) {
+                (_, _, true) => Which::Grants,
+                (_, true, false) => Which::Reviews,
+                (true, false, false) => Which::All,
+                (false, false, false) => Which::Pending,
             };
             list(&api, which, *limit, args.format, out)
         }
@@ -151,8 +163,8 @@ fn try_run(args: &Args) -> Result<(), Trouble> {
                 Format::Text => Ok(out.write_all(text::request(&shown, crate::clock::wall()).as_bytes())?),
             }
         }
-        Command::Approve { answer, break_glass } => {
-            let body = AnswerBody { break_glass: *break_glass, ..body(answer) };
+        Command::Approve { answer, break_glass, again } => {
+            let body = AnswerBody { break_glass: *break_glass, again_minutes: *again, ..body(answer) };
             decide(&api, true, &answer.id, &body, args.format, out)
         }
         Command::Reject(answer) => decide(&api, false, &answer.id, &body(answer), args.format, out),
@@ -161,6 +173,13 @@ fn try_run(args: &Args) -> Result<(), Trouble> {
             match args.format {
                 Format::Json => json(out, &seen),
                 Format::Text => Ok(writeln!(out, "{}  reviewed", seen.id)?),
+            }
+        }
+        Command::Revoke { id } => {
+            let seen = api.revoke(id)?;
+            match args.format {
+                Format::Json => json(out, &seen),
+                Format::Text => Ok(writeln!(out, "{}  its approval stands no more", seen.id)?),
             }
         }
         Command::Watch if args.format == Format::Text && std::io::stdout().is_terminal() => {
@@ -174,7 +193,11 @@ fn try_run(args: &Args) -> Result<(), Trouble> {
 fn list(api: &Api, which: Which, limit: usize, format: Format, out: &mut impl Write) -> Result<(), Trouble> {
     let mut list = api.list(which, limit)?;
     if format == Format::Text {
-        let none = if which == Which::Reviews { "nothing waits for a review" } else { "nothing waits for a decision" };
+        let none = match which {
+            Which::Reviews => "nothing waits for a review",
+            Which::Grants => "no approval stands",
+            Which::Pending | Which::All => "nothing waits for a decision",
+        };
         out.write_all(text::list(&list, none).as_bytes())?;
         return Ok(());
     }
@@ -185,6 +208,13 @@ fn list(api: &Api, which: Which, limit: usize, format: Format, out: &mut impl Wr
         }
     }
     json(out, &list)
+}
+
+/// Whole minutes.
+fn minutes(words: &str) -> Result<u32, String> {
+    let time = humantime::parse_duration(words).map_err(|error| error.to_string())?;
+    let minutes = time.as_secs().checked_div(60).filter(|minutes| *minutes > 0 && time.as_secs().is_multiple_of(60));
+    minutes.and_then(|minutes| u32::try_from(minutes).ok()).ok_or_else(|| "give whole minutes, such as 10m".to_owned())
 }
 
 fn body(answer: &Answer) -> AnswerBody {

@@ -145,6 +145,31 @@ pub struct HoldRequest {
     /// The same as a length, for the session's own monotonic clock.
     #[serde(skip)]
     pub time_to_live: Duration,
+    /// What a standing approval is compared with. Means nothing in another process.
+    #[serde(skip)]
+    pub standing: Standing,
+}
+
+/// What tells whether a standing approval is for a held statement. The session vouches for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Names the statement and the moment of its session; `None`: it is never the same again.
+    pub same: Option<Same>,
+    /// SHA-256 of each of its statements, transaction control left out. `None`: the session's role or settings may not be those
+    /// it began with, or its beginning was not plain, or the statements cannot be told apart.
+    pub pieces: Option<Vec<[u8; 32]>>,
+    /// SHA-256 of each statement that has run in its session, transaction control left out. `None` as for `pieces`.
+    pub ran: Option<Vec<[u8; 32]>>,
+}
+
+/// Two requests of one session with the same of these are for the same statement with the same values, and nothing has happened
+/// between that might change what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Same {
+    /// Digest of everything the client sent of it.
+    pub statement: [u8; 32],
+    /// Counts what has happened in the session.
+    pub moment: u64,
 }
 
 /// A person's answer.
@@ -159,6 +184,9 @@ pub enum Decision {
         reason: Option<String>,
         /// When.
         at: Timestamp,
+        /// The request whose standing approval this is a use of; `None`: it was decided for itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        under: Option<HoldId>,
     },
     /// Refuse it.
     Reject {
@@ -185,6 +213,15 @@ impl Decision {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Approve { reason, .. } | Self::Reject { reason, .. } => reason.as_deref(),
+        }
+    }
+
+    /// The request whose standing approval this is a use of, if it is one.
+    #[must_use]
+    pub fn under(&self) -> Option<&HoldId> {
+        match self {
+            Self::Approve { under, .. } => under.as_ref(),
+            Self::Reject { .. } => None,
         }
     }
 

@@ -19,7 +19,7 @@ use super::holding::{Holding, Turn};
 use super::judging::SessionJudge;
 use super::machine::{Action, Cleared, Ending, Machine, MachineSettings, Outbox};
 use super::offload::Answer;
-use super::parameters::is_false;
+use super::parameters::{is_false, is_plain};
 use super::running::Running;
 use super::shared::{Scratch, Worker};
 use super::signal::{Asked, Listener, SessionSignal};
@@ -197,6 +197,7 @@ impl<'a> Session<'a> {
             replication: settings.allow_replication
                 && opened.startup.parameter("replication").is_some_and(|value| !is_false(value)),
             client_tls: opened.client_tls,
+            plain_start: is_plain(&opened.startup),
             refusal_key: worker.shared.refusal_key(opened.session),
         }));
         let origin = Origin {
@@ -517,8 +518,12 @@ impl<'a> Session<'a> {
         let cancelled = self.signal.signal().end_hold();
         // A CancelRequest that was accepted for the hold is kept: it wins over an approval carried out just now.
         let turn = if cancelled { Turn::Withdraw(Cause::CancelRequest) } else { turn };
+        let under = holding.under(&turn);
         let ending = holding.conclude(turn, clock::wall());
         if matches!(ending, Ending::Release) {
+            if let Some(notice) = under.filter(|_| self.machine.at_backend_frame() && self.outbox_partial.is_empty()) {
+                notice.encode(&mut self.to_client.bytes);
+            }
             self.running = holding.running(&self.worker.shared.board);
         }
         self.finish_machine(cx, ending);

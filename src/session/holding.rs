@@ -141,6 +141,15 @@ impl Holding {
         self.ticket.as_ref().map(|ticket| Running::new(board.clone(), Arc::clone(ticket.request())))
     }
 
+    /// What the client is told of a release nobody was asked about anew.
+    pub(super) fn under(&self, turn: &Turn) -> Option<Report> {
+        let Turn::Decided(Decision::Approve { by, under: Some(under), .. }) = turn else { return None };
+        Some(
+            Report::notice(format!("querygate: released under the standing approval of request {under}, by {by}"))
+                .with_detail(format!("Request {} is on record as a use of it.", self.id)),
+        )
+    }
+
     fn decided(&self, decision: &Decision) -> Ending {
         match decision {
             Decision::Approve { .. } => Ending::Release,
@@ -238,6 +247,7 @@ fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft, time_to_l
         opened_at,
         deadline,
         time_to_live,
+        standing: draft.standing,
     }
 }
 

@@ -26,6 +26,18 @@ pub(super) fn check(startup: &StartupPacket, settings: &SessionSettings) -> Resu
     Ok(())
 }
 
+/// Whether a session begins as its user's sessions in this database do, with text in UTF-8: its packet asks for nothing that bears
+/// on what a text means.
+pub(super) fn is_plain(startup: &StartupPacket) -> bool {
+    let encoding = |value: &[u8]| value.eq_ignore_ascii_case(b"utf8") || value.eq_ignore_ascii_case(b"utf-8");
+    startup.parameters().all(|(name, value)| match name {
+        b"user" | b"database" | b"application_name" | b"extra_float_digits" => true,
+        b"client_encoding" => encoding(value),
+        // Fail closed: roles, paths and styles come in many ways (`options` is one).
+        _ => false,
+    }) && startup.parameter("client_encoding").is_some_and(encoding)
+}
+
 /// Why a startup packet is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {

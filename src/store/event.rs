@@ -89,6 +89,25 @@ pub enum Event {
         /// Its word.
         execution: Execution,
     },
+    /// With their approval people approved the same statement again in its session, for a while. What is released under that is held
+    /// and decided like everything else; its decision names this request.
+    Granted {
+        /// The request.
+        id: HoldId,
+        /// Who; all who approved, separated by ", ".
+        by: String,
+        /// When it ends at the latest.
+        until: Timestamp,
+    },
+    /// Somebody ended that.
+    Revoked {
+        /// The request.
+        id: HoldId,
+        /// The channel's name in the configuration, or `api`.
+        channel: String,
+        /// Who.
+        by: String,
+    },
     /// A statement was released by one person in an emergency and somebody else has looked at it now, or tried to.
     Reviewed {
         /// The request.
@@ -141,6 +160,8 @@ impl Event {
             | Self::Reminded { id, .. }
             | Self::Ended { id, .. }
             | Self::Executed { id, .. }
+            | Self::Granted { id, .. }
+            | Self::Revoked { id, .. }
             | Self::Reviewed { id, .. } => Some(id),
         }
     }
@@ -161,6 +182,8 @@ impl Event {
             Self::Reminded { .. } => "reminded",
             Self::Ended { .. } => "ended",
             Self::Executed { .. } => "executed",
+            Self::Granted { .. } => "granted",
+            Self::Revoked { .. } => "revoked",
             Self::Reviewed { .. } => "reviewed",
         }
     }

@@ -46,6 +46,9 @@ pub(super) fn apply(connection: &Connection, line: &Line, event: &Event) -> Resu
         | Event::PolicyChanged { .. }
         | Event::NotAnnounced { .. }
         | Event::Reminded { .. }
+        // Of this process's sessions only.
+        | Event::Granted { .. }
+        | Event::Revoked { .. }
         // An attempt that did not count.
         | Event::Reviewed { refused: Some(_), .. } => Ok(()),
         Event::Held { request } => held(connection, seq, request),
@@ -104,6 +107,8 @@ pub(super) fn policy_version(event: &Event) -> Option<&str> {
         | Event::Reminded { .. }
         | Event::Ended { .. }
         | Event::Executed { .. }
+        | Event::Granted { .. }
+        | Event::Revoked { .. }
         | Event::Reviewed { .. } => None,
     }
 }

@@ -45,6 +45,8 @@ pub(super) fn redact(setting: Redact, event: Event, of_request: impl FnOnce(&Hol
         | Event::Escalated { .. }
         | Event::Reminded { .. }
         | Event::Ended { .. }
+        | Event::Granted { .. }
+        | Event::Revoked { .. }
         | Event::Reviewed { .. } => event,
     }
 }

@@ -301,6 +301,8 @@ fn weight(event: &Event) -> usize {
         | Event::Reminded { .. }
         | Event::Ended { .. }
         | Event::Executed { .. }
+        | Event::Granted { .. }
+        | Event::Revoked { .. }
         | Event::Reviewed { .. } => REST,
     }
 }

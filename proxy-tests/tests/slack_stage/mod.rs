@@ -12,7 +12,7 @@ use querygate::approval::slack::{Health, Running, Slack};
 use querygate::approval::{
     ApprovalDesk, ApprovalSettings, Approvers, Forgetful, People, Person, Profile, UnknownRequester, clerk, publisher,
 };
-use querygate::hold::{Board, HoldId, HoldRequest, HoldSettings, Origin, SessionId, StatementText, Ticket};
+use querygate::hold::{Board, HoldId, HoldRequest, HoldSettings, Origin, SessionId, Standing, StatementText, Ticket};
 use querygate::judge::{Effect, EffectKind, ObjectName};
 use tokio::sync::watch;
 
@@ -192,6 +192,7 @@ fn request(user: &str, text: &str, rule: &str) -> HoldRequest {
         opened_at: now(),
         deadline: now() + jiff::SignedDuration::from_secs(900),
         time_to_live: life,
+        standing: Standing::default(),
     }
 }
 

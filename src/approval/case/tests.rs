@@ -37,6 +37,7 @@ fn submission(case: &Case, by: &str, happening: &Happening, now: i64) -> Submiss
         actor,
         approve,
         break_glass,
+        again: None,
         reason: break_glass.then(|| "fire".to_owned()),
         statement_sha256: wrong_hash.then(|| "11".repeat(32)),
         at: if late { at(5_000) } else { at(now) },

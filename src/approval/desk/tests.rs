@@ -90,7 +90,7 @@ async fn in_an_emergency_named_people_release_alone_with_a_reason() {
         approve: true,
         break_glass: true,
         reason: reason.map(str::to_owned),
-        statement_sha256: None,
+        ..Answer::default()
     };
     let dev = person(&desk, "dev");
     assert_eq!(desk.answer(&dev, ticket.id(), alone(None), at(1)).await, Err(Denied::ReasonNeeded));

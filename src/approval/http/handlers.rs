@@ -1,6 +1,7 @@
 //! One function per path of the admin API. Knows the desk; every rule about who may do what is the desk's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -31,7 +32,8 @@ const MAX_LIST: usize = 1_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// `pending` (default), `recent` (ended), `all` (both), or `reviews` (emergency releases that nobody else has looked at).
+    /// `pending` (default), `recent` (ended), `all` (both), or `reviews` (emergency releases that nobody else
+    /// has looked at), or `grants` (approvals that stand).
     #[serde(default)]
     state: Which,
     /// Most requests to list; at most 1000.
@@ -47,6 +49,7 @@ pub(super) enum Which {
     Recent,
     All,
     Reviews,
+    Grants,
 }
 
 /// The request a path names.
@@ -85,11 +88,12 @@ pub(super) async fn list(
         Which::Pending | Which::All => app.desk.list(&person),
         Which::Recent => Vec::new(),
         Which::Reviews => app.desk.reviews(&person),
+        Which::Grants => app.desk.grants(&person),
     };
     holds.truncate(limit);
     let room = limit.saturating_sub(holds.len());
     match query.state {
-        Which::Pending | Which::Reviews => {}
+        Which::Pending | Which::Reviews | Which::Grants => {}
         Which::Recent | Which::All => holds.extend(app.desk.recent(&person, room)),
     }
     Ok(Json(list_view(&app.desk, &person, &holds)))
@@ -159,6 +163,20 @@ pub(super) async fn review(
     shown(&app.desk, &person, &id)
 }
 
+/// Ends a standing approval: the statement is asked about again. For those who may see the request.
+#[utoipa::path(post, path = "/v1/requests/{id}/revoke", tag = "requests",
+    params(("id" = String, Path, description = "The request's name")), responses(
+    (status = 200, body = RequestView), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
+    (status = 409, body = ProblemBody, description = "Its approval does not stand"), (status = 429, body = ProblemBody)))]
+pub(super) async fn revoke(
+    FromState(app): FromState<Arc<App>>,
+    Caller(person): Caller,
+    Id(id): Id,
+) -> Result<Json<RequestView>, Problem> {
+    app.desk.revoke(&person, &id, crate::clock::wall()).await?;
+    shown(&app.desk, &person, &id)
+}
+
 /// Changes as they happen: server-sent events named `snapshot` (data: `ListView`, first and whenever changes were
 /// missed), `opened`, `changed`, `decided`, `ended`, `executed`, `reviewed` (data: `ChangeView`).
 #[utoipa::path(get, path = "/v1/events", tag = "requests", responses(
@@ -185,8 +203,9 @@ async fn decide(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<RequestView>, Problem> {
     let body: AnswerBody = json_body(body)?;
-    let answer =
-        Answer { approve, break_glass: body.break_glass, reason: body.reason, statement_sha256: body.statement_sha256 };
+    let again = body.again_minutes.map(|minutes| Duration::from_secs(u64::from(minutes).saturating_mul(60)));
+    let AnswerBody { reason, break_glass, statement_sha256, .. } = body;
+    let answer = Answer { approve, break_glass, again, reason, statement_sha256 };
     desk.answer(person, id, answer, crate::clock::wall()).await?;
     shown(desk, person, id)
 }

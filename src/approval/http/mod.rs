@@ -98,6 +98,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         handlers::approve,
         handlers::reject,
         handlers::review,
+        handlers::revoke,
         handlers::events,
         integrations::decide
     ),
@@ -127,6 +128,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/requests/{id}/approve", post(handlers::approve))
         .route("/v1/requests/{id}/reject", post(handlers::reject))
         .route("/v1/requests/{id}/review", post(handlers::review))
+        .route("/v1/requests/{id}/revoke", post(handlers::revoke))
         .route("/v1/decisions", post(integrations::decide))
         .route("/v1/events", get(handlers::events))
         .fallback(handlers::no_such_path)

@@ -94,6 +94,11 @@ impl From<Denied> for Problem {
             Denied::AlreadyApproved { .. } => {
                 Self::new(StatusCode::CONFLICT, "already-approved", detail).hint("another approver has to answer")
             }
+            Denied::OnlyOnce => Self::bad_request(detail).hint("approve it without `again`"),
+            Denied::AgainTooLong { .. } => {
+                Self::bad_request(detail).hint("`again` in the section [approval] of the configuration says how long")
+            }
+            Denied::NothingToRevoke => Self::new(StatusCode::CONFLICT, "nothing-to-revoke", detail),
             Denied::NothingToReview => Self::new(StatusCode::CONFLICT, "nothing-to-review", detail),
             Denied::AlreadyReviewed { .. } => Self::new(StatusCode::CONFLICT, "already-reviewed", detail),
             Denied::NotRecorded(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "not-recorded", detail)

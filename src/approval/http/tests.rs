@@ -113,7 +113,8 @@ async fn the_description_names_every_path_and_its_types() {
             "/v1/requests/{id}",
             "/v1/requests/{id}/approve",
             "/v1/requests/{id}/reject",
-            "/v1/requests/{id}/review"
+            "/v1/requests/{id}/review",
+            "/v1/requests/{id}/revoke"
         ]
     );
     let schemas = &description["components"]["schemas"];

@@ -98,6 +98,12 @@ pub struct ProgressView {
     pub escalated: usize,
     /// One person released it in an emergency.
     pub break_glass: bool,
+    /// The standing approval for the same statement again in its session.
+    #[serde(default)]
+    pub again: Option<AgainView>,
+    /// The request whose standing approval released this one.
+    #[serde(default)]
+    pub under: Option<String>,
     /// The review an emergency release asks for.
     #[serde(default)]
     pub review: Option<ReviewView>,
@@ -106,6 +112,26 @@ pub struct ProgressView {
     pub execution: Option<Execution>,
     /// What has happened so far, oldest first.
     pub timeline: Vec<MilestoneView>,
+}
+
+/// A standing approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AgainView {
+    /// It holds.
+    pub active: bool,
+    /// When it ends at the latest (RFC 3339).
+    #[schema(value_type = String, format = DateTime)]
+    pub until: Timestamp,
+    /// How often it was used.
+    pub uses: u64,
+    /// Why it holds no more.
+    pub ended_because: Option<String>,
+}
+
+impl From<&channel::Again> for AgainView {
+    fn from(again: &channel::Again) -> Self {
+        Self { active: again.ended.is_none(), until: again.until, uses: again.uses, ended_because: again.ended.clone() }
+    }
 }
 
 /// The look another person has to take at what one person released alone.
@@ -167,6 +193,8 @@ impl From<&channel::RequestView> for ProgressView {
             approved_by: view.approved_by.clone(),
             escalated: view.escalated,
             break_glass: view.break_glass,
+            again: view.again.as_ref().map(AgainView::from),
+            under: view.decision.as_ref().and_then(Decision::under).map(|id| id.0.clone()),
             review: view.review.as_ref().map(ReviewView::from),
             execution: view.execution.clone(),
             timeline: view
@@ -288,6 +316,10 @@ pub struct AnswerBody {
     /// Release it alone, in an emergency. Only for people named in `break_glass`, and needs a reason.
     #[serde(default)]
     pub break_glass: bool,
+    /// With an approval: the same statement may run again in its session for so many minutes. As far as `again` in the configuration
+    /// permits; of several approvers all have to say so.
+    #[serde(default)]
+    pub again_minutes: Option<u32>,
     /// Digest of the statement that was shown; if given, the answer counts only for it.
     #[serde(default)]
     pub statement_sha256: Option<String>,

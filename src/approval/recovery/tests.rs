@@ -30,7 +30,7 @@ fn approved(id: &HoldId) -> Vec<Event> {
         refused: None,
     };
     let refused = Answered { by: "dev".to_owned(), refused: Some("not an approver".to_owned()), ..answered.clone() };
-    let decision = Decision::Approve { by: "ann".to_owned(), reason: None, at: at(0) };
+    let decision = Decision::Approve { by: "ann".to_owned(), reason: None, at: at(0), under: None };
     vec![Event::Answered(refused), Event::Answered(answered), Event::Decided { id: id.clone(), decision }]
 }
 

@@ -84,6 +84,7 @@ impl Inner {
                     actor: known.actor,
                     approve,
                     break_glass,
+                    again: None,
                     reason,
                     statement_sha256: Some(sha256),
                     at: crate::clock::wall(),

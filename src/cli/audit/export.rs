@@ -186,6 +186,8 @@ impl Row {
             }
             Event::Ended { outcome, .. } => Self { outcome: outcome_word(outcome), ..row },
             Event::Executed { execution, .. } => Self { result: result_words(execution), ..row },
+            Event::Granted { by, until, .. } => Self { by: by.clone(), result: format!("until {until:.0}"), ..row },
+            Event::Revoked { channel, by, .. } => Self { channel: channel.clone(), by: by.clone(), ..row },
             Event::Reviewed { channel, by, note, refused, .. } => Self {
                 channel: channel.clone(),
                 by: by.clone(),

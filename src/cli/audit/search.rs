@@ -94,7 +94,8 @@ fn words(event: &Event) -> String {
         Event::NotAnnounced { channel, why, .. } => format!("in {channel}: {why}"),
         Event::Answered(answered) => answer(answered),
         Event::Decided { decision: decision @ Decision::Approve { by, .. }, .. } => {
-            format!("approved by {by}{}", said(decision.reason()))
+            let under = decision.under().map_or_else(String::new, |id| format!(" under the standing approval of {id}"));
+            format!("approved by {by}{under}{}", said(decision.reason()))
         }
         Event::Decided { decision: decision @ Decision::Reject { by, .. }, .. } => {
             format!("rejected by {by}{}", said(decision.reason()))
@@ -112,6 +113,8 @@ fn words(event: &Event) -> String {
             Execution::Failed { sqlstate, message, .. } => format!("failed with {sqlstate}: {message}"),
             Execution::Unknown => "unknown: the connection ended first".to_owned(),
         },
+        Event::Granted { by, until, .. } => format!("again in its session until {until:.0}, by {by}"),
+        Event::Revoked { by, .. } => format!("by {by}"),
         Event::Reviewed { by, note, refused, .. } => {
             let refused = refused.as_deref().map_or_else(String::new, |why| format!(" (did not count: {why})"));
             format!("by {by}{}{refused}", said(note.as_deref()))

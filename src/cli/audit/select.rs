@@ -134,7 +134,7 @@ fn people(event: &Event) -> impl Iterator<Item = &str> {
     let by = match event {
         Event::Answered(answered) => answered.by.as_str(),
         Event::Decided { decision, .. } => decision.by(),
-        Event::Reviewed { by, .. } => by,
+        Event::Granted { by, .. } | Event::Revoked { by, .. } | Event::Reviewed { by, .. } => by,
         Event::Started { .. }
         | Event::Stopped
         | Event::PolicyChanged { .. }

@@ -127,6 +127,8 @@ pub enum Which {
     All,
     /// Emergency releases that nobody else has looked at.
     Reviews,
+    /// Approvals that stand.
+    Grants,
 }
 
 /// Something the event stream said.
@@ -177,6 +179,7 @@ impl Api {
             Which::Pending => "pending",
             Which::All => "all",
             Which::Reviews => "reviews",
+            Which::Grants => "grants",
         };
         self.read(self.get(&format!("/v1/requests?state={state}&limit={limit}"))?)
     }
@@ -199,6 +202,13 @@ impl Api {
         let url = format!("{}/v1/requests/{}/review", self.base, name(id)?);
         let body = ReviewBody { comment: comment.map(str::to_owned) };
         let sent = self.agent.post(url).header("Authorization", &self.authorization).send_json(body);
+        self.read(self.answered(sent)?)
+    }
+
+    /// Ends a standing approval.
+    pub fn revoke(&self, id: &str) -> Result<RequestView, ApiError> {
+        let url = format!("{}/v1/requests/{}/revoke", self.base, name(id)?);
+        let sent = self.agent.post(url).header("Authorization", &self.authorization).send_empty();
         self.read(self.answered(sent)?)
     }
 

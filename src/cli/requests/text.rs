@@ -62,11 +62,24 @@ pub fn list(list: &ListView, none: &str) -> String {
         line(&mut out, format_args!("{}  {standing}  {}", request.id, who(request)));
         line(&mut out, format_args!("    {}", summary(request)));
         line(&mut out, format_args!("    {}", effects(request)));
-        if let Some(review) = review(request) {
-            line(&mut out, format_args!("    {review}"));
+        for words in [again(request), review(request)].into_iter().flatten() {
+            line(&mut out, format_args!("    {words}"));
         }
     }
     out
+}
+
+/// How a standing approval stands, or whose it was.
+fn again(request: &RequestView) -> Option<String> {
+    let progress = request.progress.as_ref()?;
+    if let Some(under) = &progress.under {
+        return Some(format!("released under the standing approval of {}", one_line(under)));
+    }
+    let again = progress.again.as_ref()?;
+    Some(match &again.ended_because {
+        Some(why) => format!("ran again {} times; no more: {}", again.uses, one_line(why)),
+        None => format!("may run again in its session until {:.0}; did {} times", again.until, again.uses),
+    })
 }
 
 /// How the review of an emergency release stands.
@@ -204,6 +217,9 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
         let reason = decision.reason.as_deref().map(one_line);
         let reason = reason.map_or_else(String::new, |reason| format!(": “{reason}”"));
         facts.push(("decision", format!("{answer} by {}{reason}", one_line(&decision.by))));
+    }
+    if let Some(again) = again(request) {
+        facts.push(("again", again));
     }
     if let Some(review) = review(request) {
         facts.push(("review", review));

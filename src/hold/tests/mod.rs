@@ -43,11 +43,12 @@ pub(super) fn request(id: &str, session: u64, user: &str) -> HoldRequest {
         opened_at: at(0),
         deadline: at(100),
         time_to_live: Duration::from_secs(100),
+        standing: crate::hold::Standing::default(),
     }
 }
 
 pub(super) fn approve(by: &str, second: i64) -> Decision {
-    Decision::Approve { by: by.to_owned(), reason: None, at: at(second) }
+    Decision::Approve { by: by.to_owned(), reason: None, at: at(second), under: None }
 }
 
 pub(super) fn reject(by: &str, second: i64) -> Decision {

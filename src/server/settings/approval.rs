@@ -112,6 +112,7 @@ fn profile(section: &mut Section<'_, '_>, names: &Names<'_, '_>, slot: &mut Prof
     let mut deadline = slot.deadline.unwrap_or_default();
     time(section, "deadline", Zero::Allowed, &mut deadline);
     slot.deadline = Some(deadline).filter(|deadline| !deadline.is_zero());
+    time(section, "again", Zero::Allowed, &mut slot.again);
     time(section, "remind_every", Zero::Allowed, &mut slot.remind_every);
     section.set_as("unreachable", &mut slot.unreachable, |choice| match choice {
         Unreached::Wait => Unreachable::Wait,

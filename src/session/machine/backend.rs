@@ -361,6 +361,9 @@ impl Machine {
         if self.replies.is_empty() {
             self.opaque = false;
             self.names.settle();
+            if status == b'I' {
+                self.meaning.idle();
+            }
         }
         if own { Fate::Swallow } else { Fate::Relay }
     }
@@ -369,6 +372,10 @@ impl Machine {
         let Some((name, value)) = body.and_then(backend::parameter_status) else {
             return Fate::Relay;
         };
+        if name != b"application_name" && !self.is_authenticating() {
+            // Whatever changed it, and whatever else it changed unseen.
+            self.meaning.unknown();
+        }
         match name {
             b"application_name" => {
                 let name = String::from_utf8_lossy(value).into_owned();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use self::reports::{pinned, rejected_by_rule};
 use super::held::{HeldKind, digest};
+use super::meaning::{self, Ran};
 use super::names::{Change, Definition, acts, may_copy_in};
 use super::params;
 use super::replies::{Expect, Settling, SqlChange, SqlChanges};
@@ -219,7 +220,9 @@ impl Machine {
             return match held.kind {
                 HeldKind::Query(analysis) => {
                     self.watch_query();
-                    self.forward_query(&analysis, front)
+                    let text = frontend::query(front.body()).unwrap_or_default();
+                    let ran = meaning::identity(text, &analysis, None).map_or(Ran::Other, Ran::Held);
+                    self.forward_query(&analysis, front, ran)
                 }
                 HeldKind::Bind(..) => self.mismatch(out, Machine::refuse_query),
             };
@@ -235,6 +238,7 @@ impl Machine {
             self.replies.push(Expect::Query(None, self.names.last_bind()));
             // It may start a COPY in both directions.
             self.settle = true;
+            self.meaning.unknown();
             return Step::Forward;
         }
         match self.read(text, judging) {
@@ -253,7 +257,7 @@ impl Machine {
                     self.caught_up(None, out);
                     return Step::Stay;
                 }
-                self.forward_query(&analysis, front)
+                self.forward_query(&analysis, front, meaning::of(text, &analysis))
             }
             Some((_, Ruling::Reject(judgement))) => {
                 self.refuse_query(rejected_by_rule(&judgement), out);
@@ -262,9 +266,11 @@ impl Machine {
             Some((analysis, Ruling::Hold(judgement))) => {
                 if self.caught_up(None, out) {
                     if self.server_refuses(&analysis) {
-                        return self.forward_query(&analysis, front);
+                        return self.forward_query(&analysis, front, Ran::Other);
                     }
-                    let draft = self.draft(text, Vec::new(), &analysis, *judgement);
+                    let mut draft = self.draft(text, Vec::new(), &analysis, *judgement);
+                    let identity = meaning::identity(text, &analysis, None).filter(|_| !self.doubts_encoding_of(text));
+                    draft.standing = self.meaning.standing(text, &analysis, identity);
                     self.hold(front, HeldKind::Query(analysis), draft, out)
                 } else {
                     Step::Stay
@@ -326,8 +332,10 @@ impl Machine {
         self.opaque && !text.is_ascii()
     }
 
-    fn forward_query(&mut self, analysis: &Arc<Analysis>, front: Front<'_>) -> Step {
+    fn forward_query(&mut self, analysis: &Arc<Analysis>, front: Front<'_>, ran: Ran) -> Step {
         let text = frontend::query(front.body()).unwrap_or_default();
+        self.meaning.runs(ran);
+        self.meaning.note(text, analysis, || false);
         let changes = self.note_acts(analysis, text);
         self.opaque |= analysis.opaque;
         self.settle |= may_copy_in(analysis);
@@ -387,6 +395,7 @@ impl Machine {
             return Step::Drop;
         }
         self.opaque = true;
+        self.meaning.unknown();
         self.replies.push(Expect::FunctionCall(self.names.last_bind()));
         Step::Forward
     }

@@ -27,6 +27,8 @@ pub struct Draft {
     pub in_transaction: bool,
     /// The requester's own words.
     pub reason: Option<String>,
+    /// What a standing approval is compared with.
+    pub standing: crate::hold::Standing,
     /// Length of the frame that waits, in bytes.
     pub frame_bytes: usize,
 }

@@ -14,6 +14,7 @@ mod backend;
 mod frontend;
 mod held;
 mod judging;
+mod meaning;
 mod names;
 mod outbox;
 mod params;
@@ -38,6 +39,7 @@ pub use result::Seen;
 use crate::judge::Analysis;
 use crate::wire::reply::Report;
 use held::Held;
+use meaning::Meaning;
 use names::Names;
 use replies::Replies;
 use std::sync::Arc;
@@ -56,6 +58,8 @@ pub struct MachineSettings {
     pub replication: bool,
     /// The client's connection is encrypted (matters for channel binding).
     pub client_tls: bool,
+    /// The startup packet set nothing that bears on what a text means, and the client's encoding is known to be UTF-8.
+    pub plain_start: bool,
     /// Unguessable and new for each session: the names of the messages with which refusals are raised are made of it.
     pub refusal_key: String,
 }
@@ -176,6 +180,8 @@ pub struct Machine {
     at_front: AtFront,
     /// The statement released last, until the database has answered it.
     watch: Option<Box<result::Watch>>,
+    /// Whether what is held means the same as before.
+    meaning: Meaning,
     /// The requester's reason, set for the session.
     reason: Option<Box<str>>,
     refusals: u32,
@@ -189,6 +195,7 @@ impl Machine {
     #[must_use]
     pub fn new(settings: Arc<MachineSettings>) -> Self {
         Self {
+            meaning: Meaning::new(settings.plain_start),
             settings,
             phase: Phase::Authenticating(auth::Asked::Nothing),
             from_client: Passage::default(),

@@ -98,6 +98,7 @@ impl Bench {
             allow_function_call: false,
             replication: false,
             client_tls: false,
+            plain_start: true,
             refusal_key: "k".to_owned(),
         };
         settings(&mut all);
@@ -176,7 +177,7 @@ impl Bench {
     }
 
     /// Opens the hold that is asked for.
-    fn opened(&mut self) -> Box<Draft> {
+    pub(super) fn opened(&mut self) -> Box<Draft> {
         let draft = self.draft();
         let mut out = Outbox::default();
         self.machine.handle_opened(&Report::notice("held"), &mut out);

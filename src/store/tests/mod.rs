@@ -60,6 +60,7 @@ fn request(name: &str) -> HoldRequest {
         opened_at: at(0),
         deadline: at(900),
         time_to_live: Duration::ZERO,
+        standing: crate::hold::Standing::default(),
     }
 }
 
@@ -84,7 +85,10 @@ fn announced(name: &str, reference: &str) -> Event {
 }
 
 fn decided(name: &str) -> Event {
-    Event::Decided { id: id(name), decision: Decision::Approve { by: "ann".into(), reason: None, at: at(5) } }
+    Event::Decided {
+        id: id(name),
+        decision: Decision::Approve { by: "ann".into(), reason: None, at: at(5), under: None },
+    }
 }
 
 fn ended(name: &str, outcome: Outcome) -> Event {

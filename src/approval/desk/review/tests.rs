@@ -23,7 +23,7 @@ fn emergency() -> ApprovalSettings {
 }
 
 fn alone() -> Answer {
-    Answer { approve: true, break_glass: true, reason: Some("fire".to_owned()), statement_sha256: None }
+    Answer { approve: true, break_glass: true, reason: Some("fire".to_owned()), ..Answer::default() }
 }
 
 async fn broken_by(name: &str, user: &str) -> (Arc<ApprovalDesk>, HoldId) {
@@ -116,7 +116,7 @@ impl Record for Broken {
 }
 
 fn left_behind(user: &str, by: &str) -> Unreviewed {
-    let decision = Decision::Approve { by: by.to_owned(), reason: Some("fire".to_owned()), at: at(-60) };
+    let decision = Decision::Approve { by: by.to_owned(), reason: Some("fire".to_owned()), at: at(-60), under: None };
     let ended = Ended { outcome: Outcome::Released, decision: Some(decision.clone()), at: at(-59) };
     Unreviewed { request: request(user, "DROP TABLE t"), decision, ended, execution: None, references: Vec::new() }
 }

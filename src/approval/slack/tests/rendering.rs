@@ -58,6 +58,7 @@ fn view(request: HoldRequest) -> RequestView {
         glass: false,
         break_glass: false,
         review: None,
+        again: None,
         ended: None,
         execution: None,
         timeline: vec![Milestone { at: at(0), what: "asked".to_owned() }],
@@ -65,7 +66,7 @@ fn view(request: HoldRequest) -> RequestView {
 }
 
 fn approved() -> Option<Decision> {
-    Some(Decision::Approve { by: "ann".to_owned(), reason: None, at: at(71) })
+    Some(Decision::Approve { by: "ann".to_owned(), reason: None, at: at(71), under: None })
 }
 
 fn ended(view: &mut RequestView, outcome: Outcome) {

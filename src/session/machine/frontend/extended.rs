@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::super::held::HeldKind;
+use super::super::held::{Digest, HeldKind};
+use super::super::meaning::{self, Ran};
 use super::super::names::{Change, Definition, PortalNote, Resolved, may_copy_in};
 use super::super::params;
 use super::super::replies::{Expect, Settling};
@@ -69,7 +70,8 @@ impl Machine {
                 HeldKind::Bind(definition, note) => {
                     let (portal, _) = frontend::bind_names(front.body()).unwrap_or_default();
                     self.watch_portal(portal);
-                    self.forward_bind(front, &definition, note)
+                    let identity = identity_of_bind(front, &definition);
+                    self.forward_bind(front, &definition, note, identity.map_or(Ran::Other, Ran::Held))
                 }
                 HeldKind::Query(_) => self.mismatch(out, Machine::refuse_extended),
             };
@@ -108,7 +110,8 @@ impl Machine {
 
     /// A Bind whose statement may be one of several, all of them allowed.
     pub(super) fn bind_any(&mut self, front: Front<'_>) -> Step {
-        self.push_bind(front, None, true);
+        self.push_bind(front, None, true, Ran::Other);
+        self.meaning.unknown();
         Step::Forward
     }
 
@@ -122,7 +125,7 @@ impl Machine {
         let in_transaction = self.in_transaction();
         let unsettled = self.replies.may_change_status();
         if definition.known_allowed(in_transaction) && (!unsettled || definition.known_allowed(!in_transaction)) {
-            return self.forward_bind(front, definition, None);
+            return self.forward_bind(front, definition, None, meaning::of(&definition.text, &definition.analysis));
         }
         let judgement = match judging.decide(&definition.analysis, in_transaction, &self.names) {
             Ruling::Allow => {
@@ -137,7 +140,7 @@ impl Machine {
                         definition.remember_allowed(!in_transaction);
                     }
                 }
-                return self.forward_bind(front, definition, note);
+                return self.forward_bind(front, definition, note, meaning::of(&definition.text, &definition.analysis));
             }
             Ruling::Reject(_) if unsettled => {
                 self.caught_up(None, out);
@@ -173,11 +176,18 @@ impl Machine {
             return Step::Stay;
         }
         if self.server_refuses(&definition.analysis) {
-            return self.forward_bind(front, definition, None);
+            return self.forward_bind(front, definition, None, Ran::Other);
         }
         let types = definition.described.get().unwrap_or(&definition.declared);
         let parameters = params::decode(&bind.values, types);
-        let draft = self.draft(&definition.text, parameters, &definition.analysis, judgement);
+        let mut draft = self.draft(&definition.text, parameters, &definition.analysis, judgement);
+        let certain = matches!(self.names.resolve(bind.statement, self.batch.number), Resolved::One(_));
+        let identity =
+            identity_of_bind(front, definition).filter(|_| certain && !self.doubts_encoding_of(&definition.text));
+        draft.standing = self.meaning.standing(&definition.text, &definition.analysis, identity);
+        if !certain || !bind.values.is_empty() || !definition.declared.is_empty() {
+            draft.standing.pieces = None;
+        }
         let note = self.portal_note(definition);
         self.hold(front, HeldKind::Bind(Arc::clone(definition), note), draft, out)
     }
@@ -194,14 +204,19 @@ impl Machine {
         front: Front<'_>,
         definition: &Arc<Definition>,
         note: Option<PortalNote>,
+        ran: Ran,
     ) -> Step {
-        self.push_bind(front, note, definition.analysis.opaque);
+        self.push_bind(front, note, definition.analysis.opaque, ran);
+        self.meaning.note(&definition.text, &definition.analysis, || {
+            definition.is_unseen() || !definition.declared.is_empty() || may_have_values(front)
+        });
         Step::Forward
     }
 
-    pub(super) fn push_bind(&mut self, front: Front<'_>, note: Option<PortalNote>, opaque: bool) {
+    pub(super) fn push_bind(&mut self, front: Front<'_>, note: Option<PortalNote>, opaque: bool, ran: Ran) {
         self.opaque |= opaque;
         let portal = frontend::bind_names(front.body()).map_or(&b""[..], |(portal, _)| portal);
+        self.meaning.binds(portal, ran);
         let watched = self.names.bind(portal, note).map(|number| (Box::<[u8]>::from(portal), number));
         self.replies.push(Expect::Bind(watched));
         self.batch.open = true;
@@ -245,6 +260,7 @@ impl Machine {
                 changes.failed |= !certain;
             }
         }
+        self.meaning.executes(portal);
         self.replies.push(Expect::Execute(changes, self.is_watched(portal)));
         self.batch.open = true;
         self.batch.ran = true;
@@ -286,4 +302,21 @@ fn strictest(candidates: &[Arc<Definition>], machine: &Machine, judging: &mut dy
             Ruling::Reject(_) => 2,
         })
         .cloned()
+}
+
+/// Fail closed: what is not here whole may have values.
+fn may_have_values(front: Front<'_>) -> bool {
+    !front.is_whole() || frontend::Bind::read(front.body()).map_or(true, |bind| !bind.values.is_empty())
+}
+
+/// What tells this Bind from others: all of it but the names, of which the portal's is nobody's matter and the statement's
+/// is resolved.
+fn identity_of_bind(front: Front<'_>, definition: &Definition) -> Option<Digest> {
+    if definition.is_unseen() {
+        return None;
+    }
+    let (portal, statement) = frontend::bind_names(front.body())?;
+    let names = portal.len().checked_add(statement.len())?.checked_add(2)?;
+    let values = front.body().get(names..)?;
+    meaning::identity(&definition.text, &definition.analysis, Some((&definition.declared, values)))
 }

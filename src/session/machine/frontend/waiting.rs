@@ -8,6 +8,7 @@ use super::super::replies::Expect;
 use super::super::{Analysed, Draft, Machine, Outbox, Waiting};
 use super::reports::{in_transaction_report, too_long};
 use super::{Front, Step};
+use crate::hold::Standing;
 use crate::judge::{Analysis, Judgement};
 use crate::wire::frame;
 use crate::wire::reply::Report;
@@ -74,6 +75,7 @@ impl Machine {
             judgement,
             in_transaction: self.in_transaction(),
             reason: analysis.reason.clone().or_else(|| self.reason.as_deref().map(str::to_owned)),
+            standing: Standing::default(),
             frame_bytes: 0,
         }
     }

@@ -1,0 +1,273 @@
+//! Whether a statement still means what it meant: what a standing approval is bound to besides the text. Knows no people.
+//!
+//! What a text means in a session depends on its role, its `search_path`, its settings, its temporary objects and on what was
+//! defined before. Only newer servers report some of it, and none reports all. So nothing of it is followed; instead every
+//! message that *might* change any of it begins another **moment**, and a standing approval is for one moment. The rules:
+//!
+//! * Whatever runs begins another moment. Not only SET, SET ROLE, RESET, DISCARD, `set_config()` and definitions: a plain
+//!   SELECT may read a view that calls a function that calls `set_config()`, an UPDATE may fire a trigger that does, an operator
+//!   or a cast may be a function of somebody's. None of that can be seen from outside.
+//! * A few texts surely run nothing of anybody's: transaction control, `SHOW`, `SELECT 1`, and settings that touch output and
+//!   time limits only. They leave the moment alone.
+//! * The approved statement itself may fire triggers, too. Approving "again" approves exactly that: the statement after the
+//!   statement. So running it again and again is one moment, in which nothing else runs.
+//! * The end of a transaction takes back what was set in it (`SET LOCAL`, or any SET if it is rolled back), and so does going
+//!   back to a savepoint; deferred triggers run. If anything but the approved statement ran in the transaction, its end begins
+//!   another moment, in which the statement is a new one.
+//! * A Bind plans and an Execute runs; both count. Parse runs no function that could change a setting: what it calls are input
+//!   functions of types, which are C.
+//! * A setting that the server reports as changed begins another moment, whatever changed it.
+//!
+//! What cannot be seen: changes that others make in the database (they can be made between an approval and a first run, too),
+//! and a configuration that the server reads anew.
+
+use std::collections::HashSet;
+
+use sha2::{Digest as _, Sha256};
+
+use super::held::{Digest, digest};
+use crate::hold::{Same, Standing};
+use crate::judge::{Analysis, EffectKind, Piece, SessionAct, lex};
+
+/// Texts a session may have run for a pre-approval to apply in it; also keeps hashing off the path of long sessions.
+const MAX_RAN: usize = 512;
+
+/// Bytes of them.
+const MAX_RAN_BYTES: usize = 16 << 20;
+
+/// Longest text looked at for [`is_inert`].
+const INERT_BYTES: usize = 120;
+
+/// The session's moments.
+#[derive(Debug)]
+pub(super) struct Meaning {
+    /// Counts moments.
+    moment: u64,
+    /// The held statement that alone has run since, and the moment before it.
+    run: Option<(Digest, u64)>,
+    /// What has run in the transaction (block or implicit) that is open.
+    inside: Inside,
+    /// The portal bound last, and what it runs.
+    bound: Option<(Box<[u8]>, Ran)>,
+    /// What has run since the session began; `None`: too much, or something that cannot be named.
+    ran: Option<HashSet<Digest>>,
+    ran_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    Nothing,
+    Only(Digest),
+    Others,
+}
+
+/// What a message runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ran {
+    /// A statement that was held, by its [`identity`].
+    Held(Digest),
+    /// Nothing that matters to what others mean.
+    Inert,
+    /// Transaction control.
+    Boundary,
+    /// Anything else.
+    Other,
+}
+
+impl Meaning {
+    /// A session at its beginning; `plain`: its startup packet set nothing that bears on what a text means.
+    pub(super) fn new(plain: bool) -> Self {
+        Self { moment: 0, run: None, inside: Inside::Nothing, bound: None, ran: plain.then(HashSet::new), ran_bytes: 0 }
+    }
+
+    /// Something runs.
+    pub(super) fn runs(&mut self, ran: Ran) {
+        match ran {
+            Ran::Inert => {}
+            Ran::Boundary => self.boundary(),
+            Ran::Held(identity) => {
+                // For every other statement it is another moment each time; for itself it is the one before its first run.
+                let before = self.run.filter(|(run, _)| *run == identity).map_or(self.moment, |(_, before)| before);
+                self.run = Some((identity, before));
+                self.moment = self.moment.wrapping_add(1);
+                self.inside = match self.inside {
+                    Inside::Nothing => Inside::Only(identity),
+                    Inside::Only(other) if other == identity => Inside::Only(identity),
+                    Inside::Only(_) | Inside::Others => Inside::Others,
+                };
+            }
+            Ran::Other => {
+                self.anew();
+                self.inside = Inside::Others;
+            }
+        }
+    }
+
+    /// A portal is bound, which plans its statement.
+    pub(super) fn binds(&mut self, portal: &[u8], ran: Ran) {
+        self.runs(ran);
+        self.bound = Some((portal.into(), ran));
+    }
+
+    /// A portal runs. Fail closed: of those bound before the last one nobody remembers what they run.
+    pub(super) fn executes(&mut self, portal: &[u8]) {
+        let ran = self.bound.as_ref().filter(|(bound, _)| **bound == *portal).map(|(_, ran)| *ran);
+        self.runs(ran.unwrap_or(Ran::Other));
+    }
+
+    /// Something happened that nobody can name.
+    pub(super) fn unknown(&mut self) {
+        self.runs(Ran::Other);
+        self.ran = None;
+    }
+
+    /// The server is idle and has answered everything: no transaction is open.
+    pub(super) fn idle(&mut self) {
+        self.boundary();
+        self.inside = Inside::Nothing;
+        self.bound = None;
+    }
+
+    /// What was set in the transaction may be taken back, and what was deferred may run.
+    fn boundary(&mut self) {
+        match self.inside {
+            Inside::Nothing => {}
+            // For every other statement it is another moment; for this one it goes on.
+            Inside::Only(_) => self.moment = self.moment.wrapping_add(1),
+            Inside::Others => self.anew(),
+        }
+    }
+
+    fn anew(&mut self) {
+        self.moment = self.moment.wrapping_add(1);
+        self.run = None;
+    }
+
+    /// Notes the pieces of a text that runs, for pre-approvals.
+    pub(super) fn note(&mut self, text: &[u8], analysis: &Analysis, has_values: impl FnOnce() -> bool) {
+        let Some(ran) = &mut self.ran else { return };
+        self.ran_bytes = self.ran_bytes.saturating_add(text.len());
+        let pieces = if has_values() || self.ran_bytes > MAX_RAN_BYTES { None } else { pieces(text, analysis) };
+        match pieces {
+            Some(pieces) => ran.extend(pieces),
+            // Fail closed: what has run cannot be compared with what was approved.
+            None => self.ran = None,
+        }
+        if self.ran.as_ref().is_some_and(|ran| ran.len() > MAX_RAN) {
+            self.ran = None;
+        }
+    }
+
+    /// What a standing approval needs to know of a statement about to be held.
+    pub(super) fn standing(&self, text: &[u8], analysis: &Analysis, identity: Option<Digest>) -> Standing {
+        let same = identity.map(|statement| {
+            let moment = match self.run {
+                Some((run, before)) if run == statement => before,
+                Some(_) | None => self.moment,
+            };
+            Same { statement, moment }
+        });
+        Standing {
+            same,
+            pieces: self.ran.is_some().then(|| pieces(text, analysis)).flatten(),
+            ran: self.ran.as_ref().map(|ran| ran.iter().copied().collect()),
+        }
+    }
+}
+
+/// What makes a held statement the same as another: the protocol, its exact text, and in the extended protocol its declared types
+/// and everything of the Bind but the names. `None`: it cannot be the same again, because what it does depends on names of the
+/// session (EXECUTE), or it changes them.
+pub(super) fn identity(text: &[u8], analysis: &Analysis, bind: Option<(&[u32], &[u8])>) -> Option<Digest> {
+    if analysis.pieces.iter().any(|piece| !piece.acts.is_empty() || depends_on_names(piece)) {
+        return None;
+    }
+    let mut hash = Sha256::new();
+    hash.update([u8::from(bind.is_some())]);
+    hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+    hash.update(text);
+    if let Some((types, values)) = bind {
+        hash.update(u64::try_from(types.len()).unwrap_or(u64::MAX).to_be_bytes());
+        for one in types {
+            hash.update(one.to_be_bytes());
+        }
+        hash.update(values);
+    }
+    Some(hash.finalize().into())
+}
+
+fn depends_on_names(piece: &Piece) -> bool {
+    piece.effects.iter().any(|effect| effect.kind == EffectKind::Execute)
+}
+
+/// What a text runs, if it is not held.
+pub(super) fn of(text: &[u8], analysis: &Analysis) -> Ran {
+    if analysis.pieces.is_empty() {
+        return Ran::Inert;
+    }
+    let controls = analysis.pieces.iter().all(|piece| {
+        piece.effects.iter().all(|effect| effect.kind == EffectKind::Transaction)
+            && piece.acts.iter().all(|act| matches!(act, SessionAct::EndTransaction))
+    });
+    if controls && !analysis.opaque {
+        return Ran::Boundary;
+    }
+    let single = analysis.pieces.len() == 1 && text.len() <= INERT_BYTES;
+    if single && is_inert(text) { Ran::Inert } else { Ran::Other }
+}
+
+/// Settings that bear on output, names in lists of sessions and time limits, and on nothing else.
+const INERT_SETTINGS: [&str; 6] = [
+    "application_name",
+    "client_min_messages",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "lock_timeout",
+    "statement_timeout",
+];
+
+/// Texts that surely run nothing of anybody's and change nothing that bears on what others mean. Read word by word, so that
+/// nothing hides in them; whatever else there is (comments, quotes, casts) is not of these.
+fn is_inert(text: &[u8]) -> bool {
+    // Most statements are told from these by their first letters.
+    let begins = |word: &[u8]| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    if !begins(b"set ") && !begins(b"show ") && !begins(b"select 1") {
+        return false;
+    }
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    let text = text.trim_ascii().trim_end_matches(';').to_ascii_lowercase().replace('=', " = ");
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let plain = |word: &str| {
+        let word = word.strip_prefix('\'').and_then(|word| word.strip_suffix('\'')).unwrap_or(word);
+        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+    };
+    match words.as_slice() {
+        ["select", "1"] | ["show", "transaction", "isolation", "level"] => true,
+        ["show", name] => plain(name),
+        ["set", name, "=" | "to", value] | ["set", "session", name, "=" | "to", value] => {
+            INERT_SETTINGS.contains(name) && plain(value)
+        }
+        _ => false,
+    }
+}
+
+/// Digests of the statements of a text, one by one, transaction control left out; `None` where they cannot be told apart.
+/// The analysis may be one of another text of the same shape, so the text is cut anew.
+fn pieces(text: &[u8], analysis: &Analysis) -> Option<Vec<Digest>> {
+    if matches!(of(text, analysis), Ran::Inert | Ran::Boundary) {
+        return Some(Vec::new());
+    }
+    let tokens = lex(text, true).ok()?;
+    if tokens.pieces.len() != analysis.pieces.len() {
+        return None;
+    }
+    let of_its_own = analysis
+        .pieces
+        .iter()
+        .zip(&tokens.pieces)
+        .filter(|(piece, _)| !piece.effects.iter().all(|effect| effect.kind == EffectKind::Transaction));
+    of_its_own.map(|(_, piece)| text.get(piece.range.clone()).map(digest)).collect()
+}
+
+#[cfg(test)]
+mod tests;
