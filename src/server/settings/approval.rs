@@ -76,6 +76,24 @@ pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) {
     }
 }
 
+/// Once channels are read: a profile that names one that does not exist would ask nobody.
+pub(super) fn check_channels(root: &Section<'_, '_>, settings: &Settings) {
+    let slack = settings.slack.iter().map(|slack| slack.name.as_str());
+    let known: Vec<&str> = slack.chain(settings.webhooks.iter().map(|hook| hook.name.as_str())).collect();
+    let approval = &settings.approval;
+    for profile in approval.profiles.values().chain([&approval.default]) {
+        let later = profile.escalation.iter().flat_map(|step| &step.channels);
+        for name in profile.channels.iter().chain(later).filter(|name| !known.contains(&name.as_str())) {
+            let hint = nearest(name, known.iter().copied()).map(|best| format!("; did you mean `{best}`?"));
+            let (hint, profile) = (hint.unwrap_or_default(), &profile.name);
+            let message = format!(
+                "`channels` of the approval profile `{profile}`: there is no channel `{name}`, neither [slack] nor a [[webhook]]{hint}"
+            );
+            root.document().error(None, message);
+        }
+    }
+}
+
 fn by_rule(
     document: &Document<'_>,
     settings: &Settings,

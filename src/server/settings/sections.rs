@@ -31,6 +31,7 @@ pub(super) fn read(text: &str, sources: &dyn Sources) -> (Settings, Vec<Problem>
         slack::read(&mut root, sources, &mut settings);
         webhook::read(&mut root, sources, &mut settings);
         integration::read(&mut root, sources, &mut settings);
+        approval::check_channels(&root, &settings);
         log(root.section("log"), &mut settings.log);
         root.finish();
     }

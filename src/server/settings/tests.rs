@@ -351,3 +351,41 @@ fn slack_looks_up_every_group_that_a_profile_names() {
     assert_eq!(slack.approver_groups, ["S0OPS", "S0DBA"]);
     assert_eq!(slack.bot_token.reveal(), "xoxb-1");
 }
+
+#[test]
+fn a_profile_that_names_a_channel_that_does_not_exist_is_an_error() {
+    let hook = "[[webhook]]\nname = \"pager\"\nurl = \"https://x\"\nsecret = \"0123456789abcdef\"\n";
+    let with = |name: &str| format!("{hook}[[approval.profile]]\nname = \"p\"\nchannels = [\"{name}\"]\n");
+    assert_eq!(errors(&with("pager")), [""; 0]);
+    let expected = "0: `channels` of the approval profile `p`: there is no channel `pagr`, neither [slack] nor a [[webhook]]; did you mean `pager`?";
+    assert_eq!(errors(&with("pagr")), [expected]);
+    let later = format!("{hook}[[approval.escalation]]\nafter = \"1m\"\nchannels = [\"slack\"]\n");
+    assert_eq!(errors(&later).len(), 1);
+}
+
+#[test]
+fn an_integration_proves_itself_and_speaks_for_people_there_are() {
+    let person = "[[people]]\nname = \"ann\"\ntoken = \"token-of-ann-0123456789\"\n";
+    let with = |token: &str, secret: &str, people: &str| {
+        let keys = format!("token = \"{token}\"\nsecret = \"{secret}\"\npeople = {people}\n");
+        format!("{person}[[integration]]\nname = \"pager\"\n{keys}")
+    };
+    let (token, secret) = ("token-of-pager-0123456789", "secret-of-pager-0123456789");
+    let good = parse(&with(token, secret, "[\"ann\"]"));
+    assert_eq!(good.approval.integrations.len(), 1);
+    assert!(!format!("{good:?}").contains(secret));
+    for (text, expected) in [
+        (with(token, secret, "[]"), "may speak for nobody"),
+        (with(token, secret, "[\"bob\"]"), "there is no person `bob`"),
+        (with(token, token, "[\"*\"]"), "are the same"),
+        (with(token, "short", "[\"*\"]"), "at least 16 characters"),
+        (with("short", secret, "[\"*\"]"), "at least 16 characters"),
+        (with("token-of-ann-0123456789", secret, "[\"*\"]"), "is a person's token"),
+        (with(token, secret, "[\"*\"]") + &with(token, secret, "[\"*\"]").replace(person, ""), "another"),
+        (format!("{person}[[integration]]\nname = \"pager\"\npeople = [\"ann\"]\n"), "needs `name`"),
+    ] {
+        let errors = errors(&text).join("\n");
+        assert!(errors.contains(expected), "{expected}: {errors}");
+        assert!(!errors.contains(token) && !errors.contains(secret), "{errors}");
+    }
+}
