@@ -46,7 +46,7 @@ impl Channels {
         if let Some(own) = &settings.slack {
             let channel = Slack::new(own.clone(), settings.approval.people.clone())?;
             let answers: Arc<dyn Desk> = Arc::new(Arc::clone(desk));
-            let running = channel.start(answers, stopped.clone()).await?;
+            let running = channel.start(answers, store.clone(), stopped.clone()).await?;
             let announces: Arc<dyn Channel> = Arc::new(channel.clone());
             tasks.spawn(publisher::run_among(Arc::clone(desk), announces, reach.clone(), stopped.clone()));
             slack = Some((channel, running));

@@ -15,7 +15,7 @@ use super::StoreError;
 const APPLICATION_ID: i32 = 0x5147_4154;
 
 /// Steps from an empty file to the present form; `PRAGMA user_version` counts those taken. Add, never change.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// Only the owner: statements and values are in it.
 const PRIVATE: u32 = 0o600;

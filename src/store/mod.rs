@@ -45,6 +45,7 @@ mod event;
 mod file;
 mod handle;
 mod health;
+mod inbox;
 pub mod lines;
 mod project;
 mod read;

@@ -48,7 +48,7 @@ impl Stage {
         tokio::spawn(clerk::run(Arc::clone(&desk), stop.clone()));
         tokio::spawn(publisher::run(Arc::clone(&desk), Arc::new(slack.clone()), stop.clone()));
         let as_desk: Arc<dyn Desk> = Arc::new(Arc::clone(&desk));
-        let running = slack.start(as_desk, stop).await.unwrap();
+        let running = slack.start(as_desk, store(), stop).await.unwrap();
         if needs_sockets {
             workspace.wait_for_sockets(2).await;
         }
@@ -110,6 +110,11 @@ impl Stage {
         let became = tokio::time::timeout(DEADLINE, poll).await;
         assert!(became.is_ok(), "health stays {:?}", self.slack.health());
     }
+}
+
+/// In memory.
+fn store() -> querygate::store::Store {
+    querygate::store::Store::open(&querygate::store::StoreSettings::default()).unwrap().0
 }
 
 fn settings(workspace: &Workspace) -> SlackSettings {

@@ -25,6 +25,8 @@ struct Answer {
     /// As an emergency, alone.
     break_glass: bool,
     reason: Option<String>,
+    /// It is from before a restart.
+    old: bool,
 }
 
 /// A button whose answer needs words.
@@ -37,14 +39,14 @@ struct Asked {
 }
 
 impl Inner {
-    /// Does what the interaction asks for, and tells its author what came of it.
-    pub(super) async fn handle(&self, desk: &Arc<dyn Desk>, interaction: Interaction) {
+    /// Does what the interaction asks for, and tells its author what came of it. `old`: it is from before a restart.
+    pub(super) async fn handle(&self, desk: &Arc<dyn Desk>, interaction: Interaction, old: bool) {
         let Interaction { by, act } = interaction;
         let bound = act.bound();
         match act {
             Act::Click { action, trigger, place, .. } => match (action.as_str(), bound) {
                 (blocks::APPROVE, Some((id, sha256))) => {
-                    let answer = Answer { id, sha256, place, approve: true, break_glass: false, reason: None };
+                    let answer = Answer { id, sha256, place, approve: true, break_glass: false, reason: None, old };
                     self.submit(&**desk, &by, answer).await;
                 }
                 (blocks::REJECT | glass::BREAK, Some((id, sha256))) => {
@@ -61,7 +63,7 @@ impl Inner {
                 if let Some((id, sha256)) = bound {
                     let place = Place::parse(&remembered.c, &remembered.t);
                     let answer =
-                        Answer { id, sha256, place, approve: release, break_glass: release, reason: Some(reason) };
+                        Answer { id, sha256, place, approve: release, break_glass: release, reason: Some(reason), old };
                     self.submit(&**desk, &by, answer).await;
                 }
             }
@@ -74,9 +76,11 @@ impl Inner {
     }
 
     async fn submit(&self, desk: &dyn Desk, by: &Clicker, answer: Answer) {
-        let Answer { id, sha256, place, approve, break_glass, reason } = answer;
+        let Answer { id, sha256, place, approve, break_glass, reason, old } = answer;
         let refused = match self.who(by).await {
             Err(why) => Some(why),
+            // It counted, but the gate ended before it could forget it.
+            Ok(known) if old && has_counted(desk, &id, &known) => None,
             Ok(known) => {
                 let submission = Submission {
                     id: id.clone(),
@@ -224,6 +228,12 @@ impl Inner {
             tracing::warn!("Slack: cannot answer {user}: {}", error.explain(&self.settings.channel));
         }
     }
+}
+
+/// Whether one of those who decided the request is this person.
+fn has_counted(desk: &dyn Desk, id: &HoldId, known: &Known) -> bool {
+    let decision = desk.view(id).and_then(|view| view.decision);
+    decision.is_some_and(|decision| decision.by().split(", ").any(|by| by == known.actor.identity))
 }
 
 fn open(desk: &dyn Desk, id: &HoldId) -> Option<RequestView> {

@@ -76,10 +76,10 @@ async fn receive(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Res
     }
     // Where the act has no name, the signature is one: the same again is a replay.
     let key = interaction::key(&payload, &signature);
-    match endpoint.inbox.take(&key, interaction::read(kind, &payload)) {
+    match endpoint.inbox.take(&key, interaction::read(kind, &payload)).await {
         Taken::Accepted | Taken::Again => StatusCode::OK.into_response(),
         // Fail closed: what cannot be worked on is not acknowledged, so Slack tells whoever clicked.
-        Taken::Full => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        Taken::Refused => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 

@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::hold::HoldId;
 
 use super::settings::is_slack_id;
@@ -17,7 +19,7 @@ const MAX_REQUESTS: usize = 10_000;
 const MAX_COPIES: usize = 16;
 
 /// A message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     pub(super) conversation: String,
     pub(super) ts: String,

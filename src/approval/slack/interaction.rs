@@ -1,6 +1,7 @@
 //! What Slack delivers, read tolerantly: what is not needed is not looked at, so a new field or a null where Slack's types allow
 //! one does not drop a click. Pure; decides nothing.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::blocks;
@@ -12,14 +13,14 @@ use super::panels::{REJECT_VIEW, Remembered, WHY_ACTION, WHY_BLOCK};
 const MAX_WORDS: usize = 2_000;
 
 /// Something somebody did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Interaction {
     pub(super) by: Clicker,
     pub(super) act: Act,
 }
 
 /// Who did it, as the payload says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Clicker {
     pub(super) user: String,
     /// Every team the payload names for them; all of them have to be ours.
@@ -27,7 +28,7 @@ pub(super) struct Clicker {
 }
 
 /// What they did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Act {
     /// A button.
     Click {

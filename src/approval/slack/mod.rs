@@ -37,6 +37,7 @@ use tokio::task::JoinHandle;
 
 use super::channel::Desk;
 use super::people::People;
+use crate::store::Store;
 use api::{Api, Workspace};
 use copies::Copies;
 use health::Pulse;
@@ -124,14 +125,20 @@ impl Slack {
         self.inner.pulse.health()
     }
 
-    /// Takes clicks until `stop` says `true` (or its sender is gone), and hands answers to the desk. What is wrong with the
+    /// Takes clicks until `stop` says `true` (or its sender is gone), and hands answers to the desk. A click is in the store before it
+    /// is acknowledged; what an earlier process did not finish is finished. What is wrong with the
     /// app or its configuration is logged; a Slack that is down is waited for.
     ///
     /// # Errors
     /// The signed endpoint's address cannot be used.
-    pub async fn start(&self, desk: Arc<dyn Desk>, stop: watch::Receiver<bool>) -> Result<Running, SlackError> {
+    pub async fn start(
+        &self,
+        desk: Arc<dyn Desk>,
+        store: Store,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Running, SlackError> {
         let inner = &self.inner;
-        let inbox = Inbox::start(Arc::clone(inner), desk, stop.clone());
+        let inbox = Inbox::start(Arc::clone(inner), desk, store, stop.clone()).await;
         let mut tasks = vec![tokio::spawn(look_after(Arc::clone(inner), stop.clone()))];
         let mut address = None;
         match inner.settings.mode {

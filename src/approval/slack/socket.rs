@@ -239,7 +239,7 @@ async fn take(inner: &Inner, inbox: &Inbox, socket: &mut Socket, text: &str) -> 
     let envelope = message.get("envelope_id").and_then(Value::as_str)?;
     let payload = message.get("payload").unwrap_or(&Value::Null);
     let interaction = interaction::read(kind(&message), payload);
-    match inbox.take(&interaction::key(payload, envelope), interaction) {
+    match inbox.take(&interaction::key(payload, envelope), interaction).await {
         Taken::Accepted | Taken::Again => {
             let acknowledgement = Message::text(json!({ "envelope_id": envelope }).to_string());
             if !send(inner, socket, acknowledgement).await {
@@ -247,7 +247,7 @@ async fn take(inner: &Inner, inbox: &Inbox, socket: &mut Socket, text: &str) -> 
             }
         }
         // Fail closed: what cannot be worked on is not acknowledged, so Slack tells whoever clicked.
-        Taken::Full => tracing::warn!("Slack: too many interactions at once; one was not taken"),
+        Taken::Refused => tracing::warn!("Slack: an interaction was not taken"),
     }
     None
 }
