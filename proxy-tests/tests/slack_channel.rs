@@ -413,6 +413,40 @@ async fn whoever_is_named_breaks_the_glass_and_everybody_hears_it_until_somebody
 }
 
 #[tokio::test]
+async fn who_cannot_be_told_apart_from_the_requester_does_not_release_alone() {
+    // lea is no person of the configuration; nora, who asks, has neither a Slack user nor an address there.
+    let stage = Stage::start().await;
+    stage.workspace.change_group("S0DBA", |group| group.members.push("U0LEAD".to_owned()));
+    let mut ticket = stage.hold_under("careful", "app_nora", "DELETE FROM orders");
+    let message = stage.message(1).await;
+    stage.workspace.click(CHANNEL, &message.ts, "approve", "U0LEAD").unwrap().ended().await;
+    let counted = stage.message_saying(&message.ts, "1 so far").await;
+    assert!(counted.rendered().contains("Needs *2*"), "{}", counted.rendered());
+    stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await;
+    let Decision::Approve { by, .. } = ticket.decision().await else { panic!("approved") };
+    assert_eq!(by, "slack:T0HOLD/U0LEAD, ann");
+    ticket.finish(now());
+
+    // A person of the configuration is somebody else for certain, and so is anybody where the requester can be compared.
+    for (user, count, clicker) in [("app_nora", 2, "U0APP1"), ("app_rw", 3, "U0LEAD")] {
+        let mut ticket = stage.hold_under("careful", user, "DELETE FROM orders");
+        let message = stage.message(count).await;
+        stage.workspace.click(CHANNEL, &message.ts, "approve", clicker).unwrap().ended().await;
+        assert!(matches!(ticket.decision().await, Decision::Approve { .. }), "{user}");
+        ticket.finish(now());
+    }
+
+    let _ticket = stage.hold_under("strict", "app_nora", "DELETE FROM orders");
+    let message = stage.message(4).await;
+    stage.workspace.click(CHANNEL, &message.ts, "approve", "U0LEAD").unwrap().ended().await;
+    let told = stage
+        .workspace
+        .wait_for("a private answer", |state| state.ephemerals("U0LEAD").first().map(|m| m.content.rendered()));
+    assert!(told.await.contains("cannot be told that this is not your own request"));
+    assert_eq!(stage.board.list().len(), 1);
+}
+
+#[tokio::test]
 async fn a_revoked_token_is_told_by_health_and_approves_nothing() {
     let stage = Stage::start().await;
     assert!(stage.slack.health().reachable);

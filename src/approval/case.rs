@@ -11,6 +11,7 @@ use super::channel::Actor;
 use super::channel::{Acknowledged, Acknowledgement, Again, Milestone, RequestView, Review, Submission};
 use super::people::People;
 use super::profile::{Profile, UnknownRequester};
+use super::stranger::may_be_requester;
 use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest, Outcome, Refused};
 use crate::judge::Redact;
 use crate::store::redact::{hide, quiet};
@@ -27,6 +28,11 @@ pub enum Ineligible {
     /// The database user belongs to no known person, and the configuration refuses that.
     #[error("the requester is not known, so it might be anybody's own request")]
     UnknownRequester,
+    /// The configuration does not say enough about whoever asked to tell that they are somebody else.
+    #[error(
+        "it cannot be told that this is not your own request: whoever asked has no Slack user or e-mail address in the configuration"
+    )]
+    MayBeOwn,
     /// They may not release alone.
     #[error("not among those who may release a statement alone in an emergency")]
     NotBreakGlass,
@@ -110,6 +116,8 @@ pub(super) struct Case {
     /// What all who approved so far agree to.
     again: Option<Duration>,
     requester_is_known: bool,
+    /// One of those who approved is certainly not the requester.
+    approved_by_another: bool,
     last_reminder: Timestamp,
 }
 
@@ -140,6 +148,7 @@ impl Case {
             approved: BTreeSet::new(),
             again: None,
             requester_is_known,
+            approved_by_another: false,
             last_reminder: request.opened_at,
         }
     }
@@ -160,7 +169,21 @@ impl Case {
         if !self.requester_is_known && self.profile.unknown_requester == UnknownRequester::Refuse {
             return Err(Ineligible::UnknownRequester);
         }
+        if self.profile.unknown_requester == UnknownRequester::Refuse && self.may_be_requester(actor, people) {
+            return Err(Ineligible::MayBeOwn);
+        }
         Ok(())
+    }
+
+    fn may_be_requester(&self, actor: &Actor, people: &People) -> bool {
+        may_be_requester(actor, people, &self.view.request.origin)
+    }
+
+    /// Approvals needed if the actor's is one of them.
+    fn needed(&self, actor: &Actor, people: &People) -> usize {
+        // Fail closed: of approvals that may be the requester's own one more is needed than there are requesters.
+        let is_another = self.approved_by_another || !self.may_be_requester(actor, people);
+        self.profile.needed(self.requester_is_known && is_another)
     }
 
     fn is_requester(&self, actor: &Actor, people: &People) -> bool {
@@ -205,7 +228,7 @@ impl Case {
         if submission.break_glass {
             return Ok(Step::Decide(Decision::Approve { by, reason, at, under: None }));
         }
-        let need = self.view.quorum;
+        let need = self.needed(&submission.actor, people);
         if self.approved.contains(&submission.actor.identity) {
             return Err(Denied::AlreadyApproved { have: self.approved.len(), need });
         }
@@ -295,7 +318,7 @@ impl Case {
     }
 
     /// The answer is on record.
-    pub(super) fn apply(&mut self, submission: &Submission, step: &Step) {
+    pub(super) fn apply(&mut self, submission: &Submission, step: &Step, people: &People) {
         let by = &submission.said_by();
         let said = submission.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let what = match (step, submission.approve) {
@@ -304,6 +327,12 @@ impl Case {
             (Step::Count { have, need }, true) => format!("approved by {by} ({have} of {need}){said}"),
             (Step::Decide(_), true) => format!("approved by {by}{said}"),
         };
+        if submission.approve {
+            self.approved_by_another |= !self.may_be_requester(&submission.actor, people);
+        }
+        if let Step::Count { need, .. } = step {
+            self.view.quorum = *need;
+        }
         let until = self.stands_until(submission);
         self.again = self.agreed_again(submission);
         if submission.approve && self.approved.insert(submission.actor.identity.clone()) {
@@ -351,6 +380,10 @@ impl Case {
         }
         if self.is_requester(actor, people) {
             return Err(Ineligible::OwnRequest.into());
+        }
+        // Fail closed: somebody else has to look, not somebody who may be the same.
+        if self.profile.unknown_requester != UnknownRequester::Allow && self.may_be_requester(actor, people) {
+            return Err(Ineligible::MayBeOwn.into());
         }
         match &review.acknowledged {
             Some(acknowledged) => Err(Denied::AlreadyReviewed { by: acknowledged.by.clone() }),

@@ -183,7 +183,7 @@ impl ApprovalDesk {
         self.record.record(events).await.map_err(Denied::NotRecorded)?;
         let view = {
             let mut case = place.case();
-            case.apply(&submission, &step);
+            case.apply(&submission, &step, &self.settings.load().people);
             case.view.clone()
         };
         self.tell(Change::Changed(Box::new(view)));

@@ -4,6 +4,7 @@
 
 mod people;
 mod settings;
+mod stranger;
 mod case;
 pub mod clerk;
 mod desk;

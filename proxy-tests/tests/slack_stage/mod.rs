@@ -74,6 +74,11 @@ impl Stage {
         self.board.open(request("app_rw", text, "two")).unwrap()
     }
 
+    /// One under the rule of that name.
+    pub(crate) fn hold_under(&self, rule: &str, user: &str, text: &str) -> Ticket {
+        self.board.open(request(user, text, rule)).unwrap()
+    }
+
     /// One that two have to approve, or ann alone in an emergency.
     pub(crate) fn hold_with_glass(&self, text: &str) -> Ticket {
         self.board.open(request("app_rw", text, "glass")).unwrap()
@@ -143,6 +148,7 @@ fn people() -> People {
         person("rita", Some("U0REQ"), None, &["app_rw"]),
         person("ann", Some("U0APP1"), None, &["ann"]),
         person("bob", None, Some("bob@example.com"), &["bob"]),
+        person("nora", None, None, &["app_nora"]),
     ])
     .unwrap()
 }
@@ -159,7 +165,11 @@ fn approval(people: People) -> ApprovalSettings {
     approval
         .profiles
         .insert("glass".to_owned(), Arc::new(Profile { break_glass: vec!["ann".to_owned()], ..profile(2) }));
-    for name in ["two", "glass"] {
+    for (name, unknown_requester) in [("careful", UnknownRequester::TwoApprovals), ("strict", UnknownRequester::Refuse)]
+    {
+        approval.profiles.insert(name.to_owned(), Arc::new(Profile { unknown_requester, ..profile(1) }));
+    }
+    for name in ["two", "glass", "careful", "strict"] {
         approval.by_rule.insert(name.to_owned(), name.to_owned());
     }
     approval

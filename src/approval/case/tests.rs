@@ -96,7 +96,7 @@ proptest! {
                     if let Step::Count { have, need } = &step {
                         prop_assert_eq!((*have, *need), (approvals.len(), needed));
                     }
-                    case.apply(&submission, &step);
+                    case.apply(&submission, &step, &settings.people);
                     prop_assert_eq!(case.is_pending(), matches!(step, Step::Count { .. }));
                 }
             }

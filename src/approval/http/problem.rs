@@ -118,6 +118,9 @@ impl From<Ineligible> for Problem {
             }
             Ineligible::BrokeGlass => ("broke-glass", "another approver has to look at it"),
             Ineligible::OwnRequest => ("own-request", "ask another approver"),
+            Ineligible::MayBeOwn => {
+                ("may-be-own-request", "link whoever asked to Slack in [[people]], or ask another approver")
+            }
             Ineligible::UnknownRequester => {
                 ("unknown-requester", "list the database user in `database_users` of the person who uses it")
             }
