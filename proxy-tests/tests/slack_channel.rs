@@ -416,7 +416,7 @@ async fn whoever_is_named_breaks_the_glass_and_everybody_hears_it_until_somebody
 async fn who_cannot_be_told_apart_from_the_requester_does_not_release_alone() {
     // lea is no person of the configuration; nora, who asks, has neither a Slack user nor an address there.
     let stage = Stage::start().await;
-    stage.workspace.change_group("S0DBA", |group| group.members.push("U0LEAD".to_owned()));
+    stage.workspace.change_group("S0DBA", |group| group.members.extend(["U0LEAD".to_owned()]));
     let mut ticket = stage.hold_under("careful", "app_nora", "DELETE FROM orders");
     let message = stage.message(1).await;
     stage.workspace.click(CHANNEL, &message.ts, "approve", "U0LEAD").unwrap().ended().await;
