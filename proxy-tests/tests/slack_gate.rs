@@ -148,6 +148,10 @@ async fn what_a_rule_redacts_reaches_neither_slack_nor_the_record_and_approvals_
     let message = saying(&workspace, "Read it there before you approve").await;
     click(&message.ts, "approve", "U0APP1").ended().await;
     raw.until(b'Z');
+    // Otherwise it would be taken for the next one.
+    let over =
+        |state: &proxy_tests::slack::State| state.message(CHANNEL, &message.ts)?.buttons().is_empty().then_some(());
+    workspace.wait_for("its end", over).await;
 
     // Whole texts: one that can be read, and one that cannot and whose error would quote it.
     for text in ["DROP TABLE t; SELECT 's3cret-rest'", "DELETE FRUM s3cret_word"] {
