@@ -149,8 +149,7 @@ async fn what_a_rule_redacts_reaches_neither_slack_nor_the_record_and_approvals_
     click(&message.ts, "approve", "U0APP1").ended().await;
     raw.until(b'Z');
     // Otherwise it would be taken for the next one.
-    let over =
-        |state: &proxy_tests::slack::State| state.message(CHANNEL, &message.ts)?.buttons().is_empty().then_some(());
+    let over = |state: &State| state.message(CHANNEL, &message.ts)?.buttons().is_empty().then_some(());
     workspace.wait_for("its end", over).await;
 
     // Whole texts: one that can be read, and one that cannot and whose error would quote it.
