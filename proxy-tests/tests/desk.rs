@@ -39,7 +39,7 @@ fn what_the_database_said_to_a_released_statement_is_kept() {
             "DELETE FROM t WHERE x = 3; DROP TABLE t",
             json!({"result": "completed", "tag": "DELETE 1; DROP TABLE", "rows": 1}),
         ),
-        ("DELETE FROM t", json!({"result": "failed", "sqlstate": "42P01", "message": "relation \"t\" does not exist"})),
+        ("DROP TABLE t", json!({"result": "failed", "sqlstate": "42P01", "message": "table \"t\" does not exist"})),
     ] {
         raw.send(m::query(sql));
         let id = held(&mut raw);

@@ -101,7 +101,7 @@ fn everything_kept(gate: &Gate) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_rule_redacts_reaches_neither_slack_nor_the_record_and_approvals_still_bind() {
-    let rules = "[policy]\nfallback = \"shipped\"\n\
+    let rules = "[hold]\nparse_first = false\n[policy]\nfallback = \"shipped\"\n\
                  [[rule]]\nname = \"cards\"\naction = \"hold\"\neffects = [\"delete\"]\nredact = \"literals\"\n\
                  [[rule]]\nname = \"tables\"\naction = \"hold\"\neffects = [\"drop\", \"unparsed\"]\nredact = \"all\"";
     let (workspace, database, builder) = setup("long_statements = \"file\"", rules).await;

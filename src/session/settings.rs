@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 /// Limits and switches of sessions. All sizes in bytes.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
 pub struct SessionSettings {
     /// Largest startup packet accepted; Postgres's own limit is 10,000 (`MAX_STARTUP_PACKET_LENGTH`).
     pub max_startup_packet: usize,
@@ -24,6 +25,8 @@ pub struct SessionSettings {
     pub reminder_interval: Duration,
     /// Refuse holds inside an open transaction instead of keeping its locks while people are asked.
     pub reject_holds_in_transaction: bool,
+    /// Ask the server to parse a text before people are asked about it.
+    pub parse_first: bool,
     /// Relay replication connections (`replication=…` at startup).
     pub allow_replication: bool,
     /// Settings clients may set at startup beyond those known to be harmless, in lower case.
@@ -47,6 +50,7 @@ impl Default for SessionSettings {
             hold_deadline: Duration::from_secs(15 * 60),
             reminder_interval: Duration::from_secs(60),
             reject_holds_in_transaction: false,
+            parse_first: true,
             allow_replication: false,
             extra_startup_settings: Vec::new(),
             allow_function_call: false,

@@ -121,6 +121,7 @@ fn hold(mut section: Section<'_, '_>, settings: &mut Settings) {
         InTransaction::Hold => false,
         InTransaction::Reject => true,
     });
+    section.set("parse_first", &mut settings.session.parse_first);
     count(&mut section, "per_user", &mut settings.hold.per_user);
     count(&mut section, "total", &mut settings.hold.total);
     section.set("history", &mut settings.hold.history);

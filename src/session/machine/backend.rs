@@ -1,7 +1,7 @@
 //! The backend's messages: they pass untouched but for the answers to what the gate itself sent.
 
 use super::replies::{Expect, Probe, SqlChange, SqlChanges};
-use super::{Action, CopyIn, Machine, Outbox, Phase, Waiting};
+use super::{Action, CopyIn, Machine, Outbox, Phase, Rehearsed, Waiting};
 use crate::wire::backend;
 use crate::wire::frame::{self, Peek};
 use crate::wire::reply::{Report, ready_for_query};
@@ -69,7 +69,7 @@ impl Machine {
                 self.watch.is_some()
                     || matches!(
                         self.replies.head(),
-                        Some(Expect::Refused(_) | Expect::RefusedQuery(..) | Expect::Probe(_))
+                        Some(Expect::Refused(_) | Expect::RefusedQuery(..) | Expect::Probe(_) | Expect::Rehearsal(..))
                     )
             }
             b't' => matches!(self.replies.head(), Some(Expect::OwnDescribe(_))),
@@ -112,6 +112,8 @@ impl Machine {
                 }
                 Fate::Relay
             }
+            // The text's notices (a name that is cut, for one) come again when it runs.
+            b'N' if matches!(self.replies.head(), Some(Expect::Rehearsal(..))) => Fate::Swallow,
             // Notices, notifications, CopyOut, CopyDone, function results and whatever newer servers send.
             _ => Fate::Relay,
         }
@@ -120,6 +122,10 @@ impl Machine {
     /// Answers of the extended protocol, and those of Query that look the same.
     fn on_answer(&mut self, tag: u8, body: Option<&[u8]>) -> Fate {
         match (tag, self.replies.head()) {
+            (b'1' | b'3', Some(Expect::Rehearsal(rehearsal, _))) => {
+                rehearsal.parsed = tag == b'1';
+                Fate::Swallow
+            }
             (b't', Some(Expect::OwnDescribe(definition))) => {
                 if let Some(types) = body.and_then(backend::parameter_description) {
                     // Set once: a second answer for the same definition says the same.
@@ -258,6 +264,7 @@ impl Machine {
                 self.replies.pop();
                 return Some(Fate::Swallow);
             }
+            Expect::Rehearsal(..) => return Some(self.on_rehearsal_error(body)),
             Expect::Refused(refusal) => (true, refusal),
             Expect::RefusedQuery(refusal, _) => (false, refusal),
             Expect::Query(..)
@@ -285,6 +292,27 @@ impl Machine {
         })
     }
 
+    /// The server refuses a text before people are asked about it, as it would without the gate: the client is told, and nobody
+    /// else. All but one of these errors would come from the Query as well.
+    fn on_rehearsal_error(&mut self, body: Option<&[u8]>) -> Fate {
+        let field = |name| body.and_then(|body| backend::report_field(body, name));
+        // "cannot insert multiple commands into a prepared statement" (`exec_parse_message`); a syntax error has a position.
+        let several = field(b'C') == Some(b"42601") && field(b'P').is_none();
+        let unharmed = several && self.status == b'I' && !is_last_word(body);
+        let Some(Expect::Rehearsal(rehearsal, _)) = self.replies.head() else { return Fate::Relay };
+        if rehearsal.parsed && !is_last_word(body) {
+            // Fail closed: the text may have stayed behind on the server, under a name that the client can bind. Cannot happen:
+            // Close of what is there does not fail.
+            self.close(Report::fatal(
+                "58000",
+                "querygate: the server refused to forget a statement the gate asked it about",
+            ));
+            return Fate::Swallow;
+        }
+        rehearsal.refused = !unharmed;
+        if unharmed { Fate::Swallow } else { Fate::Relay }
+    }
+
     /// The server skips to the next Sync: what was sent before it will have no answer.
     fn skip_after_error(&mut self) {
         let names = &mut self.names;
@@ -310,6 +338,7 @@ impl Machine {
             | Expect::OwnDescribe(_)
             | Expect::OwnSync(_)
             | Expect::Probe(_)
+            | Expect::Rehearsal(..)
             | Expect::Refused(_)
             | Expect::RefusedQuery(..) => {}
         });
@@ -346,6 +375,11 @@ impl Machine {
                 (false, binds)
             }
             Some(Expect::OwnSync(binds)) => (true, binds),
+            Some(Expect::Rehearsal(rehearsal, binds)) => {
+                let refused = rehearsal.refused;
+                self.at_front.rehearsed = Some(Rehearsed { text: rehearsal.text, refused });
+                (!refused, binds)
+            }
             // A portal bound behind the message is not of the transaction that ended with it.
             Some(Expect::Sync(binds) | Expect::FunctionCall(binds) | Expect::RefusedQuery(_, binds)) => (false, binds),
             _ => {

@@ -234,6 +234,9 @@ impl Machine {
             Ok(text) => text,
             Err(how) => return self.malformed(front, how, out),
         };
+        if self.is_answered(text) {
+            return Step::Drop;
+        }
         if self.settings.replication && is_replication_command(text) {
             self.replies.push(Expect::Query(None, self.names.last_bind()));
             // It may start a COPY in both directions.
@@ -267,6 +270,9 @@ impl Machine {
                 if self.caught_up(None, out) {
                     if self.server_refuses(&analysis) {
                         return self.forward_query(&analysis, front, Ran::Other);
+                    }
+                    if let Some(step) = self.rehearse(text, &analysis, out) {
+                        return step;
                     }
                     let mut draft = self.draft(text, Vec::new(), &analysis, *judgement);
                     let identity = meaning::identity(text, &analysis, None).filter(|_| !self.doubts_encoding_of(text));

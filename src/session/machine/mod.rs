@@ -25,6 +25,8 @@ mod slots;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod rehearsals;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
@@ -52,6 +54,8 @@ pub struct MachineSettings {
     pub max_statement_bytes: usize,
     /// Refuse holds while a transaction is open.
     pub reject_holds_in_transaction: bool,
+    /// Ask the server to parse a text before people are asked about it.
+    pub parse_first: bool,
     /// Relay FunctionCall messages.
     pub allow_function_call: bool,
     /// This is a replication connection, and configuration allows it.
@@ -121,6 +125,16 @@ struct AtFront {
     analysed: Option<Analysed>,
     /// The statement that it, a Bind, names was not made through the gate; it is being described.
     unseen: Option<Arc<names::Definition>>,
+    /// The server was asked to parse it.
+    rehearsed: Option<Rehearsed>,
+}
+
+/// What the server said when it was asked to parse a text that is to be held.
+#[derive(Debug)]
+struct Rehearsed {
+    text: held::Digest,
+    /// It refuses the text; the client has its error.
+    refused: bool,
 }
 
 /// An analysis, bound to its text.

@@ -154,7 +154,8 @@ impl Server {
             b'Q' => {
                 let text = String::from_utf8(frontend::query(body).unwrap().to_vec()).unwrap();
                 self.statements.remove("");
-                match self.run(&text) {
+                let parsed = if is_syntax_error(&text) { Err("syntax error".to_owned()) } else { Ok(()) };
+                match parsed.and_then(|()| self.run(&text)) {
                     Ok(()) => self.kept.extend(complete()),
                     Err(message) if message == COPY => return self.start_copy(false),
                     Err(message) => self.fail(&message, false),
@@ -222,7 +223,7 @@ impl Server {
                 if name.is_empty() {
                     self.statements.remove("");
                 }
-                if sql.starts_with("ERR") {
+                if is_syntax_error(&sql) {
                     return Err("syntax error".to_owned());
                 }
                 if self.statements.contains_key(&name) {
@@ -274,6 +275,10 @@ impl Server {
 /// How [`Server::run`] says that a COPY begins.
 const COPY: &str = "(copy)";
 
+fn is_syntax_error(text: &str) -> bool {
+    matches!(text, "ERR" | "HOLDERR")
+}
+
 fn name() -> impl Strategy<Value = &'static str> {
     prop_oneof![Just(""), Just("a"), Just("b")]
 }
@@ -286,6 +291,7 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         3 => Just("SELECT".to_owned()),
         3 => Just("HOLD".to_owned()),
+        1 => Just("HOLDERR".to_owned()),
         1 => Just("FAIL".to_owned()),
         1 => Just("LARGE".to_owned()),
         1 => Just("ERR".to_owned()),
@@ -403,9 +409,9 @@ fn piece(waiting: &mut VecDeque<Vec<u8>>, choice: u8) -> Option<Vec<u8>> {
     Some(piece)
 }
 
-fn play(messages: &[Said], schedule: &[u8], approve_all: bool) -> (World, usize) {
-    let mut world =
-        World { bench: Bench::ready(), server: Server::default(), seen: Vec::new(), approved: 0, opened: false };
+fn play(messages: &[Said], schedule: &[u8], approve_all: bool, parse_first: bool) -> (World, usize) {
+    let bench = Bench::with(|settings| settings.parse_first = parse_first);
+    let mut world = World { bench, server: Server::default(), seen: Vec::new(), approved: 0, opened: false };
     let mut waiting: VecDeque<Vec<u8>> = messages.iter().map(|said| said.0.clone()).collect();
     let mut refused = 0;
     for (turn, choice) in schedule.iter().cycle().enumerate() {
@@ -462,9 +468,10 @@ proptest! {
     fn nothing_dangerous_runs_unapproved_and_nothing_gets_stuck(
         mut messages in prop::collection::vec(message(), 1..16),
         schedule in prop::collection::vec(any::<u8>(), 8..64),
+        parse_first in any::<bool>(),
     ) {
         messages.push(Said([tag(b'c'), sync()].concat()));
-        let (world, _) = play(&messages, &schedule, false);
+        let (world, _) = play(&messages, &schedule, false, parse_first);
         if world.server.dead {
             prop_assert!(world.server.ran.len() <= world.approved);
             return Ok(());
@@ -480,11 +487,12 @@ proptest! {
     fn with_every_hold_approved_the_client_sees_what_it_would_see_without_the_gate(
         mut messages in prop::collection::vec(message(), 1..16),
         schedule in prop::collection::vec(any::<u8>(), 8..64),
+        parse_first in any::<bool>(),
     ) {
         // A malformed Flush sent into a COPY that has failed by then is dropped, where the server would refuse it.
         messages.retain(|said| said.0 != malformed_flush());
         messages.push(Said([tag(b'c'), sync()].concat()));
-        let (world, refused) = play(&messages, &schedule, true);
+        let (world, refused) = play(&messages, &schedule, true, parse_first);
         prop_assert_eq!(refused, 0);
         // A portal that executes a name which is gone by then is refused by the gate before the server does it.
         prop_assume!(!refused_redefinition(&world.seen));

@@ -62,6 +62,9 @@ pub(super) enum Expect {
     /// The gate's own failing message behind a Sync of its own, sent to learn how many Syncs of the client's a COPY that failed
     /// had swallowed. Every ReadyForQuery before its error is the client's, but for the last.
     Probe(Box<Probe>),
+    /// The gate's own Parse, Close and Sync for the text at the front, swallowed unless the server refuses the text. With the
+    /// number of the last Bind before it.
+    Rehearsal(Box<Rehearsal>, u32),
     /// The gate's own message that fails: extended protocol.
     Refused(Box<Refusal>),
     /// The same in the simple protocol: ReadyForQuery follows. With the number of the last Bind before it.
@@ -81,6 +84,17 @@ pub(super) struct Probe {
     pub(super) skips: bool,
 }
 
+/// How the server takes a text it is asked to parse.
+#[derive(Debug)]
+pub(super) struct Rehearsal {
+    /// Of the text.
+    pub(super) text: super::held::Digest,
+    /// The unnamed statement is the gate's: its Close has not been answered.
+    pub(super) parsed: bool,
+    /// It refuses it, and the client was told.
+    pub(super) refused: bool,
+}
+
 /// An error the backend was made to raise.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -94,7 +108,12 @@ impl Expect {
     /// Answered by ReadyForQuery.
     pub(super) fn ends_with_ready(&self) -> bool {
         match self {
-            Self::Query(..) | Self::Sync(_) | Self::FunctionCall(_) | Self::OwnSync(_) | Self::RefusedQuery(..) => true,
+            Self::Query(..)
+            | Self::Sync(_)
+            | Self::FunctionCall(_)
+            | Self::OwnSync(_)
+            | Self::RefusedQuery(..)
+            | Self::Rehearsal(..) => true,
             Self::Parse(_)
             | Self::Bind(_)
             | Self::Describe

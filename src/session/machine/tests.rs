@@ -27,6 +27,7 @@ pub(super) fn analyse(text: &str) -> Analysis {
         ["EXECUTE", name, ..] => (EffectKind::Execute, vec![SessionAct::Execute { name: (*name).to_owned() }]),
         ["COPY", ..] => (EffectKind::Insert, vec![SessionAct::CopyIn]),
         ["DEALLOCATE", name] => (EffectKind::Session, vec![SessionAct::Deallocate { name: Some((*name).to_owned()) }]),
+        ["HOLDERR"] => (EffectKind::Unparsed, Vec::new()),
         [first, ..] if first.starts_with("HOLD") => (EffectKind::Delete, Vec::new()),
         [first, ..] if first.starts_with("REJECT") => (EffectKind::Drop, Vec::new()),
         _ => (EffectKind::Read, Vec::new()),
@@ -45,7 +46,7 @@ fn verdict(analysis: &Analysis, prepared: &dyn Prepared, depth: usize) -> Verdic
     }
     let kinds = analysis.pieces.iter().flat_map(|piece| {
         let of_effects = piece.effects.iter().map(|effect| match effect.kind {
-            EffectKind::Delete | EffectKind::Unknown => Verdict::Hold,
+            EffectKind::Delete | EffectKind::Unknown | EffectKind::Unparsed => Verdict::Hold,
             EffectKind::Drop => Verdict::Reject,
             _ => Verdict::Allow,
         });
@@ -95,6 +96,7 @@ impl Bench {
         let mut all = MachineSettings {
             max_statement_bytes: 1 << 20,
             reject_holds_in_transaction: false,
+            parse_first: false,
             allow_function_call: false,
             replication: false,
             client_tls: false,
@@ -105,7 +107,7 @@ impl Bench {
         Self { machine: Machine::new(Arc::new(all)), inbox: Vec::new(), backend: Vec::new(), client: Vec::new() }
     }
 
-    fn with(settings: impl FnOnce(&mut MachineSettings)) -> Self {
+    pub(super) fn with(settings: impl FnOnce(&mut MachineSettings)) -> Self {
         let mut bench = Self::authenticating(settings);
         bench.server(&[ok(), ready(b'I')]);
         bench.client.clear();
@@ -169,7 +171,7 @@ impl Bench {
         self.pump();
     }
 
-    fn draft(&mut self) -> Box<Draft> {
+    pub(super) fn draft(&mut self) -> Box<Draft> {
         match self.machine.poll_action() {
             Some(Action::OpenHold(draft)) => draft,
             other => panic!("no hold was asked for, but {other:?}"),

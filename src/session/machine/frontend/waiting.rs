@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use super::super::held::{Held, HeldKind};
+use super::super::held::{Held, HeldKind, digest};
 use super::super::names::Definition;
-use super::super::replies::Expect;
+use super::super::replies::{Expect, Rehearsal};
 use super::super::{Analysed, Draft, Machine, Outbox, Waiting};
 use super::reports::{in_transaction_report, too_long};
 use super::{Front, Step};
 use crate::hold::Standing;
-use crate::judge::{Analysis, Judgement};
+use crate::judge::{Analysis, EffectKind, Judgement, Piece};
 use crate::wire::frame;
 use crate::wire::reply::Report;
+
+/// A longer text is not sent to the server twice.
+const MAX_REHEARSED: usize = 1 << 20;
 
 impl Machine {
     /// Whether the backend has answered everything. If not, it is asked to: what the client has sent so far is completed,
@@ -27,6 +30,46 @@ impl Machine {
         }
         self.await_answers(out);
         false
+    }
+
+    /// Asks the server to parse a text that is to be held, so that a slip of the pen is answered at once, as it is without the
+    /// gate, and nobody is asked about what cannot run. `None`: it has been asked, and would take the text; or it is not asked.
+    ///
+    /// Parse runs nothing (`exec_parse_message`). Like the Query to come it takes the unnamed statement away; the Close leaves no
+    /// other in its place. The extended protocol needs none of this: there the client's own Parse is sent on before anything is
+    /// held.
+    pub(super) fn rehearse(&mut self, text: &[u8], analysis: &Analysis, out: &mut Outbox) -> Option<Step> {
+        // To parse takes the locks of the tables named, until the transaction ends: not while people think. What is no SQL is
+        // refused before that. And an error of the gate's own making must not end the client's transaction.
+        let unparsed = |piece: &Piece| piece.effects.iter().any(|effect| effect.kind == EffectKind::Unparsed);
+        let asks = match self.status {
+            b'I' => true,
+            b'T' => matches!(analysis.pieces.as_slice(), [only] if unparsed(only)),
+            _ => false,
+        };
+        let is_asked = self.settings.parse_first
+            && self.at_front.rehearsed.is_none()
+            && !self.settings.replication
+            && !self.batch.open
+            && !self.batch.ran
+            && asks
+            && text.len() <= MAX_REHEARSED;
+        if !is_asked {
+            return None;
+        }
+        let mut messages = frame::build(b'P', &[b"\0", text, b"\0", &[0; 2]]);
+        messages.extend(frame::build(b'C', &[b"S\0"]));
+        messages.extend(frame::build(b'S', &[]));
+        self.send_backend(messages, out);
+        let rehearsal = Rehearsal { text: digest(text), parsed: false, refused: false };
+        self.replies.push(Expect::Rehearsal(Box::new(rehearsal), self.names.last_bind()));
+        self.waiting = Waiting::CatchUp;
+        Some(Step::Stay)
+    }
+
+    /// The server has refused to parse the text at the front, and the client was told.
+    pub(super) fn is_answered(&self, text: &[u8]) -> bool {
+        self.at_front.rehearsed.as_ref().is_some_and(|rehearsed| rehearsed.refused && rehearsed.text == digest(text))
     }
 
     /// Nothing more of the client's is handled before the backend has answered what it was sent.
