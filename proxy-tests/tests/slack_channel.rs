@@ -447,6 +447,23 @@ async fn who_cannot_be_told_apart_from_the_requester_does_not_release_alone() {
 }
 
 #[tokio::test]
+async fn an_announcement_that_is_held_up_does_not_delay_another() {
+    let stage = Stage::start().await;
+    stage.workspace.fail("chat.postMessage", Fault::Hang, 1);
+    let _first = stage.hold("app_rw", "DELETE FROM orders");
+    stage.workspace.wait_for("a call", |state| state.calls("chat.postMessage").first().map(|_| ())).await;
+    let _second = stage.hold("app_rw", "DELETE FROM orders WHERE id = 2");
+    let message = stage.message(1).await;
+    assert!(message.rendered().contains("id = 2"), "{}", message.rendered());
+    let calls: Vec<_> =
+        stage.workspace.look(|state| state.calls("chat.postMessage").iter().map(|call| call.at).collect());
+    // The first is given up after ten seconds; the second did not wait for that.
+    assert!(calls[1].duration_since(calls[0]) < Duration::from_secs(5));
+    stage.workspace.release("chat.postMessage");
+    stage.message(2).await;
+}
+
+#[tokio::test]
 async fn a_revoked_token_is_told_by_health_and_approves_nothing() {
     let stage = Stage::start().await;
     assert!(stage.slack.health().reachable);

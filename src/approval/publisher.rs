@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::channel::{Channel, ChannelError};
@@ -20,6 +21,8 @@ use crate::store::Event;
 
 /// A channel that does not answer for so long is taken for down.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Requests told of at once. What is told of one may be paced; the others go on.
+const AT_ONCE: usize = 8;
 /// Pauses between attempts: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
@@ -30,6 +33,45 @@ struct Owed {
     remind: BTreeSet<HoldId>,
     /// Requests it could not be told of, with the number of attempts and the time of the next.
     later: BTreeMap<HoldId, (u32, Instant)>,
+    /// Requests it is being told of: one thing at a time of each, so that nothing older is told after something newer.
+    busy: BTreeSet<HoldId>,
+}
+
+/// One thing to tell.
+#[derive(Debug)]
+struct Task {
+    id: HoldId,
+    remind: bool,
+    /// Failed ones before.
+    attempts: u32,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy)]
+enum Told {
+    Shown,
+    Failed { permanent: bool },
+    Reminded,
+}
+
+/// Tells the channel.
+#[derive(Clone)]
+struct Teller {
+    desk: Arc<ApprovalDesk>,
+    channel: Arc<dyn Channel>,
+    reach: Reach,
+}
+
+impl Teller {
+    async fn work(self, task: Task) -> (Task, Told) {
+        let told = if task.remind {
+            remind(&self.desk, &*self.channel, &task.id).await;
+            Told::Reminded
+        } else {
+            tell(&self.desk, &*self.channel, &task, &self.reach).await
+        };
+        (task, told)
+    }
 }
 
 /// Tells the only channel there is; see [`run_among`].
@@ -47,23 +89,27 @@ pub async fn run_among(
 ) {
     let mut changes = desk.changes();
     let mut owed = Owed::default();
+    let teller = Teller { desk: Arc::clone(&desk), channel: Arc::clone(&channel), reach };
+    let mut telling = JoinSet::new();
     owed.everything(&desk, channel.name());
     loop {
         // What has come meanwhile is taken in before the channel is told anything.
         while let Ok(change) = changes.try_recv() {
             owed.note(&desk, channel.name(), change);
         }
-        if let Some(id) = owed.due() {
-            tell(&desk, &*channel, &id, &mut owed, &reach).await;
-            continue;
-        }
-        if let Some(id) = owed.remind.pop_first() {
-            remind(&desk, &*channel, &id).await;
-            continue;
+        // Requests do not wait for each other: one may be paced where another is not.
+        while telling.len() < AT_ONCE
+            && let Some(task) = owed.take()
+        {
+            telling.spawn(teller.clone().work(task));
         }
         let change = tokio::select! {
+            Some(told) = telling.join_next() => {
+                owed.settle(told);
+                None
+            }
             change = changes.recv() => Some(change),
-            () = wait(owed.next_attempt()) => None,
+            () = wait(owed.next_attempt()), if telling.len() < AT_ONCE => None,
             // An error means that the sender is gone, which is a stop too.
             _ = stop.wait_for(|stop| *stop) => break,
         };
@@ -78,8 +124,16 @@ pub async fn run_among(
     while let Ok(change) = changes.try_recv() {
         owed.note(&desk, channel.name(), change);
     }
-    while let Some(id) = owed.show.pop_first() {
-        tell(&desk, &*channel, &id, &mut owed, &reach).await;
+    loop {
+        while telling.len() < AT_ONCE
+            && let Some(task) = owed.take_last()
+        {
+            telling.spawn(teller.clone().work(task));
+        }
+        match telling.join_next().await {
+            Some(told) => owed.settle(told),
+            None => return,
+        }
     }
 }
 
@@ -110,17 +164,65 @@ impl Owed {
         self.show.extend(ids.filter(|id| concerns(desk, id, channel)));
     }
 
-    fn due(&mut self) -> Option<HoldId> {
-        if let Some(id) = self.show.pop_first() {
-            return Some(id);
+    /// The next thing to tell, of a request that nobody is telling of now.
+    fn take(&mut self) -> Option<Task> {
+        if let Some(task) = self.take_last() {
+            return Some(task);
         }
         let now = now();
-        let id = self.later.iter().find(|(_, (_, at))| *at <= now).map(|(id, _)| id.clone())?;
-        Some(id)
+        let free = |id: &HoldId| !self.busy.contains(id);
+        let due = self.later.iter().find(|(id, (_, at))| *at <= now && free(id)).map(|(id, _)| id.clone());
+        let (id, remind) = match due {
+            Some(id) => (id, false),
+            None => (self.remind.iter().find(|id| free(id))?.clone(), true),
+        };
+        if remind {
+            self.remind.remove(&id);
+        }
+        Some(self.begin(id, remind))
+    }
+
+    /// The same, of what has changed only.
+    fn take_last(&mut self) -> Option<Task> {
+        let id = self.show.iter().find(|id| !self.busy.contains(*id))?.clone();
+        self.show.remove(&id);
+        Some(self.begin(id, false))
+    }
+
+    fn begin(&mut self, id: HoldId, remind: bool) -> Task {
+        self.busy.insert(id.clone());
+        let attempts = self.later.get(&id).map_or(0, |(attempts, _)| *attempts);
+        Task { id, remind, attempts }
+    }
+
+    /// A task is over.
+    fn settle(&mut self, told: Result<(Task, Told), JoinError>) {
+        let (task, told) = match told {
+            Ok(told) => told,
+            Err(error) => {
+                // Which request it was is not known any more; none may be blocked for that.
+                tracing::error!("telling a channel ended badly: {error}");
+                self.busy.clear();
+                return;
+            }
+        };
+        self.busy.remove(&task.id);
+        match told {
+            Told::Reminded => {}
+            Told::Shown => {
+                self.later.remove(&task.id);
+            }
+            Told::Failed { permanent } => {
+                let pause = if permanent { PAUSE.1 } else { back_off(task.attempts) };
+                let next = now().checked_add(pause).unwrap_or_else(now);
+                self.later.insert(task.id, (task.attempts.saturating_add(1), next));
+            }
+        }
     }
 
     fn next_attempt(&self) -> Option<Instant> {
-        self.later.values().map(|(_, at)| *at).min()
+        let free = self.later.iter().filter(|(id, _)| !self.busy.contains(*id));
+        free.map(|(_, (_, at))| *at).min()
     }
 }
 
@@ -136,10 +238,10 @@ fn concerns(desk: &ApprovalDesk, id: &HoldId, channel: &str) -> bool {
     })
 }
 
-async fn tell(desk: &ApprovalDesk, channel: &dyn Channel, id: &HoldId, owed: &mut Owed, reach: &Reach) {
+async fn tell(desk: &ApprovalDesk, channel: &dyn Channel, task: &Task, reach: &Reach) -> Told {
+    let id = &task.id;
     let Some(place) = desk.place(id) else {
-        owed.later.remove(id);
-        return;
+        return Told::Shown;
     };
     let view = place.case().view.clone();
     let known = place.references().get(channel.name()).cloned();
@@ -147,8 +249,7 @@ async fn tell(desk: &ApprovalDesk, channel: &dyn Channel, id: &HoldId, owed: &mu
     let is_use = view.decision.as_ref().is_some_and(|decision| decision.under().is_some());
     if known.is_none() && (is_use || view.ended.is_some() && !view.is_unreviewed()) {
         // Nobody was told of it there, and there is nothing left to decide or to look at.
-        owed.later.remove(id);
-        return;
+        return Told::Shown;
     }
     let shown = timeout(PATIENCE, channel.show(&view, known.as_deref())).await;
     let shown = shown.unwrap_or_else(|_| {
@@ -156,10 +257,9 @@ async fn tell(desk: &ApprovalDesk, channel: &dyn Channel, id: &HoldId, owed: &mu
     });
     match shown {
         Ok(reference) => {
-            owed.later.remove(id);
             reach.reached(id, channel.name());
             if known.as_deref() == Some(&reference) {
-                return;
+                return Told::Shown;
             }
             let event =
                 Event::Announced { id: id.clone(), channel: channel.name().to_owned(), reference: reference.clone() };
@@ -167,10 +267,10 @@ async fn tell(desk: &ApprovalDesk, channel: &dyn Channel, id: &HoldId, owed: &mu
             if let Err(why) = desk.record.record(vec![event]).await {
                 tracing::error!(request = %id, channel = channel.name(), "cannot record an announcement: {why}");
             }
+            Told::Shown
         }
         Err(error) => {
-            let attempts = owed.later.get(id).map_or(0, |(attempts, _)| *attempts);
-            if attempts == 0 {
+            if task.attempts == 0 {
                 tracing::warn!(request = %id, channel = channel.name(), "cannot announce: {error}");
                 let event =
                     Event::NotAnnounced { id: id.clone(), channel: channel.name().to_owned(), why: error.why.clone() };
@@ -179,9 +279,7 @@ async fn tell(desk: &ApprovalDesk, channel: &dyn Channel, id: &HoldId, owed: &mu
                 }
             }
             reach.failed(id, channel.name());
-            let pause = if error.permanent { PAUSE.1 } else { back_off(attempts) };
-            let next = now().checked_add(pause).unwrap_or_else(now);
-            owed.later.insert(id.clone(), (attempts.saturating_add(1), next));
+            Told::Failed { permanent: error.permanent }
         }
     }
 }
