@@ -380,3 +380,65 @@ fn a_standing_approval_is_for_its_parameters_and_never_for_what_depends_on_names
     gate.api().reject(&id, "no");
     raw.until(b'Z');
 }
+
+/// A client as `psql` begins its sessions.
+fn plain(gate: &Gate) -> Raw {
+    let target = gate.target();
+    let mut raw = Raw::connect((target.host.as_str(), target.port));
+    raw.start(&[
+        ("user", &target.user),
+        ("database", &target.database),
+        ("client_encoding", "UTF8"),
+        ("application_name", "psql"),
+    ]);
+    raw
+}
+
+#[test]
+fn statements_approved_beforehand_pass_once_each_over_a_restart() {
+    let (database, gate) = setup("");
+    let file = gate.config.with_file_name("migration.sql");
+    std::fs::write(&file, "BEGIN;\n-- why\nDELETE FROM t WHERE x = 1;\nCOMMIT;\nDROP TABLE t;\n").unwrap();
+    let (user, name) = (gate.target().user, gate.target().database);
+    let output = std::process::Command::new(proxy_tests::gate::binary())
+        .args(["requests", "--api", &format!("http://{}", gate.admin), "--format", "json", "create"])
+        .args(["--reason", "release 12", "--window", "2h", "--user", &user, "--database", &name, "--sql-file"])
+        .arg(&file)
+        .env("QUERYGATE_TOKEN", ANN)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let created: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let id = created["id"].as_str().unwrap().to_owned();
+    // Whoever asked decides as little as with a held statement.
+    assert_eq!(gate.api().decide(&id, "approve", "mine").status, 403);
+    let bob = gate.api().with_token(BOB);
+    bob.approve(&id);
+    eventually("the pre-approval", || {
+        (gate.api().get(&format!("/v1/requests/{id}"))["state"] == "released").then_some(())
+    });
+    // Not in a session that began otherwise, nor in one in which something else ran.
+    let delete = "DELETE FROM t WHERE x = 1";
+    let mut other = Raw::login(&gate.target());
+    assert!(!passes(&gate, &mut other, m::query(delete)));
+    for between in ["SET search_path = pg_catalog, public", "SELECT count(*) FROM t"] {
+        let mut raw = plain(&gate);
+        raw.send(m::query(between));
+        raw.until(b'Z');
+        assert!(!passes(&gate, &mut raw, m::query(delete)), "{between}");
+    }
+    let mut raw = plain(&gate);
+    raw.send(m::query("BEGIN"));
+    raw.until(b'Z');
+    assert!(passes(&gate, &mut raw, m::query(delete)));
+    raw.send(m::query("COMMIT"));
+    raw.until(b'Z');
+    assert_eq!(database.raw().value("SELECT count(*) FROM t"), "2");
+    assert!(!passes(&gate, &mut raw, m::query(delete)), "once");
+    let gate = gate.kill_and_restart();
+    let mut raw = plain(&gate);
+    assert!(!passes(&gate, &mut raw, m::query(delete)), "once, over a restart too");
+    assert!(passes(&gate, &mut raw, m::query("DROP TABLE t;")));
+    assert_eq!(database.raw().value("SELECT to_regclass('t') IS NULL"), "t");
+    assert_eq!(gate.api().call("POST", &format!("/v1/requests/{id}/withdraw"), None).status, 200);
+}

@@ -65,6 +65,7 @@ fn held(name: &str, user: &str, sql: &str) -> Event {
         deadline: now,
         time_to_live: Duration::ZERO,
         standing: querygate::hold::Standing::default(),
+        beforehand: None,
     };
     Event::Held { request: Box::new(request) }
 }

@@ -79,6 +79,9 @@ pub enum Denied {
         /// The longest.
         longest: Duration,
     },
+    /// It cannot be asked for beforehand, or not so.
+    #[error("{0}")]
+    NotBeforehand(String),
     /// The request has no standing approval that holds.
     #[error("its approval does not stand, so there is nothing to revoke")]
     NothingToRevoke,
@@ -124,7 +127,7 @@ pub(super) struct Case {
 impl Case {
     pub(super) fn new(request: &Arc<HoldRequest>, profile: Arc<Profile>, people: &People) -> Self {
         let request = for_channels(request);
-        let requester_is_known = people.behind(&request.origin).next().is_some();
+        let requester_is_known = request.beforehand.is_some() || people.behind(&request.origin).next().is_some();
         let view = RequestView {
             revision: 1,
             asked: profile.asked(),
@@ -187,6 +190,10 @@ impl Case {
     }
 
     fn is_requester(&self, actor: &Actor, people: &People) -> bool {
+        // Whoever asks beforehand asks, whichever database user it is for.
+        if self.view.request.beforehand.as_ref().is_some_and(|own| actor.is_named(&own.by)) {
+            return true;
+        }
         people
             .iter()
             .any(|person| actor.is_named(&person.name) && people.is_own(&self.view.request.origin, &person.name))
@@ -308,6 +315,11 @@ impl Case {
         again.ended = Some(why.to_owned());
         let uses = again.uses;
         self.note(at, format!("its approval stands no more: {why}; it ran again {uses} times"));
+    }
+
+    /// Something happened that changes nothing else.
+    pub(super) fn say(&mut self, at: Timestamp, what: String) {
+        self.note(at, what);
     }
 
     /// A request that a standing approval decides.

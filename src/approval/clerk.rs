@@ -3,7 +3,7 @@
 //!
 //! Start at [`run`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::case::Case;
 use super::desk::{ApprovalDesk, Change, Place};
 use crate::clock;
 use crate::hold::{self, Cause, Decision, Ended, Execution, HoldRequest, Outcome, Phase};
-use crate::store::Event;
+use crate::store::{Event, Store, StoreError};
 
 /// How often deadlines of reminders and escalations are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -91,6 +91,33 @@ pub async fn recover(desk: &ApprovalDesk, interrupted: Vec<Interrupted>, now: Ti
         let id = case.view.request.id.clone();
         desk.put(case, references.into_iter().collect());
         desk.retire(&id);
+    }
+    Ok(())
+}
+
+/// Takes over what was approved beforehand in an earlier process and still holds, without what has passed.
+///
+/// # Errors
+/// The record cannot be read.
+pub async fn recover_beforehand(desk: &ApprovalDesk, store: &Store, now: Timestamp) -> Result<(), String> {
+    let said = |error: StoreError| error.to_string();
+    for stored in store.beforehand(now).await.map_err(said)? {
+        let Some(decision) = stored.decision.clone() else { continue };
+        let history = store.history(&stored.request.id).await.map_err(said)?;
+        if history.iter().any(|event| matches!(event.event, Event::Revoked { .. } | Event::Lapsed { .. })) {
+            continue;
+        }
+        let used = history
+            .into_iter()
+            .flat_map(|event| if let Event::Used { statements, .. } = event.event { statements } else { Vec::new() });
+        let used: BTreeSet<usize> = used.collect();
+        let Some(ended) = stored.ended else { continue };
+        let request = Arc::new(stored.request);
+        let settings = desk.settings();
+        let mut case = Case::new(&request, Arc::clone(settings.profile(&request.rule)), &settings.people);
+        case.end(&ended, format!("approved beforehand; {} statements have passed", used.len()));
+        desk.put(case, stored.announcements.into_iter().collect());
+        desk.begin_beforehand(&request, &decision, used).await;
     }
     Ok(())
 }
@@ -173,6 +200,9 @@ async fn opened(desk: &ApprovalDesk, request: Arc<HoldRequest>) {
             return again(desk, &place, &request, decision, now).await;
         }
     }
+    if desk.pass_beforehand(&request, clock::wall()).await {
+        return;
+    }
     let event = Event::Held { request: Box::new((*request).clone()) };
     if let Err(why) = record(desk, event).await {
         // Fail closed: what is not on record is not asked.
@@ -216,10 +246,18 @@ async fn over(desk: &ApprovalDesk, request: &HoldRequest, ended: &Ended) {
     if let Err(why) = record(desk, event).await {
         tracing::error!(request = %request.id, "cannot record how a hold ended: {why}");
     }
-    place.case().end(ended, outcome_in_words(ended));
+    let words = if request.beforehand.is_some() && ended.outcome == Outcome::Released {
+        "approved beforehand: each of the statements may pass once".to_owned()
+    } else {
+        outcome_in_words(ended)
+    };
+    place.case().end(ended, words);
     let view = place.case().view.clone();
     if ended.outcome == Outcome::Released {
         desk.begin_again(&view);
+        if let Some(decision) = &ended.decision {
+            desk.begin_beforehand(&Arc::new(request.clone()), decision, BTreeSet::new()).await;
+        }
     }
     desk.tell(Change::Changed(Box::new(view)));
     if ended.outcome != Outcome::Released && place.case().view.is_standing() {
@@ -242,6 +280,7 @@ async fn executed(desk: &ApprovalDesk, request: &HoldRequest, execution: &Execut
 
 /// Reminders and escalations that are due.
 async fn look_at_clocks(desk: &ApprovalDesk, now: Timestamp) {
+    desk.lapse_beforehand(now).await;
     for place in desk.places() {
         let (due, id) = {
             let case = place.case();

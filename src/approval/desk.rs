@@ -39,6 +39,8 @@ pub struct ApprovalDesk {
     cases: DashMap<HoldId, Arc<Place>>,
     /// Standing approvals: which request was given one for a statement of a session.
     standing: DashMap<again::Key, HoldId>,
+    /// Approved beforehand.
+    beforehand: beforehand::All,
     /// Ended ones, oldest first.
     ended: Mutex<VecDeque<HoldId>>,
     pub(super) record: Arc<dyn Record>,
@@ -88,6 +90,7 @@ impl ApprovalDesk {
             settings: ArcSwap::from_pointee(settings),
             cases: DashMap::new(),
             standing: DashMap::new(),
+            beforehand: beforehand::All::default(),
             ended: Mutex::default(),
             record,
             changes,
@@ -253,7 +256,9 @@ impl ApprovalDesk {
             Some(place) => Arc::clone(&place.case().profile),
             None => Arc::clone(settings.profile(&request.rule)),
         };
-        profile.may_ever_include(&Actor::person(person)) || settings.people.is_own(&request.origin, &person.name)
+        profile.may_ever_include(&Actor::person(person))
+            || request.beforehand.as_ref().is_some_and(|own| own.by == person.name)
+            || settings.people.is_own(&request.origin, &person.name)
     }
 
     /// What waits, oldest first, as far as the person may see it.
@@ -325,11 +330,19 @@ impl ApprovalDesk {
         self.tell(Change::Changed(Box::new(view)));
     }
 
-    /// Forgets the oldest ended requests. One with an open review or a standing approval stays until that is over.
+    /// Forgets the oldest ended requests. One with an open review, or whose approval stands, stays until that is over.
     pub(super) fn retire(&self, id: &HoldId) {
         if self.view_of(id).is_some_and(|view| view.is_unreviewed() || view.is_standing()) {
             return;
         }
+        if self.view_of(id).is_some_and(|view| beforehand::may_pass(&view)) {
+            return;
+        }
+        self.forget(id);
+    }
+
+    /// Nothing keeps it but the wish to remember some.
+    fn forget(&self, id: &HoldId) {
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         ended.push_back(id.clone());
         while ended.len() > REMEMBERED {
@@ -444,6 +457,7 @@ fn tidy_reason(reason: Option<String>) -> Result<Option<String>, Denied> {
 }
 
 mod again;
+pub(super) mod beforehand;
 mod review;
 
 #[cfg(test)]

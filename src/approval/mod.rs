@@ -24,6 +24,7 @@ pub mod webhook;
 pub(crate) mod testing;
 
 pub use case::{Denied, Ineligible};
+pub use desk::beforehand::Wish;
 pub use desk::{Answer, ApprovalDesk, MAX_REASON_CHARS};
 pub use integration::Integration;
 pub use people::{MAX_TOKEN_CHARS, MIN_TOKEN_CHARS, People, PeopleError, Person, TokenDigest, TokenError};

@@ -105,7 +105,9 @@ fn milestone(event: &Event) -> Option<String> {
             Some(format!("the same statement may run again in its session until {until:.0}"))
         }
         Event::Revoked { by, .. } => Some(format!("its approval stands no more: revoked by {by}")),
+        Event::Used { request, .. } => Some(format!("passed as request {request}")),
         Event::Answered(_)
+        | Event::Lapsed { .. }
         | Event::Started { .. }
         | Event::Stopped
         | Event::PolicyChanged { .. }

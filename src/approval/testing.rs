@@ -146,5 +146,6 @@ pub(crate) fn request(user: &str, text: &str) -> HoldRequest {
         deadline: at(1_000),
         time_to_live: Duration::from_secs(1_000),
         standing: crate::hold::Standing::default(),
+        beforehand: None,
     }
 }

@@ -224,7 +224,7 @@ pub(super) fn sign(secret: &str, timestamp: &str, body: &str) -> Option<String> 
 }
 
 /// The kinds of events.
-pub const EVENTS: [&str; 15] = [
+pub const EVENTS: [&str; 17] = [
     "started",
     "stopped",
     "policy-changed",
@@ -239,6 +239,8 @@ pub const EVENTS: [&str; 15] = [
     "executed",
     "granted",
     "revoked",
+    "used",
+    "lapsed",
     "reviewed",
 ];
 
@@ -259,6 +261,8 @@ fn kind_of(event: &Event) -> &'static str {
         Event::Executed { .. } => "executed",
         Event::Granted { .. } => "granted",
         Event::Revoked { .. } => "revoked",
+        Event::Used { .. } => "used",
+        Event::Lapsed { .. } => "lapsed",
         Event::Reviewed { .. } => "reviewed",
     }
 }

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::approval::http::view::{AnswerBody, ListView, State};
+use crate::approval::http::view::{AnswerBody, CreateBody, ListView, RequestView, State};
 use api::{Api, ApiError, Change, Which};
 
 /// Where the admin API listens unless told otherwise.
@@ -97,6 +97,32 @@ enum Command {
         /// The request's name, such as qg-7k2m9x4c1d.
         id: String,
     },
+    /// Ask for statements before they run. Once approved, each passes once, by the same database user, until the window is over.
+    Create {
+        /// File with the statements.
+        #[arg(long, value_name = "FILE")]
+        sql_file: PathBuf,
+        /// Why.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Database user that will run them; may be left out by people who work as one only.
+        #[arg(long)]
+        user: Option<String>,
+        /// In this database.
+        #[arg(long)]
+        database: String,
+        /// The rule whose approvers are asked.
+        #[arg(long)]
+        rule: Option<String>,
+        /// For so long from now ("2h", whole minutes).
+        #[arg(long, value_name = "TIME", value_parser = minutes)]
+        window: u32,
+    },
+    /// Take back what you asked for before it runs.
+    Withdraw {
+        /// The request's name, such as qg-7k2m9x4c1d.
+        id: String,
+    },
     /// Watch live, and decide with a key; prints changes line by line when the output is not a terminal.
     Watch,
 }
@@ -175,13 +201,27 @@ fn try_run(args: &Args) -> Result<(), Trouble> {
                 Format::Text => Ok(writeln!(out, "{}  reviewed", seen.id)?),
             }
         }
-        Command::Revoke { id } => {
-            let seen = api.revoke(id)?;
+        Command::Revoke { id } => said(args.format, &api.revoke(id)?, "its approval stands no more", out),
+        Command::Create { sql_file, reason, user, database, rule, window } => {
+            let sql = std::fs::read_to_string(sql_file)
+                .map_err(|error| ApiError::Usage(format!("cannot read {}: {error}", sql_file.display())))?;
+            let body = CreateBody {
+                sql,
+                reason: reason.clone(),
+                user: user.clone(),
+                database: database.clone(),
+                rule: rule.clone(),
+                window_minutes: *window,
+            };
+            let seen = api.create(&body)?;
             match args.format {
                 Format::Json => json(out, &seen),
-                Format::Text => Ok(writeln!(out, "{}  its approval stands no more", seen.id)?),
+                Format::Text => {
+                    Ok(writeln!(out, "{}  asked; each statement may run once when it is approved", seen.id)?)
+                }
             }
         }
+        Command::Withdraw { id } => said(args.format, &api.withdraw(id)?, "withdrawn", out),
         Command::Watch if args.format == Format::Text && std::io::stdout().is_terminal() => {
             live::run(&api)?;
             Ok(())
@@ -208,6 +248,14 @@ fn list(api: &Api, which: Which, limit: usize, format: Format, out: &mut impl Wr
         }
     }
     json(out, &list)
+}
+
+/// The request after what was done to it, in few words.
+fn said(format: Format, seen: &RequestView, words: &str, out: &mut impl Write) -> Result<(), Trouble> {
+    match format {
+        Format::Json => json(out, seen),
+        Format::Text => Ok(writeln!(out, "{}  {words}", seen.id)?),
+    }
 }
 
 /// Whole minutes.

@@ -14,7 +14,7 @@ pub use board::{Board, Event, Hold, Lagged, Subscription, Ticket};
 pub use cell::{Ended, Phase, Refused};
 pub use quota::OverLimit;
 pub use request::{
-    Cause, Decision, Execution, HoldId, HoldRequest, Origin, Outcome, Parameter, Same, SessionId, Standing,
+    Beforehand, Cause, Decision, Execution, HoldId, HoldRequest, Origin, Outcome, Parameter, Same, SessionId, Standing,
     StatementText,
 };
 pub use settings::HoldSettings;

@@ -148,6 +148,18 @@ pub struct HoldRequest {
     /// What a standing approval is compared with. Means nothing in another process.
     #[serde(skip)]
     pub standing: Standing,
+    /// It was asked for before it runs; `None` for a held statement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beforehand: Option<Beforehand>,
+}
+
+/// Statements that are asked for before they run; each may then run once, until the request's deadline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beforehand {
+    /// Who asks: a person of the configuration.
+    pub by: String,
+    /// SHA-256 of each statement in order, transaction control left out, lower-case hex.
+    pub statements: Vec<String>,
 }
 
 /// What tells whether a standing approval is for a held statement. The session vouches for it.

@@ -14,7 +14,7 @@ use super::channels::Channels;
 use super::listen::Listener;
 use super::settings::Settings;
 use super::workers::{Phase, Workers};
-use crate::approval::clerk::{Interrupted, Unreviewed, recover, recover_reviews};
+use crate::approval::clerk::{Interrupted, Unreviewed, recover, recover_beforehand, recover_reviews};
 use crate::approval::slack::SlackError;
 use crate::approval::{self, AdminSettings, ApprovalDesk, ApprovalSettings, Profile};
 use crate::hold::Board;
@@ -301,6 +301,7 @@ async fn begin(store: &Store, desk: &ApprovalDesk, settings: &Settings, recovere
         references: stored.announcements,
     });
     recover(desk, interrupted.collect(), now).await?;
+    recover_beforehand(desk, store, now).await?;
     approval::recovery::retell(desk, store, now).await
 }
 

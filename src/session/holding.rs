@@ -248,6 +248,7 @@ fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft, time_to_l
         deadline,
         time_to_live,
         standing: draft.standing,
+        beforehand: None,
     }
 }
 

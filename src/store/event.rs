@@ -108,6 +108,20 @@ pub enum Event {
         /// Who.
         by: String,
     },
+    /// Statements that were approved beforehand pass. On record before they run, and used from then on.
+    Used {
+        /// The pre-approval's request.
+        id: HoldId,
+        /// The request that is released so.
+        request: HoldId,
+        /// Which of its statements, counted from 0.
+        statements: Vec<usize>,
+    },
+    /// The window of a pre-approval is over.
+    Lapsed {
+        /// The pre-approval's request.
+        id: HoldId,
+    },
     /// A statement was released by one person in an emergency and somebody else has looked at it now, or tried to.
     Reviewed {
         /// The request.
@@ -162,6 +176,8 @@ impl Event {
             | Self::Executed { id, .. }
             | Self::Granted { id, .. }
             | Self::Revoked { id, .. }
+            | Self::Used { id, .. }
+            | Self::Lapsed { id }
             | Self::Reviewed { id, .. } => Some(id),
         }
     }
@@ -184,6 +200,8 @@ impl Event {
             Self::Executed { .. } => "executed",
             Self::Granted { .. } => "granted",
             Self::Revoked { .. } => "revoked",
+            Self::Used { .. } => "used",
+            Self::Lapsed { .. } => "lapsed",
             Self::Reviewed { .. } => "reviewed",
         }
     }

@@ -133,6 +133,14 @@ impl Store {
         self.ask(read::unreviewed).await
     }
 
+    /// Requests that were approved before they run and whose time is not over at `now`, oldest first.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub async fn beforehand(&self, now: jiff::Timestamp) -> Result<Vec<StoredRequest>, StoreError> {
+        self.ask(move |connection| read::beforehand(connection, now)).await
+    }
+
     /// The latest requests, newest first.
     ///
     /// # Errors

@@ -46,9 +46,10 @@ pub(super) fn apply(connection: &Connection, line: &Line, event: &Event) -> Resu
         | Event::PolicyChanged { .. }
         | Event::NotAnnounced { .. }
         | Event::Reminded { .. }
-        // Of this process's sessions only.
         | Event::Granted { .. }
         | Event::Revoked { .. }
+        | Event::Used { .. }
+        | Event::Lapsed { .. }
         // An attempt that did not count.
         | Event::Reviewed { refused: Some(_), .. } => Ok(()),
         Event::Held { request } => held(connection, seq, request),
@@ -109,6 +110,8 @@ pub(super) fn policy_version(event: &Event) -> Option<&str> {
         | Event::Executed { .. }
         | Event::Granted { .. }
         | Event::Revoked { .. }
+        | Event::Used { .. }
+        | Event::Lapsed { .. }
         | Event::Reviewed { .. } => None,
     }
 }

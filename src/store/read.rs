@@ -67,6 +67,13 @@ pub(super) fn recent(connection: &Connection, limit: usize) -> Read<Vec<StoredRe
     requests(connection, "ORDER BY held DESC LIMIT ?1", params![i64::try_from(limit).unwrap_or(i64::MAX)])
 }
 
+/// What was approved beforehand and may still pass, oldest first.
+pub(super) fn beforehand(connection: &Connection, now: Timestamp) -> Read<Vec<StoredRequest>> {
+    let which = "WHERE state = 'ended' AND deadline > ?1 AND json_extract(outcome, '$.outcome') = 'released'
+                 AND json_extract(request, '$.beforehand') IS NOT NULL ORDER BY held";
+    requests(connection, which, params![now.as_microsecond()])
+}
+
 /// One request.
 pub(super) fn find(connection: &Connection, id: &HoldId) -> Read<Option<StoredRequest>> {
     Ok(requests(connection, "WHERE id = ?1", [&id.0])?.pop())

@@ -47,6 +47,8 @@ pub(super) fn redact(setting: Redact, event: Event, of_request: impl FnOnce(&Hol
         | Event::Ended { .. }
         | Event::Granted { .. }
         | Event::Revoked { .. }
+        | Event::Used { .. }
+        | Event::Lapsed { .. }
         | Event::Reviewed { .. } => event,
     }
 }

@@ -303,6 +303,8 @@ fn weight(event: &Event) -> usize {
         | Event::Executed { .. }
         | Event::Granted { .. }
         | Event::Revoked { .. }
+        | Event::Used { .. }
+        | Event::Lapsed { .. }
         | Event::Reviewed { .. } => REST,
     }
 }

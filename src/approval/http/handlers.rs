@@ -15,14 +15,14 @@ use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
 use crate::approval::people::Person;
-use crate::approval::{Answer, ApprovalDesk};
+use crate::approval::{Answer, ApprovalDesk, Wish};
 use crate::hold::{Hold, HoldId};
 
 use super::App;
 use super::auth::Caller;
 use super::problem::{Problem, ProblemBody};
 use super::stream::{self, Events};
-use super::view::{AnswerBody, Detail, ListView, MeView, RequestView, ReviewBody};
+use super::view::{AnswerBody, CreateBody, Detail, ListView, MeView, RequestView, ReviewBody};
 
 /// Most requests in one list.
 const MAX_LIST: usize = 1_000;
@@ -160,6 +160,38 @@ pub(super) async fn review(
 ) -> Result<Json<RequestView>, Problem> {
     let ReviewBody { comment } = json_body(body)?;
     app.desk.review(&person, &id, comment, crate::clock::wall()).await?;
+    shown(&app.desk, &person, &id)
+}
+
+/// Asks for statements before they run. People are asked like about a held statement; once they approved, each of the statements
+/// passes once, by the same database user in the same database, until the window is over.
+#[utoipa::path(post, path = "/v1/requests", tag = "requests", request_body = CreateBody, responses(
+    (status = 200, body = RequestView), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+    (status = 413, body = ProblemBody), (status = 429, body = ProblemBody)))]
+pub(super) async fn create(
+    FromState(app): FromState<Arc<App>>,
+    Caller(person): Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<RequestView>, Problem> {
+    let CreateBody { sql, reason, user, database, rule, window_minutes } = json_body(body)?;
+    let window = Duration::from_secs(u64::from(window_minutes).saturating_mul(60));
+    let wish = Wish { sql, reason: Some(reason), user, database, rule, window };
+    let id = app.desk.ask_beforehand(&person, wish, crate::clock::wall())?;
+    app.desk.settle(|hold| hold.request.id == id).await;
+    shown(&app.desk, &person, &id)
+}
+
+/// Takes back what the caller asked for before it runs, decided or not.
+#[utoipa::path(post, path = "/v1/requests/{id}/withdraw", tag = "requests",
+    params(("id" = String, Path, description = "The request's name")), responses(
+    (status = 200, body = RequestView), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+    (status = 404, body = ProblemBody), (status = 409, body = ProblemBody), (status = 429, body = ProblemBody)))]
+pub(super) async fn withdraw(
+    FromState(app): FromState<Arc<App>>,
+    Caller(person): Caller,
+    Id(id): Id,
+) -> Result<Json<RequestView>, Problem> {
+    app.desk.withdraw(&person, &id, crate::clock::wall()).await?;
     shown(&app.desk, &person, &id)
 }
 

@@ -99,6 +99,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         handlers::reject,
         handlers::review,
         handlers::revoke,
+        handlers::create,
+        handlers::withdraw,
         handlers::events,
         integrations::decide
     ),
@@ -123,12 +125,13 @@ fn router(app: Arc<App>) -> Router {
         .route("/health", get(health::health))
         .route("/openapi.json", get(async || Json(openapi())))
         .route("/v1/me", get(handlers::me))
-        .route("/v1/requests", get(handlers::list))
+        .route("/v1/requests", get(handlers::list).post(handlers::create))
         .route("/v1/requests/{id}", get(handlers::show))
         .route("/v1/requests/{id}/approve", post(handlers::approve))
         .route("/v1/requests/{id}/reject", post(handlers::reject))
         .route("/v1/requests/{id}/review", post(handlers::review))
         .route("/v1/requests/{id}/revoke", post(handlers::revoke))
+        .route("/v1/requests/{id}/withdraw", post(handlers::withdraw))
         .route("/v1/decisions", post(integrations::decide))
         .route("/v1/events", get(handlers::events))
         .fallback(handlers::no_such_path)

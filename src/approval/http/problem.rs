@@ -89,7 +89,7 @@ impl From<Denied> for Problem {
             Denied::Refused(refused) => refused.into(),
             Denied::OtherStatement => Self::new(StatusCode::CONFLICT, "other-statement", detail)
                 .hint("show the request again before deciding"),
-            Denied::ReasonTooLong => Self::bad_request(detail),
+            Denied::ReasonTooLong | Denied::NotBeforehand(_) => Self::bad_request(detail),
             Denied::ReasonNeeded => Self::bad_request(detail).hint("say why it cannot wait: `reason`"),
             Denied::AlreadyApproved { .. } => {
                 Self::new(StatusCode::CONFLICT, "already-approved", detail).hint("another approver has to answer")

@@ -78,7 +78,7 @@ impl Server {
 
 #[tokio::test]
 async fn everything_but_health_and_the_description_needs_a_token() {
-    let server = Server::start().await;
+    let server = Server::start_with(AdminSettings { failure_burst: 100, ..AdminSettings::default() }).await;
     assert_eq!(server.get("/health", "").await.0, 200);
     let (status, description) = server.get("/openapi.json", "").await;
     assert_eq!(status, 200);
@@ -114,7 +114,8 @@ async fn the_description_names_every_path_and_its_types() {
             "/v1/requests/{id}/approve",
             "/v1/requests/{id}/reject",
             "/v1/requests/{id}/review",
-            "/v1/requests/{id}/revoke"
+            "/v1/requests/{id}/revoke",
+            "/v1/requests/{id}/withdraw"
         ]
     );
     let schemas = &description["components"]["schemas"];

@@ -101,7 +101,10 @@ pub struct ProgressView {
     /// The standing approval for the same statement again in its session.
     #[serde(default)]
     pub again: Option<AgainView>,
-    /// The request whose standing approval released this one.
+    /// Who asked for it before it runs.
+    #[serde(default)]
+    pub asked_beforehand_by: Option<String>,
+    /// The request whose standing approval or pre-approval released this one.
     #[serde(default)]
     pub under: Option<String>,
     /// The review an emergency release asks for.
@@ -194,6 +197,7 @@ impl From<&channel::RequestView> for ProgressView {
             escalated: view.escalated,
             break_glass: view.break_glass,
             again: view.again.as_ref().map(AgainView::from),
+            asked_beforehand_by: view.request.beforehand.as_ref().map(|own| own.by.clone()),
             under: view.decision.as_ref().and_then(Decision::under).map(|id| id.0.clone()),
             review: view.review.as_ref().map(ReviewView::from),
             execution: view.execution.clone(),
@@ -323,6 +327,26 @@ pub struct AnswerBody {
     /// Digest of the statement that was shown; if given, the answer counts only for it.
     #[serde(default)]
     pub statement_sha256: Option<String>,
+}
+
+/// What somebody asks for before it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBody {
+    /// The statements; each may run once.
+    pub sql: String,
+    /// Why. At most 1,000 characters.
+    pub reason: String,
+    /// Database user that will run them; may be left out by people who work as one only.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// In this database.
+    pub database: String,
+    /// The rule whose approvers are asked. Statements pass where they are held by rules of the same approval profile.
+    #[serde(default)]
+    pub rule: Option<String>,
+    /// For so many minutes from now, the time until the approval included.
+    pub window_minutes: u32,
 }
 
 /// Who the caller is.

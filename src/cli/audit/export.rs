@@ -167,7 +167,7 @@ impl Row {
         };
         match event {
             Event::Started { version, .. } => Self { result: format!("querygate {version}"), ..row },
-            Event::Stopped | Event::PolicyChanged { .. } => row,
+            Event::Stopped | Event::PolicyChanged { .. } | Event::Lapsed { .. } => row,
             Event::Held { request } => row.held(request),
             Event::Announced { channel, reference, .. } => {
                 Self { channel: channel.clone(), reference: reference.clone(), ..row }
@@ -187,6 +187,7 @@ impl Row {
             Event::Ended { outcome, .. } => Self { outcome: outcome_word(outcome), ..row },
             Event::Executed { execution, .. } => Self { result: result_words(execution), ..row },
             Event::Granted { by, until, .. } => Self { by: by.clone(), result: format!("until {until:.0}"), ..row },
+            Event::Used { request, .. } => Self { result: format!("passes as {request}"), ..row },
             Event::Revoked { channel, by, .. } => Self { channel: channel.clone(), by: by.clone(), ..row },
             Event::Reviewed { channel, by, note, refused, .. } => Self {
                 channel: channel.clone(),

@@ -115,6 +115,11 @@ fn words(event: &Event) -> String {
         },
         Event::Granted { by, until, .. } => format!("again in its session until {until:.0}, by {by}"),
         Event::Revoked { by, .. } => format!("by {by}"),
+        Event::Used { request, statements, .. } => {
+            let numbers: Vec<_> = statements.iter().map(|index| index.saturating_add(1).to_string()).collect();
+            format!("statement {} passes as {request}", numbers.join(", "))
+        }
+        Event::Lapsed { .. } => "its window is over".to_owned(),
         Event::Reviewed { by, note, refused, .. } => {
             let refused = refused.as_deref().map_or_else(String::new, |why| format!(" (did not count: {why})"));
             format!("by {by}{}{refused}", said(note.as_deref()))

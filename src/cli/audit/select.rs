@@ -144,6 +144,8 @@ fn people(event: &Event) -> impl Iterator<Item = &str> {
         | Event::Escalated { .. }
         | Event::Reminded { .. }
         | Event::Ended { .. }
+        | Event::Used { .. }
+        | Event::Lapsed { .. }
         | Event::Executed { .. } => "",
     };
     // A decision names all who approved. A name with a comma in it is found by the whole, too.

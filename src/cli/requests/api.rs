@@ -12,7 +12,9 @@ use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
 use crate::approval::http::ProblemBody;
-use crate::approval::http::view::{AnswerBody, ChangeView, ListView, MeView, RequestView, ReviewBody, State};
+use crate::approval::http::view::{
+    AnswerBody, ChangeView, CreateBody, ListView, MeView, RequestView, ReviewBody, State,
+};
 
 /// A request's name is this long at most; longer is a mistake that needs no question.
 const MAX_ID_CHARS: usize = 32;
@@ -202,6 +204,20 @@ impl Api {
         let url = format!("{}/v1/requests/{}/review", self.base, name(id)?);
         let body = ReviewBody { comment: comment.map(str::to_owned) };
         let sent = self.agent.post(url).header("Authorization", &self.authorization).send_json(body);
+        self.read(self.answered(sent)?)
+    }
+
+    /// Asks for statements before they run.
+    pub fn create(&self, body: &CreateBody) -> Result<RequestView, ApiError> {
+        let url = format!("{}/v1/requests", self.base);
+        let sent = self.agent.post(url).header("Authorization", &self.authorization).send_json(body);
+        self.read(self.answered(sent)?)
+    }
+
+    /// Takes back what the caller asked for.
+    pub fn withdraw(&self, id: &str) -> Result<RequestView, ApiError> {
+        let url = format!("{}/v1/requests/{}/withdraw", self.base, name(id)?);
+        let sent = self.agent.post(url).header("Authorization", &self.authorization).send_empty();
         self.read(self.answered(sent)?)
     }
 

@@ -97,6 +97,7 @@ fn review(request: &RequestView) -> Option<String> {
 pub fn decided(request: &RequestView) -> String {
     let words = match request.state {
         State::Approved => "approved; recorded and being carried out",
+        State::Released if is_beforehand(request) => "approved; each of its statements may pass once",
         State::Released => "approved and released to the database",
         State::Rejected => "rejected; its client is told",
         State::Pending => match &request.progress {
@@ -110,6 +111,10 @@ pub fn decided(request: &RequestView) -> String {
         State::Withdrawn => "withdrawn: decided, but its client no longer waited, so it never ran",
     };
     format!("{}  {words}", request.id)
+}
+
+fn is_beforehand(request: &RequestView) -> bool {
+    request.progress.as_ref().is_some_and(|progress| progress.asked_beforehand_by.is_some())
 }
 
 /// Who asks, in one line: user, person, database, certificate, application, address.
@@ -143,6 +148,7 @@ pub fn standing(request: &RequestView, now: Timestamp) -> String {
     match request.state {
         State::Pending => format!("PENDING {}", left(request.deadline, now)),
         State::Approved => format!("APPROVED{}, about to run", by(decision)),
+        State::Released if is_beforehand(request) => format!("APPROVED beforehand{}", by(decision)),
         State::Released => format!("RELEASED, approved{}", by(decision)),
         State::Rejected => format!("REJECTED{}", by(decision)),
         State::Expired => "EXPIRED".to_owned(),

@@ -44,6 +44,7 @@ pub(super) fn request(id: &str, session: u64, user: &str) -> HoldRequest {
         deadline: at(100),
         time_to_live: Duration::from_secs(100),
         standing: crate::hold::Standing::default(),
+        beforehand: None,
     }
 }
 

@@ -406,7 +406,8 @@ impl Machine {
         let Some((name, value)) = body.and_then(backend::parameter_status) else {
             return Fate::Relay;
         };
-        if name != b"application_name" && !self.is_authenticating() {
+        let strings_differ = name == b"standard_conforming_strings" && value != b"on";
+        if strings_differ || name != b"application_name" && !self.is_authenticating() {
             // Whatever changed it, and whatever else it changed unseen.
             self.meaning.unknown();
         }

@@ -61,6 +61,7 @@ fn request(name: &str) -> HoldRequest {
         deadline: at(900),
         time_to_live: Duration::ZERO,
         standing: crate::hold::Standing::default(),
+        beforehand: None,
     }
 }
 

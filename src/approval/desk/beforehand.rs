@@ -1,0 +1,379 @@
+//! Pre-approval: statements that cannot wait when they run are asked for beforehand, announced and decided like a hold, and then
+//! pass once each, in any session of the database user they were asked for.
+//!
+//! What is compared is decided by safety alone. The statements come in the order they were shown in. The statement's exact bytes, as cut out of the message that carries it; no values;
+//! the same database user and database; a rule of the same approval profile. And its session must be one in which the bytes mean what
+//! approvers were shown: begun plainly (no role, path or option in the startup packet, text in UTF-8) and in which nothing has run
+//! but statements of this very pre-approval, because any other might have changed role, `search_path` or names
+//! ([`crate::hold::Standing`]). Statements that are there to change their session cannot be asked for beforehand at all: whether
+//! they ran before the others nobody could say.
+//!
+//! A use is on record before the session wakes, so that a crash between loses the use, never the limit.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest as _, Sha256};
+
+use super::{ApprovalDesk, Change, tidy_reason};
+use crate::approval::case::{Case, Denied};
+use crate::approval::channel::RequestView;
+use crate::approval::people::Person;
+use crate::clock;
+use crate::hold::{
+    Beforehand, Cause, Decision, HoldId, HoldRequest, Origin, Outcome, Phase, Refused, SessionId, Standing,
+    StatementText, Ticket,
+};
+use crate::judge::{EffectKind, Limits, analyse, lex};
+use crate::store::Event;
+
+/// Statements in one pre-approval.
+const MAX_STATEMENTS: usize = 500;
+/// The longest window.
+const MAX_WINDOW: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// The rule's name where none is stated; it resolves to the profile of `[approval]` itself.
+const NO_RULE: &str = "beforehand";
+/// Not sessions of clients, whose numbers count up from 1.
+static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
+
+/// What somebody asks for beforehand.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wish {
+    /// The statements.
+    pub sql: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// Database user that will run them; `None`: the only one the person works as.
+    pub user: Option<String>,
+    /// In this database.
+    pub database: String,
+    /// The rule whose approvers are asked; only statements held by rules of the same profile pass.
+    pub rule: Option<String>,
+    /// From now on, for so long.
+    pub window: Duration,
+}
+
+/// Statements that were approved beforehand, and which of them have passed.
+#[derive(Debug, Clone)]
+pub(super) struct Approved {
+    request: Arc<HoldRequest>,
+    profile: String,
+    by: String,
+    used: BTreeSet<usize>,
+}
+
+impl Approved {
+    /// Which of the statements the request consists of, if it is for these: each at most once.
+    fn matching(&self, request: &HoldRequest, profile: &str, now: Timestamp) -> Option<Vec<usize>> {
+        let own = self.request.beforehand.as_ref()?;
+        let (pieces, ran) = (request.standing.pieces.as_ref()?, request.standing.ran.as_ref()?);
+        let fits = now < self.request.deadline
+            && request.beforehand.is_none()
+            && request.parameters.is_empty()
+            && !request.statement.lossy
+            && !pieces.is_empty()
+            && request.origin.user == self.request.origin.user
+            && request.origin.database == self.request.origin.database
+            && profile == self.profile;
+        if !fits {
+            return None;
+        }
+        // Fail closed: anything else that ran may have changed what the statements mean.
+        let ours: BTreeSet<&str> = own.statements.iter().map(String::as_str).collect();
+        if !ran.iter().all(|digest| ours.contains(hex::encode(digest).as_str())) {
+            return None;
+        }
+        // In the order in which they were shown; what was left out stays behind.
+        let mut next = self.used.last().map_or(0, |last| last.saturating_add(1));
+        let mut taken = Vec::new();
+        for piece in pieces {
+            let wanted = hex::encode(piece);
+            let alike = own.statements.iter().enumerate().skip(next);
+            let index = alike.filter(|(_, statement)| **statement == wanted).map(|(index, _)| index).next()?;
+            next = index.saturating_add(1);
+            taken.push(index);
+        }
+        Some(taken)
+    }
+}
+
+/// The statements of a text by digest, transaction control left out; or why they cannot be asked for beforehand.
+fn statements(sql: &str) -> Result<Vec<String>, Denied> {
+    let no = |why: String| Denied::NotBeforehand(why);
+    let tokens = lex(sql.as_bytes(), true).map_err(|error| no(error.to_string()))?;
+    if tokens.plain_backslash {
+        // Where such a string ends depends on a setting of the session.
+        return Err(no("a plain string in it holds a backslash; write E'…' instead".to_owned()));
+    }
+    let mut found = Vec::new();
+    for (number, piece) in (1_usize..).zip(&tokens.pieces) {
+        let text = sql.get(piece.range.clone()).unwrap_or_default();
+        match kept(text) {
+            Ok(true) => found.push(hex::encode(Sha256::digest(text.as_bytes()))),
+            Ok(false) => {}
+            Err(why) => return Err(no(format!("statement {number} {why}"))),
+        }
+    }
+    if found.is_empty() || found.len() > MAX_STATEMENTS {
+        return Err(no(format!("it has to have 1 to {MAX_STATEMENTS} statements besides transaction control")));
+    }
+    Ok(found)
+}
+
+/// Whether a statement is one to be approved; `Ok(false)`: transaction control.
+fn kept(text: &str) -> Result<bool, &'static str> {
+    let analysis = analyse(text.as_bytes(), &Limits::default());
+    let [piece] = analysis.pieces.as_slice() else { return Err("cannot be read as one statement") };
+    if piece.effects.iter().all(|effect| effect.kind == EffectKind::Transaction) {
+        return Ok(false);
+    }
+    let first = text.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default().to_ascii_uppercase();
+    if !piece.acts.is_empty() {
+        return Err("depends on the session it runs in, or reads data from it");
+    }
+    // CREATE FUNCTION and its like install code and run none; whatever else cannot be seen through may change its session.
+    if analysis.opaque && first != "CREATE" {
+        return Err("runs code that cannot be seen through, which may change the session for the others");
+    }
+    for effect in &piece.effects {
+        match effect.kind {
+            EffectKind::Read
+            | EffectKind::Insert
+            | EffectKind::Update
+            | EffectKind::Delete
+            | EffectKind::Merge
+            | EffectKind::Truncate
+            | EffectKind::Drop
+            | EffectKind::Alter
+            | EffectKind::Create
+            | EffectKind::Code
+            | EffectKind::LargeObject
+            | EffectKind::Admin => {}
+            // SET ROLE is of this kind, too.
+            EffectKind::Privilege
+                if matches!(first.as_str(), "GRANT" | "REVOKE" | "CREATE" | "ALTER" | "DROP" | "REASSIGN") => {}
+            EffectKind::Privilege
+            | EffectKind::CopyServerFile
+            | EffectKind::ReadingSetting
+            | EffectKind::SensitiveSetting
+            | EffectKind::Session
+            | EffectKind::Transaction
+            | EffectKind::Execute => return Err("changes its session or depends on it; ask for it when it runs"),
+            EffectKind::Unparsed | EffectKind::Disagreement | EffectKind::Unknown => {
+                return Err("cannot be read with certainty");
+            }
+        }
+    }
+    Ok(true)
+}
+
+impl ApprovalDesk {
+    /// A known person asks beforehand. The request is on the board when this returns; people are asked like about a hold.
+    ///
+    /// # Errors
+    /// Why it cannot be asked for.
+    pub fn ask_beforehand(self: &Arc<Self>, person: &Person, wish: Wish, now: Timestamp) -> Result<HoldId, Denied> {
+        let request = self.beforehand(person, wish, now)?;
+        let ticket = self.board.open(request).map_err(|limit| Denied::NotBeforehand(limit.to_string()))?;
+        let id = ticket.id().clone();
+        tokio::spawn(keep(ticket));
+        Ok(id)
+    }
+
+    fn beforehand(&self, person: &Person, wish: Wish, now: Timestamp) -> Result<HoldRequest, Denied> {
+        let no = |why: &str| Denied::NotBeforehand(why.to_owned());
+        let statements = statements(&wish.sql)?;
+        let reason = tidy_reason(wish.reason)?.ok_or(Denied::ReasonNeeded)?;
+        let user = match (wish.user, person.database_users.as_slice()) {
+            (Some(user), _) => user,
+            (None, [only]) => only.clone(),
+            (None, _) => return Err(no("say which database user will run it")),
+        };
+        if user.is_empty() || wish.database.is_empty() {
+            return Err(no("say the database user and the database"));
+        }
+        if wish.window.is_zero() || wish.window > MAX_WINDOW {
+            return Err(no("the window has to be longer than nothing and at most seven days"));
+        }
+        let settings = self.settings.load();
+        let rule = match wish.rule {
+            Some(rule) if settings.by_rule.contains_key(&rule) => rule,
+            Some(_) => return Err(no("no rule of that name has an approval profile of its own; leave it out")),
+            None => NO_RULE.to_owned(),
+        };
+        let window = SignedDuration::try_from(wish.window).map_err(|_| no("the window is too long"))?;
+        let effects =
+            analyse(wish.sql.as_bytes(), &Limits::default()).pieces.into_iter().flat_map(|piece| piece.effects);
+        let count = statements.len();
+        Ok(HoldRequest {
+            id: HoldId::generate().map_err(|error| no(&error.to_string()))?,
+            origin: Origin {
+                session: SessionId(NEXT.fetch_add(1, Ordering::Relaxed)),
+                user,
+                database: wish.database,
+                application_name: String::new(),
+                certificate_name: None,
+                client: format!("asked for beforehand by {}", person.name),
+                backend_pid: None,
+            },
+            statement: StatementText {
+                sha256: hex::encode(Sha256::digest(wish.sql.as_bytes())),
+                text: Arc::from(wish.sql),
+                lossy: false,
+            },
+            parameters: Vec::new(),
+            effects: effects.collect(),
+            rule: Arc::from(rule),
+            why: format!("{} asks beforehand; each of its {count} statements may run once", person.name),
+            policy_version: Arc::from(""),
+            in_transaction: false,
+            redact: crate::judge::Redact::None,
+            reason: Some(reason),
+            opened_at: now,
+            deadline: now.checked_add(window).map_err(|_| no("the window is too long"))?,
+            time_to_live: wish.window,
+            standing: Standing::default(),
+            beforehand: Some(Beforehand { by: person.name.clone(), statements }),
+        })
+    }
+
+    /// It was approved, now or in an earlier process, where `used` of its statements have passed.
+    pub(in crate::approval) async fn begin_beforehand(
+        &self,
+        request: &Arc<HoldRequest>,
+        decision: &Decision,
+        used: BTreeSet<usize>,
+    ) {
+        if request.beforehand.is_none() {
+            return;
+        }
+        let profile = self.settings.load().profile(&request.rule).name.clone();
+        let approved = Approved { request: Arc::clone(request), profile, by: decision.by().to_owned(), used };
+        self.beforehand.lock().await.insert(request.id.clone(), approved);
+    }
+
+    /// Releases a held request that was approved beforehand. `false`: it was not, and people are asked.
+    pub(in crate::approval) async fn pass_beforehand(&self, request: &Arc<HoldRequest>, now: Timestamp) -> bool {
+        // Held while a use is put on record, so that two sessions never use one statement.
+        let mut all = self.beforehand.lock().await;
+        let settings = self.settings.load_full();
+        let profile = settings.profile(&request.rule);
+        let found = all.iter().find_map(|(id, one)| Some((id.clone(), one.matching(request, &profile.name, now)?)));
+        let Some((id, statements)) = found else { return false };
+        let Some(approved) = all.get_mut(&id) else { return false };
+        // Whatever becomes of the record: a use that was tried is used.
+        approved.used.extend(statements.iter().copied());
+        let decision = Decision::Approve { by: approved.by.clone(), reason: None, at: now, under: Some(id.clone()) };
+        let events = vec![
+            Event::Held { request: Box::new((**request).clone()) },
+            Event::Used { id: id.clone(), request: request.id.clone(), statements: statements.clone() },
+            Event::Decided { id: request.id.clone(), decision: decision.clone() },
+        ];
+        if let Err(why) = self.record.record(events).await {
+            // Fail closed: what is not on record is not released.
+            tracing::error!(request = %request.id, "cannot record the use of a pre-approval, so it is refused: {why}");
+            let _ = self.board.fail(&request.id, Cause::NotRecorded, clock::wall());
+            return true;
+        }
+        let case = Case::new(request, Arc::clone(profile), &settings.people).decided_under(&decision, &id);
+        self.put(case, HashMap::new());
+        let numbers: Vec<_> = statements.iter().map(|index| index.saturating_add(1).to_string()).collect();
+        let of = approved.request.beforehand.as_ref().map_or(0, |own| own.statements.len());
+        let words = format!("statement {} of {of} passed as request {}", numbers.join(", "), request.id);
+        self.say(&id, words, now);
+        let _ = self.board.decide(&request.id, decision);
+        true
+    }
+
+    /// Whoever asked takes a pre-approval back, decided or not.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn withdraw(self: &Arc<Self>, person: &Person, id: &HoldId, at: Timestamp) -> Result<(), Denied> {
+        let hold = self.find(person, id).ok_or(Refused::Unknown)?;
+        if hold.request.beforehand.as_ref().is_none_or(|own| own.by != person.name) {
+            return Err(Denied::NotBeforehand("only whoever asked beforehand may withdraw it".to_owned()));
+        }
+        if hold.phase == Phase::Pending && self.board.fail(id, Cause::CancelRequest, at) {
+            return Ok(());
+        }
+        let (desk, by, id) = (Arc::clone(self), person.name.clone(), id.clone());
+        // A task of its own: what was taken away is also put on record, whoever hangs up meanwhile.
+        let taken = tokio::spawn(async move {
+            let event = Event::Revoked { id: id.clone(), channel: "api".to_owned(), by: by.clone() };
+            desk.close_beforehand(&id, event, &format!("withdrawn by {by}: nothing more passes"), at).await
+        });
+        taken.await.unwrap_or_else(|error| Err(Denied::NotRecorded(format!("the desk failed: {error}"))))
+    }
+
+    async fn close_beforehand(&self, id: &HoldId, event: Event, words: &str, at: Timestamp) -> Result<(), Denied> {
+        if self.beforehand.lock().await.remove(id).is_none() {
+            return Err(Denied::NothingToRevoke);
+        }
+        self.say(id, words.to_owned(), at);
+        self.forget(id);
+        self.record.record(vec![event]).await.map_err(Denied::NotRecorded)
+    }
+
+    /// Ends those whose window is over.
+    pub(in crate::approval) async fn lapse_beforehand(&self, now: Timestamp) {
+        let over: Vec<HoldId> = {
+            let all = self.beforehand.lock().await;
+            all.iter().filter(|(_, one)| now >= one.request.deadline).map(|(id, _)| id.clone()).collect()
+        };
+        for id in over {
+            let event = Event::Lapsed { id: id.clone() };
+            if let Err(error) = self.close_beforehand(&id, event, "its window is over: nothing more passes", now).await
+            {
+                tracing::error!(request = %id, "cannot record the end of a pre-approval: {error}");
+            }
+        }
+    }
+
+    fn say(&self, id: &HoldId, words: String, at: Timestamp) {
+        let Some(place) = self.place(id) else { return };
+        let view = {
+            let mut case = place.case();
+            case.say(at, words);
+            case.view.clone()
+        };
+        self.tell(Change::Changed(Box::new(view)));
+    }
+}
+
+/// It was approved beforehand and its window is not over.
+pub(super) fn may_pass(view: &RequestView) -> bool {
+    let released = view.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Released);
+    view.request.beforehand.is_some() && released && clock::wall() < view.request.deadline
+}
+
+/// The approved ones, by request.
+pub(super) type All = tokio::sync::Mutex<BTreeMap<HoldId, Approved>>;
+
+/// Stands where the session of a hold would: waits for the decision, until the window is over.
+async fn keep(mut ticket: Ticket) {
+    let life = ticket.request().time_to_live;
+    let decided = poll_fn(|cx| match ticket.poll_decision(cx) {
+        Poll::Ready(_) => Poll::Ready(true),
+        Poll::Pending if ticket.failure().is_some() => Poll::Ready(false),
+        Poll::Pending => Poll::Pending,
+    });
+    match tokio::time::timeout(life, decided).await {
+        Ok(true) => drop(ticket.finish(clock::wall())),
+        // Withdrawn: it is over already.
+        Ok(false) => {}
+        Err(_) => {
+            if ticket.expire(clock::wall()).is_err() {
+                let _: Outcome = ticket.finish(clock::wall());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

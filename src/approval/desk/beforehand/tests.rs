@@ -1,0 +1,188 @@
+#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+
+use super::*;
+use crate::approval::channel::Receipt;
+use crate::approval::testing::{desk_with, person, request, settings, taken_in};
+use crate::approval::{Answer, Forgetful, Profile};
+use crate::hold::{Board, Parameter};
+
+const SQL: &str = "BEGIN;\nDROP TABLE a; -- the old one\nDELETE FROM b;\nDELETE FROM b;\nCOMMIT;";
+
+fn wish(sql: &str) -> Wish {
+    Wish {
+        sql: sql.to_owned(),
+        reason: Some("release 12".to_owned()),
+        database: "shop".to_owned(),
+        window: Duration::from_secs(7_200),
+        ..Wish::default()
+    }
+}
+
+fn sha(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+/// A held message of these statements in a plain session in which `ran` has run.
+fn held_as(user: &str, pieces: &[&str], ran: &[&str]) -> HoldRequest {
+    let all = |texts: &[&str]| Some(texts.iter().map(|text| sha(text)).collect());
+    HoldRequest {
+        parameters: Vec::new(),
+        standing: Standing { same: None, pieces: all(pieces), ran: all(ran) },
+        ..request(user, &pieces.join("; "))
+    }
+}
+
+/// dev has asked, and ann and the rule have been satisfied.
+async fn approved() -> (Arc<ApprovalDesk>, Board, HoldId) {
+    let (desk, board) = desk_with(settings(), Arc::new(Forgetful));
+    let id = desk.ask_beforehand(&person(&desk, "dev"), wish(SQL), clock::wall()).unwrap();
+    let mut changes = desk.changes();
+    while desk.view_of(&id).is_none() {
+        changes.recv().await.unwrap();
+    }
+    let yes = Answer { approve: true, ..Answer::default() };
+    assert_eq!(desk.answer(&person(&desk, "ann"), &id, yes, clock::wall()).await, Ok(Receipt::Decided));
+    while desk.beforehand.lock().await.is_empty() {
+        changes.recv().await.unwrap();
+    }
+    (desk, board, id)
+}
+
+async fn passes(desk: &ApprovalDesk, board: &Board, request: HoldRequest) -> bool {
+    let ticket = board.open(request).unwrap();
+    taken_in(desk, &ticket).await;
+    let decided = board.find(ticket.id()).is_some_and(|hold| matches!(hold.phase, Phase::Decided(_)));
+    if decided {
+        assert_eq!(ticket.finish(clock::wall()), Outcome::Released);
+    }
+    decided
+}
+
+#[tokio::test]
+async fn each_statement_passes_once_in_the_order_shown_in_any_session() {
+    let (desk, board, id) = approved().await;
+    assert!(passes(&desk, &board, held_as("dev_db", &["DROP TABLE a"], &[])).await);
+    assert!(!passes(&desk, &board, held_as("dev_db", &["DROP TABLE a"], &[])).await);
+    assert!(passes(&desk, &board, held_as("dev_db", &["DELETE FROM b"], &["DROP TABLE a"])).await);
+    assert!(passes(&desk, &board, held_as("dev_db", &["DELETE FROM b"], &[])).await);
+    assert!(!passes(&desk, &board, held_as("dev_db", &["DELETE FROM b"], &[])).await);
+    let timeline = desk.view_of(&id).unwrap().timeline;
+    assert_eq!(timeline.iter().filter(|line| line.what.contains("passed as request")).count(), 3);
+}
+
+#[tokio::test]
+async fn a_message_passes_whole_or_not_at_all() {
+    let (desk, board, _id) = approved().await;
+    let too_many = ["DROP TABLE a", "DELETE FROM b", "DELETE FROM b", "DELETE FROM b"];
+    assert!(!passes(&desk, &board, held_as("dev_db", &too_many, &[])).await);
+    assert!(!passes(&desk, &board, held_as("dev_db", &["DROP TABLE a", "DROP TABLE c"], &[])).await);
+    assert!(passes(&desk, &board, held_as("dev_db", &too_many[..3], &[])).await);
+}
+
+#[tokio::test]
+async fn whatever_differs_is_asked_when_it_runs() {
+    type Change = fn(&mut HoldRequest);
+    let changes: [(&str, Change); 9] = [
+        ("another user", |request| request.origin.user = "app".to_owned()),
+        ("another database", |request| request.origin.database = "other".to_owned()),
+        ("values", |request| {
+            request.parameters = vec![Parameter { position: 1, type_name: None, value: None, raw: false }];
+        }),
+        ("bytes that are no text", |request| request.statement.lossy = true),
+        ("a session that began otherwise", |request| request.standing.ran = None),
+        ("statements that cannot be told apart", |request| request.standing.pieces = None),
+        ("no statement", |request| request.standing.pieces = Some(Vec::new())),
+        ("a session in which something else ran", |request| {
+            request.standing.ran = Some(vec![sha("SET search_path = evil")]);
+        }),
+        ("almost the text", |request| request.standing.pieces = Some(vec![sha("DROP TABLE A")])),
+    ];
+    let (desk, board, _id) = approved().await;
+    for (what, change) in changes {
+        let mut other = held_as("dev_db", &["DROP TABLE a"], &[]);
+        change(&mut other);
+        assert!(!passes(&desk, &board, other).await, "{what}");
+    }
+    assert!(passes(&desk, &board, held_as("dev_db", &["DROP TABLE a"], &[])).await);
+}
+
+#[tokio::test]
+async fn a_rule_with_approvers_of_its_own_is_not_satisfied_by_others() {
+    let (desk, board, _id) = approved().await;
+    let mut stricter = settings();
+    stricter.profiles.insert("two".to_owned(), Arc::new(Profile { name: "two".to_owned(), ..Profile::default() }));
+    stricter.by_rule.insert("deletes".to_owned(), "two".to_owned());
+    desk.reload(stricter);
+    assert!(!passes(&desk, &board, held_as("dev_db", &["DROP TABLE a"], &[])).await);
+}
+
+#[tokio::test]
+async fn two_sessions_at_once_use_a_statement_once() {
+    let (desk, board, _id) = approved().await;
+    let now = clock::wall();
+    let both: Vec<_> = (0..2).map(|_| Arc::new(held_as("dev_db", &["DROP TABLE a"], &[]))).collect();
+    let [one, other] = both.as_slice() else { unreachable!() };
+    let (one, other) = tokio::join!(desk.pass_beforehand(one, now), desk.pass_beforehand(other, now));
+    assert_eq!(u8::from(one) + u8::from(other), 1);
+    assert!(board.list().is_empty());
+}
+
+#[tokio::test]
+async fn it_ends_with_its_window_and_when_whoever_asked_withdraws_it() {
+    let (desk, board, id) = approved().await;
+    assert!(desk.withdraw(&person(&desk, "ann"), &id, clock::wall()).await.is_err());
+    assert_eq!(desk.withdraw(&person(&desk, "dev"), &id, clock::wall()).await, Ok(()));
+    assert!(!passes(&desk, &board, held_as("dev_db", &["DROP TABLE a"], &[])).await);
+    let (desk, _board, _id) = approved().await;
+    let later = clock::wall() + SignedDuration::from_secs(7_201);
+    let request = Arc::new(held_as("dev_db", &["DROP TABLE a"], &[]));
+    assert!(!desk.pass_beforehand(&request, later).await);
+    desk.lapse_beforehand(later).await;
+    assert!(desk.beforehand.lock().await.is_empty());
+}
+
+#[tokio::test]
+async fn whoever_asks_does_not_decide_though_an_approver_and_another_database_user() {
+    let (desk, _board) = desk_with(settings(), Arc::new(Forgetful));
+    let wish = Wish { user: Some("app".to_owned()), ..wish(SQL) };
+    let id = desk.ask_beforehand(&person(&desk, "ann"), wish, clock::wall()).unwrap();
+    let mut changes = desk.changes();
+    while desk.view_of(&id).is_none() {
+        changes.recv().await.unwrap();
+    }
+    let yes = Answer { approve: true, ..Answer::default() };
+    let denied = desk.answer(&person(&desk, "ann"), &id, yes.clone(), clock::wall()).await;
+    assert_eq!(denied, Err(Denied::Ineligible(crate::approval::Ineligible::OwnRequest)));
+    assert!(desk.beforehand.lock().await.is_empty());
+    assert_eq!(desk.answer(&person(&desk, "bob"), &id, yes, clock::wall()).await, Ok(Receipt::Decided));
+}
+
+#[tokio::test]
+async fn what_changes_its_session_or_cannot_be_seen_through_is_not_asked_beforehand() {
+    for sql in [
+        "",
+        "BEGIN; COMMIT",
+        "SET search_path = evil; DROP TABLE a",
+        "SET ROLE owner; DROP TABLE a",
+        "RESET ROLE",
+        "SELECT set_config('search_path', 'evil', false); DROP TABLE a",
+        "SELECT set_config('role', 'owner', false)",
+        "DO $$ BEGIN PERFORM 1; END $$",
+        "CALL p()",
+        "SELECT f()",
+        "PREPARE p AS DROP TABLE a",
+        "EXECUTE p",
+        "COPY a FROM STDIN",
+        "DISCARD ALL",
+        "DROP TABLE a; DROP nonsense b",
+        "DROP TABLE 'a",
+        "SELECT 'a\\'; DROP TABLE b; --'",
+    ] {
+        assert!(statements(sql).is_err(), "{sql}");
+    }
+    for (sql, count) in
+        [(SQL, 3), ("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; GRANT SELECT ON a TO b", 2)]
+    {
+        assert_eq!(statements(sql).map(|found| found.len()), Ok(count), "{sql}");
+    }
+}
