@@ -11,6 +11,7 @@ mod slack_stage;
 
 use std::time::Duration;
 
+use proxy_tests::api::Api;
 use proxy_tests::slack::{ALWAYS, Callbacks, DeliveryFault, Fault, Message, SocketFault, State, View};
 use querygate::hold::{Cause, Decision, Execution, Outcome};
 use slack_stage::{CHANNEL, Stage, long_statement, now};
@@ -279,17 +280,48 @@ async fn signed_callbacks_decide_and_unsigned_ones_are_refused() {
     stage.workspace.deliver_to(Some(Callbacks { interactivity: url.clone(), commands: url.clone(), events: url }));
     let mut ticket = stage.hold("app_rw", "DELETE FROM orders");
     let message = stage.message(1).await;
-    for fault in [DeliveryFault::WrongSignature, DeliveryFault::NoSignature] {
+    // The last is signed well, eleven minutes ago: replayed.
+    for fault in [DeliveryFault::WrongSignature, DeliveryFault::NoSignature, DeliveryFault::SignedBefore(660)] {
         stage.workspace.fail_delivery(fault);
         let ending = stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await;
         assert!(!ending.acknowledged, "{ending:?}");
         let last = stage.workspace.look(|state| state.deliveries().last().map(ToString::to_string)).unwrap();
         assert!(last.contains("Refused(401)"), "{last}");
     }
+    stage.workspace.fail_delivery(DeliveryFault::Truncated);
+    stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await;
+    let callback = Api::new(stage.running.callback_address().unwrap(), "no-token-0123456789");
+    let body = "0".repeat((128 << 10) + 1);
+    let head = format!("POST /slack HTTP/1.1\r\nHost: gate\r\nConnection: close\r\nContent-Length: {}", body.len());
+    let large = format!("{head}\r\n\r\n{body}");
+    let answer = tokio::task::spawn_blocking(move || callback.send(&large)).await.unwrap();
+    assert_eq!(answer.status, 413, "{}", answer.text);
+    let nothing = tokio::time::timeout(Duration::from_millis(50), ticket.decision()).await;
+    assert!(nothing.is_err(), "nothing of that counted: {nothing:?}");
     let ending = stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await;
     assert!(ending.acknowledged, "{ending:?}");
     assert!(matches!(ticket.decision().await, Decision::Approve { .. }));
     stage.workspace.assert_no_violations();
+}
+
+#[tokio::test]
+async fn sockets_that_never_open_are_given_up_and_asked_for_again() {
+    let stage = Stage::with(|settings| settings.open_deadline = Duration::from_millis(300)).await;
+    let workspace = &stage.workspace;
+    let mut ticket = stage.hold("app_rw", "DELETE FROM orders");
+    let message = stage.message(1).await;
+    let before = workspace.look(State::sockets_ever);
+    workspace.fail("apps.connections.open", Fault::Hang, 1);
+    workspace.fail("apps.connections.open", Fault::Html, 1);
+    workspace.fail_sockets(SocketFault::NeverAnswer, 1);
+    workspace.fail_sockets(SocketFault::Refuse(500), 1);
+    workspace.drop_sockets().await;
+    workspace
+        .wait_for("new sockets", |state| (state.sockets_ever() > before && !state.sockets().is_empty()).then_some(()))
+        .await;
+    let ending = workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await;
+    assert!(ending.acknowledged, "{ending:?}");
+    assert!(matches!(ticket.decision().await, Decision::Approve { .. }));
 }
 
 #[tokio::test]
