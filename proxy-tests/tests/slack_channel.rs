@@ -12,7 +12,7 @@ mod slack_stage;
 use std::time::Duration;
 
 use proxy_tests::api::Api;
-use proxy_tests::slack::{ALWAYS, Callbacks, DeliveryFault, Fault, Message, SocketFault, State, View};
+use proxy_tests::slack::{ALWAYS, Callbacks, Content, DeliveryFault, Fault, Message, SocketFault, State, View};
 use querygate::hold::{Cause, Decision, Execution, Outcome};
 use slack_stage::{CHANNEL, Stage, long_statement, now};
 
@@ -302,6 +302,32 @@ async fn signed_callbacks_decide_and_unsigned_ones_are_refused() {
     assert!(ending.acknowledged, "{ending:?}");
     assert!(matches!(ticket.decision().await, Decision::Approve { .. }));
     stage.workspace.assert_no_violations();
+}
+
+#[tokio::test]
+async fn a_message_that_would_say_the_same_again_is_not_sent() {
+    let stage = Stage::start().await;
+    let mut ticket = stage.hold("app_rw", "DELETE FROM orders");
+    let message = stage.message(1).await;
+    stage.workspace.click(CHANNEL, &message.ts, "approve", "U0APP1").unwrap().ended().await;
+    assert!(matches!(ticket.decision().await, Decision::Approve { .. }));
+    stage.message_saying(&message.ts, "Approved").await;
+    let request = ticket.request().clone();
+    // Released: the timeline gets a line, the message stays as it is.
+    ticket.finish(now());
+    let line = stage.workspace.wait_for("the timeline", |state| {
+        let mut thread = state.thread(CHANNEL, &message.ts).into_iter().map(Message::rendered);
+        thread.find(|text| text.contains("released"))
+    });
+    line.await;
+    stage.board.executed(request, Execution::Completed { tag: "DELETE 7".to_owned(), rows: Some(7), duration_ms: 12 });
+    stage.message_saying(&message.ts, "Done").await;
+    let message = stage.workspace.look(|state| state.message(CHANNEL, &message.ts).cloned()).unwrap();
+    let versions: Vec<String> = message.earlier.iter().chain([&message.content]).map(Content::rendered).collect();
+    assert!(versions.len() > 1, "{versions:?}");
+    for pair in versions.windows(2) {
+        assert_ne!(pair[0], pair[1]);
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! limits whatever users wrote.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 // Writing into a string cannot fail.
 use std::fmt::Write as _;
 
@@ -42,6 +43,16 @@ pub(super) struct Message {
     pub(super) blocks: Vec<SlackBlock>,
     /// An approver sees everything the approval is for.
     pub(super) whole: bool,
+}
+
+impl Message {
+    /// Tells what it shows from anything else.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.text.hash(&mut hasher);
+        serde_json::to_string(&self.blocks).unwrap_or_default().hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 /// What stands in a message's header, and whether it can be decided.

@@ -102,7 +102,9 @@ impl Inner {
         let open = State::of(view).is_open();
         if announced.places.is_empty() {
             self.announce(&message, &self.settings.channel, announced).await?;
-        } else {
+            kept.shown = Some((message.fingerprint(), announced.places.len()));
+        } else if kept.shown != Some((message.fingerprint(), announced.places.len())) {
+            kept.shown = None;
             let gone = self.update_all(&message, announced).await?;
             // Somebody deleted it; a request nobody sees would wait in vain.
             if gone && open {
@@ -110,6 +112,9 @@ impl Inner {
                 announced.filed = false;
                 let message = blocks::message(view, &self.look(people, false));
                 self.announce(&message, &self.settings.channel, announced).await?;
+            } else {
+                // Much that happens changes nothing here: Slack counts every update against the channel's limit.
+                kept.shown = Some((message.fingerprint(), announced.places.len()));
             }
         }
         if open && !message.whole && !announced.filed {
@@ -277,8 +282,14 @@ impl Inner {
         }
         let people = self.people.load();
         let message = blocks::message(view, &self.look(&people, kept.announced.filed));
-        if let Err(error) = self.api.update(&place.conversation, &place.ts, &message).await {
-            self.complain(id, "update the message that was clicked", &error);
+        let shown = (message.fingerprint(), kept.announced.places.len());
+        if !unknown && kept.shown == Some(shown) {
+            return;
+        }
+        match self.api.update(&place.conversation, &place.ts, &message).await {
+            // Of the other copies nothing is known.
+            Ok(()) => kept.shown = Some(shown).filter(|(_, places)| *places == 1),
+            Err(error) => self.complain(id, "update the message that was clicked", &error),
         }
     }
 
