@@ -14,6 +14,7 @@ use crate::approval::people::People;
 use crate::hold::HoldRequest;
 
 use super::blocks::{self, Look, Message};
+use super::footer;
 use super::kit::{self, limit};
 use super::panels::{Remembered, WHY_ACTION, WHY_BLOCK};
 use super::text::{clip, literal, moment, person, plain, start, words};
@@ -108,7 +109,7 @@ pub(super) fn alarm(view: &RequestView, look: &Look<'_>) -> Option<Message> {
          else has to look at it and acknowledge it",
         person(&review.broken_by, look.people),
         view.request.id,
-        blocks::asked(view, look, 300),
+        footer::asked(view, look, 300),
     );
     Some(Message {
         text: format!("Glass broken by {}: {title}", person(&review.broken_by, look.people)),
@@ -124,7 +125,7 @@ pub(super) fn reminder(view: &RequestView, look: &Look<'_>) -> Option<Message> {
         ":bell: {} was released in an emergency by {} alone, and nobody else has acknowledged it yet; asked: {}",
         words(&blocks::title(&view.request), 150),
         person(&review.broken_by, look.people),
-        blocks::asked(view, look, 300),
+        footer::asked(view, look, 300),
     );
     Some(Message { text: text.clone(), blocks: vec![kit::section(text)], whole: true })
 }

@@ -12,6 +12,7 @@ mod api;
 mod text;
 mod kit;
 mod blocks;
+mod footer;
 mod glass;
 mod panels;
 mod copies;

@@ -13,6 +13,7 @@ use crate::approval::people::People;
 use crate::hold::{HoldId, HoldRequest};
 
 use super::blocks::{self, Look, Message, State};
+use super::footer;
 use super::kit::{self, limit};
 use super::text::{clip, code, length, literal, mentions, moment, person, start, words};
 
@@ -233,7 +234,7 @@ pub(super) fn reminder(view: &RequestView, look: &Look<'_>) -> Message {
     note(format!(
         ":bell: {} still waits for {}; expires {}",
         words(&blocks::title(&view.request), 150),
-        blocks::asked(view, look, 300),
+        footer::asked(view, look, 300),
         moment(view.request.deadline)
     ))
 }
