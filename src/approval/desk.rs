@@ -27,6 +27,10 @@ use crate::store::{Answered, Event};
 pub const MAX_REASON_CHARS: usize = 1_000;
 /// Ended requests whose answers and results are remembered.
 const REMEMBERED: usize = 1_000;
+/// How much of their texts and values they may keep in memory, in bytes; the last few stay whatever they take, until channels
+/// have shown how they ended.
+const REMEMBERED_BYTES: usize = 64 << 20;
+const REMEMBERED_LAST: usize = 4;
 /// How long a reader waits for holds to be put on record.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Changes a slow channel may fall behind before it looks at everything again.
@@ -42,7 +46,7 @@ pub struct ApprovalDesk {
     /// Approved beforehand.
     beforehand: beforehand::All,
     /// Ended ones, oldest first.
-    ended: Mutex<VecDeque<HoldId>>,
+    ended: Mutex<Ended>,
     pub(super) record: Arc<dyn Record>,
     changes: broadcast::Sender<Change>,
 }
@@ -343,12 +347,14 @@ impl ApprovalDesk {
 
     /// Nothing keeps it but the wish to remember some.
     fn forget(&self, id: &HoldId) {
+        let weight = self.place(id).map_or(0, |place| place.case().view.request.weight());
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.push_back(id.clone());
-        while ended.len() > REMEMBERED {
-            if let Some(oldest) = ended.pop_front() {
-                self.cases.remove(&oldest);
-            }
+        ended.bytes = ended.bytes.saturating_add(weight);
+        ended.order.push_back((id.clone(), weight));
+        while ended.order.len() > REMEMBERED || ended.bytes > REMEMBERED_BYTES && ended.order.len() > REMEMBERED_LAST {
+            let Some((oldest, weight)) = ended.order.pop_front() else { break };
+            ended.bytes = ended.bytes.saturating_sub(weight);
+            self.cases.remove(&oldest);
         }
     }
 
@@ -360,6 +366,15 @@ impl ApprovalDesk {
     pub(super) fn changes(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
+}
+
+/// Ended requests, oldest first.
+#[derive(Default)]
+struct Ended {
+    /// With the weight of each.
+    order: VecDeque<(HoldId, usize)>,
+    /// Of all.
+    bytes: usize,
 }
 
 impl Place {

@@ -145,7 +145,7 @@ impl<L: Locks> Board<L> {
     pub fn open(&self, request: HoldRequest) -> Result<Ticket<L>, OverLimit> {
         let shared = &self.shared;
         let request = Arc::new(request);
-        shared.quota.with(|quota| quota.take(&request.origin, &shared.settings))?;
+        shared.quota.with(|quota| quota.take(&request, &shared.settings))?;
         let cell = Cell::new(request.deadline);
         let entry = Arc::new(Entry { request, cell });
         // Nobody can decide it between its appearance and its announcement.
@@ -158,7 +158,7 @@ impl<L: Locks> Board<L> {
             Ok(())
         });
         if let Err(refused) = opened {
-            shared.quota.with(|quota| quota.release(&entry.request.origin));
+            shared.quota.with(|quota| quota.release(&entry.request));
             return Err(refused);
         }
         Ok(Ticket { shared: Arc::clone(shared), entry })
@@ -264,7 +264,7 @@ impl<L: Locks> Shared<L> {
         let request = Arc::clone(&entry.request);
         self.history.with(|history| history.push(request, ended));
         self.live.remove(&entry.request.id);
-        self.quota.with(|quota| quota.release(&entry.request.origin));
+        self.quota.with(|quota| quota.release(&entry.request));
     }
 }
 

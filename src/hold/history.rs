@@ -27,7 +27,7 @@ impl History {
 
     /// Remembers one more, forgetting the oldest as needed.
     pub(super) fn push(&mut self, request: Arc<HoldRequest>, ended: Ended) {
-        let bytes = weight(&request);
+        let bytes = request.weight();
         self.bytes = self.bytes.saturating_add(bytes);
         self.records.push_back(Record { request, ended, bytes });
         while self.records.len() > self.most || self.bytes > self.most_bytes {
@@ -46,16 +46,4 @@ impl History {
     pub(super) fn newest_first(&self) -> impl Iterator<Item = (Arc<HoldRequest>, Ended)> + '_ {
         self.records.iter().rev().map(|record| (Arc::clone(&record.request), record.ended.clone()))
     }
-}
-
-/// What a request keeps in memory that its sender chose the size of.
-fn weight(request: &HoldRequest) -> usize {
-    request
-        .parameters
-        .iter()
-        .filter_map(|parameter| parameter.value.as_ref())
-        .map(String::len)
-        .chain([request.statement.text.len(), request.why.len()])
-        .chain(request.reason.as_ref().map(String::len))
-        .fold(0, usize::saturating_add)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::request::{Origin, SessionId};
+use super::request::{HoldRequest, SessionId};
 use super::settings::HoldSettings;
 
 /// Why a hold could not be opened.
@@ -25,6 +25,12 @@ pub enum OverLimit {
         /// The setting.
         limit: usize,
     },
+    /// What waits is as large as it may be.
+    #[error("the statements waiting for approval would take more than {limit} bytes with this one")]
+    Bytes {
+        /// The setting.
+        limit: usize,
+    },
     /// Another request has this name; a generated name never should.
     #[error("the request id is already in use")]
     Id,
@@ -35,11 +41,13 @@ pub enum OverLimit {
 pub(super) struct Quota {
     sessions: HashSet<SessionId>,
     users: HashMap<String, usize>,
+    bytes: usize,
 }
 
 impl Quota {
-    /// Takes a place for one hold of this origin; [`Quota::release`] gives it back.
-    pub(super) fn take(&mut self, origin: &Origin, limits: &HoldSettings) -> Result<(), OverLimit> {
+    /// Takes a place for one hold; [`Quota::release`] gives it back.
+    pub(super) fn take(&mut self, request: &HoldRequest, limits: &HoldSettings) -> Result<(), OverLimit> {
+        let origin = &request.origin;
         if self.sessions.contains(&origin.session) {
             return Err(OverLimit::Session);
         }
@@ -51,13 +59,20 @@ impl Quota {
         if of_user >= limits.per_user {
             return Err(OverLimit::User { user: origin.user.clone(), limit: limits.per_user });
         }
+        let bytes = self.bytes.saturating_add(request.weight());
+        if bytes > limits.total_bytes {
+            return Err(OverLimit::Bytes { limit: limits.total_bytes });
+        }
+        self.bytes = bytes;
         self.users.insert(origin.user.clone(), of_user.saturating_add(1));
         self.sessions.insert(origin.session);
         Ok(())
     }
 
     /// Gives the place back.
-    pub(super) fn release(&mut self, origin: &Origin) {
+    pub(super) fn release(&mut self, request: &HoldRequest) {
+        let origin = &request.origin;
+        self.bytes = self.bytes.saturating_sub(request.weight());
         self.sessions.remove(&origin.session);
         if let Some(count) = self.users.get_mut(&origin.user) {
             *count = count.saturating_sub(1);
@@ -69,6 +84,6 @@ impl Quota {
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.sessions.is_empty() && self.users.is_empty()
+        self.sessions.is_empty() && self.users.is_empty() && self.bytes == 0
     }
 }

@@ -84,6 +84,19 @@ pub struct Origin {
     pub backend_pid: Option<i32>,
 }
 
+impl HoldRequest {
+    /// Bytes it keeps in memory that its sender chose the number of.
+    pub(crate) fn weight(&self) -> usize {
+        self.parameters
+            .iter()
+            .filter_map(|parameter| parameter.value.as_ref())
+            .map(String::len)
+            .chain([self.statement.text.len(), self.why.len()])
+            .chain(self.reason.as_ref().map(String::len))
+            .fold(0, usize::saturating_add)
+    }
+}
+
 /// The statement as it will run, and its name in logs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatementText {

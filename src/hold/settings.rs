@@ -7,6 +7,8 @@ pub struct HoldSettings {
     pub per_user: usize,
     /// Most holds at once.
     pub total: usize,
+    /// Most bytes of statement text and parameters that wait at once.
+    pub total_bytes: usize,
     /// Ended requests remembered for `show` and "already decided by".
     pub history: usize,
     /// Bytes of statement text and parameters those may keep in memory.
@@ -17,6 +19,13 @@ pub struct HoldSettings {
 
 impl Default for HoldSettings {
     fn default() -> Self {
-        Self { per_user: 20, total: 1_000, history: 1_000, history_bytes: 64 << 20, event_backlog: 1_024 }
+        Self {
+            per_user: 20,
+            total: 1_000,
+            total_bytes: 256 << 20,
+            history: 1_000,
+            history_bytes: 64 << 20,
+            event_backlog: 1_024,
+        }
     }
 }

@@ -273,7 +273,7 @@ fn notice(asked: &str, request: &HoldRequest) -> Report {
 
 fn over_limit(limit: &OverLimit) -> Report {
     let report = match limit {
-        OverLimit::Session | OverLimit::User { .. } | OverLimit::Total { .. } => {
+        OverLimit::Session | OverLimit::User { .. } | OverLimit::Total { .. } | OverLimit::Bytes { .. } => {
             Report::error("53400", format!("querygate: this statement needs approval, but {limit}"))
         }
         OverLimit::Id => trouble("two requests were given the same id"),

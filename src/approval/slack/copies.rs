@@ -139,7 +139,7 @@ pub(super) struct Kept {
     pub(super) announced: Announced,
     /// The revision shown.
     pub(super) revision: u64,
-    /// [`Message::fingerprint`] of what stands in every one of so many places.
+    /// The fingerprint of what stands in every one of so many places.
     pub(super) shown: Option<(u64, usize)>,
 }
 

@@ -6,7 +6,14 @@ use super::super::{Board, Cause, Event, HoldId, HoldSettings, Outcome, OverLimit
 use super::{approve, at, reject, request};
 
 fn board() -> Board {
-    Board::new(HoldSettings { per_user: 2, total: 3, history: 2, history_bytes: 1 << 20, event_backlog: 4 })
+    Board::new(HoldSettings {
+        per_user: 2,
+        total: 3,
+        total_bytes: 100_000,
+        history: 2,
+        history_bytes: 1 << 20,
+        event_backlog: 4,
+    })
 }
 
 #[test]
@@ -18,6 +25,23 @@ fn an_approval_reaches_the_session_and_finishing_it_releases() {
     board.decide(&HoldId("qg-a".into()), approve("ann", 5)).unwrap();
     assert_eq!(ticket.poll_decision(&mut context), Poll::Ready(approve("ann", 5)));
     assert_eq!(ticket.finish(at(6)), Outcome::Released);
+    assert!(board.is_clean());
+}
+
+#[test]
+fn what_waits_is_limited_in_bytes_and_what_has_ended_no_longer_counts() {
+    let board = board();
+    let large = |id, session| {
+        let mut request = request(id, session, "app");
+        request.statement.text = "x".repeat(60_000).into();
+        request
+    };
+    let first = board.open(large("qg-a", 1)).unwrap();
+    assert_eq!(board.open(large("qg-b", 2)).err().unwrap(), OverLimit::Bytes { limit: 100_000 });
+    let small = board.open(request("qg-c", 3, "app")).unwrap();
+    drop(first);
+    drop(board.open(large("qg-d", 4)).unwrap());
+    drop(small);
     assert!(board.is_clean());
 }
 

@@ -124,6 +124,7 @@ fn hold(mut section: Section<'_, '_>, settings: &mut Settings) {
     section.set("parse_first", &mut settings.session.parse_first);
     count(&mut section, "per_user", &mut settings.hold.per_user);
     count(&mut section, "total", &mut settings.hold.total);
+    size(&mut section, "total_bytes", &mut settings.hold.total_bytes);
     section.set("history", &mut settings.hold.history);
     size(&mut section, "history_bytes", &mut settings.hold.history_bytes);
     count(&mut section, "event_backlog", &mut settings.hold.event_backlog);
