@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::audience::Audience;
 use super::channel::Actor;
 use super::channel::{Acknowledged, Acknowledgement, Again, Milestone, RequestView, Review, Submission};
 use super::people::People;
@@ -131,6 +132,7 @@ impl Case {
         let view = RequestView {
             revision: 1,
             asked: profile.asked(),
+            audience: Audience::of(&profile, 0),
             quorum: profile.needed(requester_is_known),
             approved_by: Vec::new(),
             escalated: 0,
@@ -445,19 +447,10 @@ impl Case {
             return;
         };
         self.view.escalated = step;
+        self.view.audience = Audience::of(&self.profile, step);
         self.view.escalated_to = escalation.approvers.in_words();
         let what = format!("nobody has decided; asked besides: {}", self.view.escalated_to);
         self.note(now, what);
-    }
-
-    /// Channels that show it now. Empty: all there are.
-    pub(super) fn channels(&self) -> BTreeSet<String> {
-        let first = &self.profile.channels;
-        if first.is_empty() {
-            return BTreeSet::new();
-        }
-        let later = self.profile.escalation.iter().take(self.view.escalated).flat_map(|step| &step.channels);
-        first.iter().chain(later).cloned().collect()
     }
 
     /// Whether a reminder is due; if so it is noted as given.

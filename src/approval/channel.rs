@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::audience::Audience;
 use super::people::Person;
 use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest};
 
@@ -20,6 +21,8 @@ pub struct RequestView {
     pub request: Arc<HoldRequest>,
     /// Grows with every change; a channel never shows an older state after a newer one.
     pub revision: u64,
+    /// Where it is announced.
+    pub audience: Audience,
     /// Who may decide, in words ("group dba, ann").
     pub asked: String,
     /// Approvals needed.
@@ -114,6 +117,27 @@ pub struct ChannelError {
     pub permanent: bool,
 }
 
+/// Where a request can be found again in a channel, and what is still to be done there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// To be kept, and handed in with the next call.
+    pub reference: String,
+    /// What is missing.
+    pub rest: Rest,
+}
+
+/// What a channel has not shown yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing is missing.
+    Nothing,
+    /// It is not announced in all of the channel's conversations yet. To be called again at once, once the reference is kept: so a
+    /// crash between leaves no message behind that nobody knows of.
+    More,
+    /// Some of its conversations could not be reached; others were.
+    Failed(ChannelError),
+}
+
 /// What a channel's method returns.
 pub type Reached<'a, T> = Pin<Box<dyn Future<Output = Result<T, ChannelError>> + Send + 'a>>;
 
@@ -123,11 +147,12 @@ pub trait Channel: Send + Sync + 'static {
     fn name(&self) -> &str;
 
     /// Makes what people see agree with `view`: announces the request if it was not announced there, otherwise changes what
-    /// was announced. `reference` is what an earlier call returned, also before a restart. Returns where it can be found again.
+    /// was announced. `reference` is what an earlier call returned, also before a restart. Returns where it can be found again, once it
+    /// is announced anywhere.
     ///
     /// # Cancellation safety
     /// A dropped future may have reached people; telling them again is harmless.
-    fn show<'a>(&'a self, view: &'a RequestView, reference: Option<&'a str>) -> Reached<'a, String>;
+    fn show<'a>(&'a self, view: &'a RequestView, reference: Option<&'a str>) -> Reached<'a, Shown>;
 
     /// Reminds people of a request that was announced at `reference`.
     fn remind<'a>(&'a self, view: &'a RequestView, reference: &'a str) -> Reached<'a, ()>;

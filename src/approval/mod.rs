@@ -9,6 +9,7 @@ mod case;
 pub mod clerk;
 mod desk;
 mod profile;
+pub mod audience;
 pub mod recovery;
 pub mod reach;
 pub mod publisher;

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::channel::{Channel, ChannelError};
-use super::desk::{ApprovalDesk, Change};
+use super::channel::{Channel, ChannelError, Rest, Shown};
+use super::desk::{ApprovalDesk, Change, Place};
 use super::reach::Reach;
 use crate::clock;
 use crate::hold::HoldId;
@@ -229,19 +229,26 @@ impl Owed {
 fn concerns(desk: &ApprovalDesk, id: &HoldId, channel: &str) -> bool {
     desk.place(id).is_some_and(|place| {
         let shown_there = place.references().contains_key(channel);
-        let (channels, alone) = {
-            let case = place.case();
-            (case.channels(), case.view.break_glass)
-        };
+        let case = place.case();
         // What one person released alone is told everywhere.
-        alone || shown_there || channels.is_empty() || channels.contains(channel)
+        shown_there || case.view.break_glass || case.view.audience.includes(channel)
     })
 }
 
+/// Tells until the channel has shown it wherever it can.
 async fn tell(desk: &ApprovalDesk, channel: &dyn Channel, task: &Task, reach: &Reach) -> Told {
+    loop {
+        if let Some(told) = tell_once(desk, channel, task, reach).await {
+            return told;
+        }
+    }
+}
+
+/// `None`: it is announced in one conversation more, which is on record, and has to be in others.
+async fn tell_once(desk: &ApprovalDesk, channel: &dyn Channel, task: &Task, reach: &Reach) -> Option<Told> {
     let id = &task.id;
     let Some(place) = desk.place(id) else {
-        return Told::Shown;
+        return Some(Told::Shown);
     };
     let view = place.case().view.clone();
     let known = place.references().get(channel.name()).cloned();
@@ -249,38 +256,50 @@ async fn tell(desk: &ApprovalDesk, channel: &dyn Channel, task: &Task, reach: &R
     let is_use = view.decision.as_ref().is_some_and(|decision| decision.under().is_some());
     if known.is_none() && (is_use || view.ended.is_some() && !view.is_unreviewed()) {
         // Nobody was told of it there, and there is nothing left to decide or to look at.
-        return Told::Shown;
+        return Some(Told::Shown);
     }
     let shown = timeout(PATIENCE, channel.show(&view, known.as_deref())).await;
     let shown = shown.unwrap_or_else(|_| {
         Err(ChannelError { why: format!("no answer within {} s", PATIENCE.as_secs()), permanent: false })
     });
-    match shown {
-        Ok(reference) => {
+    let rest = match shown {
+        Ok(Shown { reference, rest }) => {
             reach.reached(id, channel.name());
-            if known.as_deref() == Some(&reference) {
-                return Told::Shown;
+            if known.as_deref() != Some(&reference) {
+                announced(desk, &place, id, channel.name(), reference).await;
             }
-            let event =
-                Event::Announced { id: id.clone(), channel: channel.name().to_owned(), reference: reference.clone() };
-            place.references().insert(channel.name().to_owned(), reference);
-            if let Err(why) = desk.record.record(vec![event]).await {
-                tracing::error!(request = %id, channel = channel.name(), "cannot record an announcement: {why}");
-            }
-            Told::Shown
+            rest
         }
         Err(error) => {
-            if task.attempts == 0 {
-                tracing::warn!(request = %id, channel = channel.name(), "cannot announce: {error}");
-                let event =
-                    Event::NotAnnounced { id: id.clone(), channel: channel.name().to_owned(), why: error.why.clone() };
-                if let Err(why) = desk.record.record(vec![event]).await {
-                    tracing::error!(request = %id, "cannot record that an announcement failed: {why}");
-                }
-            }
             reach.failed(id, channel.name());
-            Told::Failed { permanent: error.permanent }
+            Rest::Failed(error)
         }
+    };
+    match rest {
+        Rest::Nothing => Some(Told::Shown),
+        Rest::More => None,
+        Rest::Failed(error) => {
+            if task.attempts == 0 {
+                not_announced(desk, id, channel.name(), &error).await;
+            }
+            Some(Told::Failed { permanent: error.permanent })
+        }
+    }
+}
+
+async fn announced(desk: &ApprovalDesk, place: &Place, id: &HoldId, channel: &str, reference: String) {
+    let event = Event::Announced { id: id.clone(), channel: channel.to_owned(), reference: reference.clone() };
+    place.references().insert(channel.to_owned(), reference);
+    if let Err(why) = desk.record.record(vec![event]).await {
+        tracing::error!(request = %id, channel, "cannot record an announcement: {why}");
+    }
+}
+
+async fn not_announced(desk: &ApprovalDesk, id: &HoldId, channel: &str, error: &ChannelError) {
+    tracing::warn!(request = %id, channel, "cannot announce: {error}");
+    let event = Event::NotAnnounced { id: id.clone(), channel: channel.to_owned(), why: error.why.clone() };
+    if let Err(why) = desk.record.record(vec![event]).await {
+        tracing::error!(request = %id, "cannot record that an announcement failed: {why}");
     }
 }
 

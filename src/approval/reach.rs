@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
+use super::audience::Audience;
 use super::desk::{ApprovalDesk, Change};
 use super::profile::Unreachable;
 use crate::clock;
@@ -107,31 +108,28 @@ impl Reach {
             self.state().failed.remove(id);
             return;
         };
-        let (open, unreachable, channels) = {
+        let (open, unreachable, audience) = {
             let case = place.case();
-            (case.is_pending(), case.profile.unreachable, case.channels())
+            (case.is_pending(), case.profile.unreachable, case.view.audience.clone())
         };
         if !open {
             self.state().failed.remove(id);
             return;
         }
         let announced = !place.references().is_empty();
-        if unreachable == Unreachable::Reject && !announced && self.nobody_is_left(id, &channels) {
+        if unreachable == Unreachable::Reject && !announced && self.nobody_is_left(id, &audience) {
             // Fail closed, and at once, because the configuration wants that.
             let _over_already = self.inner.desk.board.fail(id, Cause::Unreachable, clock::wall());
         }
     }
 
     /// None of a request's channels can be reached. A channel that does not exist reaches nobody.
-    fn nobody_is_left(&self, id: &HoldId, channels: &BTreeSet<String>) -> bool {
+    fn nobody_is_left(&self, id: &HoldId, audience: &Audience) -> bool {
         let Inner { announcing, told, .. } = &*self.inner;
-        let all: Vec<&String> = if channels.is_empty() {
-            announcing.iter().collect()
-        } else {
-            channels.iter().filter(|name| announcing.contains(*name) || told.contains(*name)).collect()
-        };
+        let announcing = announcing.iter().filter(|name| audience.includes(name));
+        let all: Vec<&String> = announcing.chain(told.iter().filter(|name| audience.names(name))).collect();
         // Without any channel people look through the API: then nothing is unreachable.
-        if channels.is_empty() && all.is_empty() {
+        if audience.is_everywhere() && all.is_empty() {
             return false;
         }
         let state = self.state();

@@ -64,10 +64,10 @@ impl Channels {
         Vitals { store: Some(store.clone()), slack, webhooks: self.webhooks.clone() }
     }
 
-    /// Other people from now on.
+    /// Other people, groups and conversations from now on.
     pub(super) fn reload(&self, settings: &Settings) {
-        if let Some((slack, _running)) = &self.slack {
-            slack.reload(settings.approval.people.clone());
+        if let (Some((slack, _running)), Some(own)) = (&self.slack, &settings.slack) {
+            slack.reload(own, settings.approval.people.clone());
         }
     }
 

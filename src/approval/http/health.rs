@@ -83,7 +83,7 @@ pub struct PartView {
 pub struct SlackView {
     /// Its name in the configuration.
     pub name: String,
-    /// `degraded`: people cannot be asked there, or cannot answer.
+    /// `degraded`: people cannot be asked there or cannot answer, or not in every conversation.
     pub status: Condition,
     /// Since when that is so; RFC 3339.
     #[schema(value_type = String, format = DateTime)]
@@ -95,6 +95,21 @@ pub struct SlackView {
     /// When Slack last did what it was asked; RFC 3339.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_success: Option<Timestamp>,
+    /// Conversations of it that take no requests, while others may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<LostView>,
+}
+
+/// A conversation that takes no requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LostView {
+    /// Its id there.
+    pub conversation: String,
+    /// Since when; RFC 3339.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// Why, in a sentence.
+    pub why: String,
 }
 
 /// A webhook's state.
@@ -196,9 +211,13 @@ fn of_store(health: &store::Health) -> PartView {
 }
 
 fn of_slack(name: &str, health: slack::Health) -> SlackView {
-    let slack::Health { reachable, since, why, sockets, last_success } = health;
-    let status = if reachable { Condition::Ok } else { Condition::Degraded };
-    SlackView { name: name.to_owned(), status, since, why, sockets, last_success }
+    let slack::Health { reachable, since, why, sockets, last_success, lost } = health;
+    let status = if reachable && lost.is_empty() { Condition::Ok } else { Condition::Degraded };
+    let lost = lost.into_iter();
+    let lost = lost
+        .map(|slack::LostConversation { conversation, since, why }| LostView { conversation, since, why })
+        .collect();
+    SlackView { name: name.to_owned(), status, since, why, sockets, last_success, lost }
 }
 
 fn reasons(store: Option<&PartView>, slack: &[SlackView], webhooks: &[WebhookView]) -> Vec<String> {
@@ -211,7 +230,12 @@ fn reasons(store: Option<&PartView>, slack: &[SlackView], webhooks: &[WebhookVie
         )
     });
     let slack = slack.iter().filter(|slack| degraded(slack.status));
-    let slack = slack.map(|slack| format!("{}: {}", slack.name, slack.why.clone().unwrap_or_else(unsaid)));
+    let slack = slack.flat_map(|slack| match &slack.why {
+        // Nobody can be asked: that some of it would be lost besides says nothing more.
+        Some(why) => vec![format!("{}: {why}", slack.name)],
+        None if slack.lost.is_empty() => vec![format!("{}: {}", slack.name, unsaid())],
+        None => slack.lost.iter().map(|lost| format!("{}:{}: {}", slack.name, lost.conversation, lost.why)).collect(),
+    });
     let webhooks =
         webhooks.iter().filter(|hook| degraded(hook.status)).map(|hook| match (hook.backlog, hook.waits_since) {
             (Some(backlog), Some(since)) => {
@@ -241,8 +265,12 @@ mod tests {
             why: (!reachable).then(|| "the token was revoked".to_owned()),
             sockets: 2,
             last_success: None,
+            lost: Vec::new(),
         };
         let (up, down) = (of_slack("production", health(true)), of_slack("leads", health(false)));
+        let (conversation, why) = ("C02".to_owned(), "not a member of it".to_owned());
+        let partly = slack::Health { lost: vec![slack::LostConversation { conversation, since: at(3), why }], ..health(true) };
+        assert_eq!(reasons(Some(&good), &[of_slack("ops", partly)], &[]), ["ops:C02: not a member of it"]);
         assert!(reasons(Some(&good), std::slice::from_ref(&up), &[]).is_empty());
         let told = reasons(Some(&failing), &[up, down], &[]);
         assert_eq!(told.len(), 2, "{told:?}");

@@ -117,11 +117,11 @@ impl Inner {
         let Place { conversation: c, ts: t } =
             place.unwrap_or_else(|| Place { conversation: String::new(), ts: String::new() });
         let remembered = Remembered { r: id.0.clone(), h: sha256, c, t };
-        let people = self.people.load();
+        let people = &self.directory.load().people;
         let modal = if release {
-            glass::modal(&view, &remembered, &people)
+            glass::modal(&view, &remembered, people)
         } else {
-            panels::reject_modal(&view, &remembered, &people)
+            panels::reject_modal(&view, &remembered, people)
         };
         let opened = self.api.open_view(trigger, &modal).await;
         self.opened(by, conversation.as_deref(), &id, opened).await;
@@ -150,7 +150,7 @@ impl Inner {
             self.too_late(desk, by, id, place).await;
             return;
         };
-        let modal = panels::details_modal(&view, &self.people.load());
+        let modal = panels::details_modal(&view, &self.directory.load().people);
         let opened = self.api.open_view(trigger, &modal).await;
         self.opened(by, place.map(|place| place.conversation.as_str()), id, opened).await;
     }
@@ -178,7 +178,7 @@ impl Inner {
             (Some("pending"), None) => match self.who(by).await {
                 Ok(known) => {
                     let views = decidable(desk, &known);
-                    panels::pending(&views, &self.people.load(), |id| self.link_of(id))
+                    panels::pending(&views, &self.directory.load().people, |id| self.link_of(id))
                 }
                 Err(why) => panels::note(format!(":lock: {}.", escape(&why))),
             },
@@ -192,13 +192,13 @@ impl Inner {
 
     /// To those who may decide it and to those whose own it is; to others there is no such request.
     fn shown(&self, desk: &dyn Desk, known: &Known, id: &HoldId) -> Message {
-        let people = self.people.load();
+        let directory = self.directory.load();
         let view = desk.view(id).filter(|view| {
-            let own = people.is_own(&view.request.origin, &known.actor.identity);
+            let own = directory.people.is_own(&view.request.origin, &known.actor.identity);
             own || desk.may_decide(&known.actor, id).is_ok()
         });
         match view {
-            Some(view) => without_buttons(blocks::message(&view, &self.look(&people, false))),
+            Some(view) => without_buttons(blocks::message(&view, &self.look(&directory, false))),
             None => panels::note(format!("There is no request {} that you may see.", escape(&plain(&id.0, 40)))),
         }
     }
@@ -211,7 +211,7 @@ impl Inner {
                 (Vec::new(), Vec::new())
             }
         };
-        let home = panels::home(&views, &reviews, &self.people.load(), crate::clock::wall());
+        let home = panels::home(&views, &reviews, &self.directory.load().people, crate::clock::wall());
         if let Err(error) = self.api.publish_home(&by.user, &home).await {
             tracing::warn!("Slack: cannot show an App Home: {}", error.explain(&self.settings.channel));
         }

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use slack_morphism::blocks::SlackBlock;
 
-use crate::approval::channel::{Channel, ChannelError, Reached, RequestView};
-use crate::approval::people::People;
-use crate::hold::{HoldId, HoldRequest};
+use crate::approval::channel::{Channel, ChannelError, Reached, RequestView, Rest, Shown};
+use crate::hold::HoldId;
 
-use super::blocks::{self, Look, Message, State};
-use super::copies::{Announced, Kept, Place};
-use super::text::{channels, literal};
-use super::trouble::ApiError;
-use super::{Inner, Slack, glass, panels};
+use super::blocks::{self, Look, Message};
+use super::copies::{Announced, Place};
+use super::directory::Directory;
+use super::trouble::{ApiError, Lost};
+use super::{Inner, Slack, panels};
 
 /// How long a request is waited for once its message is right.
 const BESIDE: Duration = Duration::from_millis(2_500);
@@ -24,7 +23,7 @@ impl Channel for Slack {
         &self.inner.settings.name
     }
 
-    fn show<'a>(&'a self, view: &'a RequestView, reference: Option<&'a str>) -> Reached<'a, String> {
+    fn show<'a>(&'a self, view: &'a RequestView, reference: Option<&'a str>) -> Reached<'a, Shown> {
         let inner = Arc::clone(&self.inner);
         let view = view.clone();
         let reference = reference.map(str::to_owned);
@@ -48,7 +47,7 @@ async fn contained<T: Send + 'static>(
 }
 
 impl Inner {
-    async fn show(self: Arc<Self>, view: &RequestView, reference: Option<&str>) -> Result<String, ChannelError> {
+    async fn show(self: Arc<Self>, view: &RequestView, reference: Option<&str>) -> Result<Shown, ChannelError> {
         let copy = self.copies.of(&view.request.id);
         copy.newest.fetch_max(view.revision, Ordering::Relaxed);
         let mut kept = Arc::clone(&copy.kept).lock_owned().await;
@@ -58,202 +57,56 @@ impl Inner {
         // Somebody waits to show a newer state, or has shown one.
         let newest = copy.newest.load(Ordering::Relaxed).max(kept.revision);
         if view.revision < newest && !kept.announced.places.is_empty() {
-            return Ok(kept.announced.to_string());
+            return Ok(Shown { reference: kept.announced.to_string(), rest: Rest::Nothing });
         }
-        let people = self.people.load();
-        let result = self.agree(view, &people, &mut kept).await;
-        self.report(&result);
-        result.map_err(|error| error.into_channel_error(&self.settings.channel))?;
-        kept.revision = view.revision;
-        drop(people);
+        let directory = self.directory.load_full();
+        let rest = self.agree(view, &directory, &mut kept).await.map_err(Lost::into_channel_error)?;
         let reference = kept.announced.to_string();
+        if rest == Rest::More {
+            return Ok(Shown { reference, rest });
+        }
+        kept.revision = view.revision;
         let (inner, view) = (Arc::clone(&self), view.clone());
         let beside = tokio::spawn(async move {
-            let people = inner.people.load_full();
-            inner.beside(&view, &people, &mut kept.announced).await;
+            inner.beside(&view, &directory, &mut kept.announced).await;
             kept.announced.to_string()
         });
         // Nobody's announcement waits long for a line in another request's thread; the next time tells where that is.
-        Ok(match tokio::time::timeout(BESIDE, beside).await {
+        let reference = match tokio::time::timeout(BESIDE, beside).await {
             Ok(Ok(reference)) => reference,
             Ok(Err(_)) | Err(_) => reference,
-        })
+        };
+        Ok(Shown { reference, rest })
     }
 
     async fn remind(&self, view: &RequestView, reference: &str) -> Result<(), ChannelError> {
         let copy = self.copies.of(&view.request.id);
         let mut kept = copy.kept.lock().await;
         kept.announced.merge(Announced::parse(reference));
-        let Some(place) = kept.announced.places.first().cloned() else {
-            let why = "the request was not announced in Slack".to_owned();
-            return Err(ChannelError { why, permanent: true });
-        };
-        let people = self.people.load();
-        let message = panels::reminder(view, &self.look(&people, false));
-        let result = self.api.post(&place.conversation, &message, Some(&place.ts)).await.map(drop);
-        self.report(&result);
-        result.map_err(|error| error.into_channel_error(&self.settings.channel))
-    }
-
-    /// The message itself: posted, or every copy of it updated.
-    async fn agree(&self, view: &RequestView, people: &People, kept: &mut Kept) -> Result<(), ApiError> {
-        let announced = &mut kept.announced;
-        let message = blocks::message(view, &self.look(people, announced.filed));
-        let open = State::of(view).is_open();
-        if announced.places.is_empty() {
-            self.announce(&message, &self.settings.channel, announced).await?;
-            kept.shown = Some((message.fingerprint(), announced.places.len()));
-        } else if kept.shown != Some((message.fingerprint(), announced.places.len())) {
-            kept.shown = None;
-            let gone = self.update_all(&message, announced).await?;
-            // Somebody deleted it; a request nobody sees would wait in vain.
-            if gone && open {
-                announced.timeline = None;
-                announced.filed = false;
-                let message = blocks::message(view, &self.look(people, false));
-                self.announce(&message, &self.settings.channel, announced).await?;
-            } else {
-                // Much that happens changes nothing here: Slack counts every update against the channel's limit.
-                kept.shown = Some((message.fingerprint(), announced.places.len()));
+        let directory = self.directory.load_full();
+        let message = panels::reminder(view, &self.look(&directory, false));
+        let mut lost = None;
+        let mut reached = false;
+        for Place { conversation, ts } in kept.announced.heads() {
+            let result = self.api.post(&conversation, &message, Some(&ts)).await.map(drop);
+            self.report_in(&conversation, &result);
+            match result {
+                Ok(()) => reached = true,
+                Err(error) => lost = Some(Lost { conversation, error }),
             }
         }
-        if open && !message.whole && !announced.filed {
-            self.file(view, people, announced).await;
-        }
-        Ok(())
-    }
-
-    async fn announce(&self, message: &Message, channel: &str, announced: &mut Announced) -> Result<(), ApiError> {
-        let (conversation, ts) = self.api.post(channel, message, None).await?;
-        let place = Place::parse(&conversation, &ts);
-        if place.is_none() {
-            return Err(ApiError::Unanswered("its message has no usable place".to_owned()));
-        }
-        announced.adopt_place(place);
-        Ok(())
-    }
-
-    /// Updates every copy. `Ok(true)`: none is left.
-    async fn update_all(&self, message: &Message, announced: &mut Announced) -> Result<bool, ApiError> {
-        let mut result = Ok(());
-        let mut gone = Vec::new();
-        for place in &announced.places {
-            match self.api.update(&place.conversation, &place.ts, message).await {
-                Ok(()) => {}
-                Err(error) if is_gone(&error) => gone.push(place.clone()),
-                Err(error) => result = Err(error),
-            }
-        }
-        announced.places.retain(|place| !gone.contains(place));
-        result.map(|()| announced.places.is_empty())
-    }
-
-    /// The whole text into the thread; then the message says so, and may be approved where the setting says so.
-    async fn file(&self, view: &RequestView, people: &People, announced: &mut Announced) {
-        let Some(place) = announced.places.first().cloned() else {
-            return;
-        };
-        let request = &view.request;
-        let Some(text) = file_text(request, self.settings.max_file_bytes) else {
-            tracing::warn!(request = %request.id, "the statement is too long for a file in Slack");
-            return;
-        };
-        let name = format!("{}.sql.txt", request.id);
-        if let Err(error) = self.api.upload(&place.conversation, &place.ts, &name, text).await {
-            // Fail closed: without the file there is no Approve button.
-            self.complain(&request.id, "put the whole statement into the thread", &error);
-            return;
-        }
-        announced.filed = true;
-        let message = blocks::message(view, &self.look(people, true));
-        if let Err(error) = self.update_all(&message, announced).await {
-            self.complain(&request.id, "update the message", &error);
-        }
-    }
-
-    /// What stands beside the message. Failing here leaves the request announced, so it is only reported; the next change
-    /// tries again.
-    async fn beside(&self, view: &RequestView, people: &People, announced: &mut Announced) {
-        let Some(first) = announced.places.first().cloned() else {
-            return;
-        };
-        let id = &view.request.id;
-        let open = State::of(view).is_open();
-        if view.break_glass
-            && !announced.alarmed
-            && let Some(alarm) = glass::alarm(view, &self.look(people, false))
-        {
-            // Where it was announced already people are notified in the thread and, as it concerns everybody, in the channel too.
-            match self.api.post_aloud(&first.conversation, &alarm, &first.ts).await {
-                Ok(()) => announced.alarmed = true,
-                Err(error) => self.complain(id, "tell everybody of the emergency release", &error),
-            }
-        }
-        if open && view.escalated > announced.escalated {
-            match self.escalate(view, people, &first, announced).await {
-                Ok(()) => announced.escalated = view.escalated,
-                Err(error) => self.complain(id, "announce the escalation", &error),
-            }
-        }
-        if view.timeline.len() > 1
-            && let Err(error) = self.timeline(view, &first, announced).await
-        {
-            self.complain(id, "write the timeline", &error);
-        }
-        if !announced.told
-            && self.settings.tell_requester
-            && let Some(message) = panels::to_requester(view, &self.look(people, false), self.link(&first).as_deref())
-        {
-            match self.tell_requester(&view.request, people, &message).await {
-                Ok(()) => announced.told = true,
-                Err(error) => self.complain(id, "tell the requester", &error),
+        match lost {
+            Some(lost) => Err(lost.into_channel_error()),
+            None if reached => Ok(()),
+            None => {
+                let why = "the request was not announced in Slack".to_owned();
+                Err(ChannelError { why, permanent: true })
             }
         }
     }
 
-    /// Says it in the thread, and in the channels the escalation names.
-    async fn escalate(
-        &self,
-        view: &RequestView,
-        people: &People,
-        first: &Place,
-        announced: &mut Announced,
-    ) -> Result<(), ApiError> {
-        let message = blocks::message(view, &self.look(people, announced.filed));
-        for channel in channels(&view.escalated_to) {
-            if announced.places.iter().all(|place| place.conversation != channel) {
-                self.announce(&message, channel, announced).await?;
-            }
-        }
-        self.api.post(&first.conversation, &panels::escalation(view), Some(&first.ts)).await.map(drop)
-    }
-
-    async fn timeline(&self, view: &RequestView, first: &Place, announced: &mut Announced) -> Result<(), ApiError> {
-        let message = panels::note(panels::timeline(view));
-        if let Some(ts) = &announced.timeline {
-            return self.api.update(&first.conversation, ts, &message).await;
-        }
-        let (_, ts) = self.api.post(&first.conversation, &message, Some(&first.ts)).await?;
-        announced.timeline = Some(ts);
-        Ok(())
-    }
-
-    /// Nothing happens where it is not known who asked.
-    async fn tell_requester(&self, request: &HoldRequest, people: &People, message: &Message) -> Result<(), ApiError> {
-        let mut known = people.behind(&request.origin);
-        let (Some(person), None) = (known.next(), known.next()) else {
-            return Ok(());
-        };
-        let user = match (&person.slack_user, &person.email) {
-            (Some(user), _) => user.clone(),
-            (None, Some(email)) => self.api.user_by_email(email).await?,
-            (None, None) => return Ok(()),
-        };
-        self.api.post(&user, message, None).await.map(drop)
-    }
-
-    pub(super) fn look<'a>(&'a self, people: &'a People, filed: bool) -> Look<'a> {
-        Look { people, groups: &self.settings.approver_groups, long: self.settings.long_statements, filed }
+    pub(super) fn look<'a>(&self, directory: &'a Directory, filed: bool) -> Look<'a> {
+        Look { people: &directory.people, groups: &directory.groups, long: self.settings.long_statements, filed }
     }
 
     /// Where a browser finds a message.
@@ -280,55 +133,49 @@ impl Inner {
         if !unknown && kept.revision >= view.revision {
             return;
         }
-        let people = self.people.load();
-        let message = blocks::message(view, &self.look(&people, kept.announced.filed));
-        let shown = (message.fingerprint(), kept.announced.places.len());
-        if !unknown && kept.shown == Some(shown) {
+        let directory = self.directory.load();
+        let filed = kept.announced.thread(&place.conversation).filed;
+        let message = blocks::message(view, &self.look(&directory, filed));
+        let fingerprint = message.fingerprint();
+        if kept.shown.get(place) == Some(&fingerprint) {
             return;
         }
         match self.api.update(&place.conversation, &place.ts, &message).await {
-            // Of the other copies nothing is known.
-            Ok(()) => kept.shown = Some(shown).filter(|(_, places)| *places == 1),
-            Err(error) => self.complain(id, "update the message that was clicked", &error),
+            Ok(()) => {
+                kept.shown.insert(place.clone(), fingerprint);
+            }
+            Err(error) => self.complain_in(&place.conversation, id, "update the message that was clicked", &error),
         }
     }
 
     pub(super) fn complain(&self, id: &HoldId, what: &str, error: &ApiError) {
-        tracing::warn!(request = %id, "Slack: cannot {what}: {}", error.explain(&self.settings.channel));
+        self.complain_in(&self.settings.channel, id, what, error);
+    }
+
+    #[expect(clippy::unused_self, reason = "as `complain`")]
+    pub(super) fn complain_in(&self, conversation: &str, id: &HoldId, what: &str, error: &ApiError) {
+        tracing::warn!(request = %id, conversation, "Slack: cannot {what}: {}", error.explain(conversation));
     }
 
     /// For health: people can be asked, or why not.
     pub(super) fn report<T>(&self, result: &Result<T, ApiError>) {
-        let result = result.as_ref().map(|_| ()).map_err(|error| error.explain(&self.settings.channel));
-        self.pulse.call(result, crate::clock::wall());
+        self.report_in(&self.settings.channel, result);
     }
-}
 
-fn is_gone(error: &ApiError) -> bool {
-    matches!(error.code(), Some("message_not_found" | "cant_update_message" | "channel_not_found" | "is_archived"))
-}
-
-/// The statement and its parameters as a file, odd characters spelled out; `None` if it is too large to be whole.
-fn file_text(request: &HoldRequest, most: usize) -> Option<String> {
-    let statement = &request.statement;
-    if statement.text.len() > most {
-        return None;
+    /// The same of a call that was about one conversation.
+    pub(super) fn report_in<T>(&self, conversation: &str, result: &Result<T, ApiError>) {
+        let now = crate::clock::wall();
+        match result {
+            Ok(_) => {
+                self.pulse.call(Ok(()), now);
+                self.pulse.conversation(conversation, Ok(()), now);
+            }
+            Err(error) if error.is_of_conversation() => {
+                self.pulse.conversation(conversation, Err(error.explain(conversation)), now);
+            }
+            Err(error) => self.pulse.call(Err(error.explain(conversation)), now),
+        }
     }
-    let mut text = format!(
-        "-- request {}, sha256 of the statement as it would run: {}\n{}-- odd characters are spelled out, as in ⟨U+202E⟩\n\n{}\n",
-        request.id,
-        statement.sha256,
-        if request.redact.is_none() { "" } else { "-- literals and bound values are redacted\n" },
-        literal(&statement.text)
-    );
-    let parameters = blocks::parameters(request, most);
-    if !parameters.is_empty() {
-        text.push_str("\n-- parameters\n");
-        text.push_str(&parameters);
-        text.push('\n');
-    }
-    // Fail closed: a part of it would look like the whole.
-    (text.len() <= most).then_some(text)
 }
 
 /// A message without its buttons, for where they could not be updated.

@@ -1,5 +1,6 @@
 //! Looks at the app before anybody needs it, and says in plain words what is missing. Knows no requests.
 
+use futures_util::future::join_all;
 use serde_json::Value;
 
 use super::settings::SlackMode;
@@ -68,8 +69,11 @@ pub(super) async fn run(inner: &Inner) -> Vec<Finding> {
     let team = super::text::plain(&workspace.team, 80);
     findings.push(good(format!("bot_token: works in the workspace {team} ({})", workspace.team_id)));
     findings.extend(scopes(workspace.scopes.as_deref()));
-    findings.push(channel(inner).await);
-    for group in &inner.settings.approver_groups {
+    let directory = inner.directory.load_full();
+    for conversation in directory.conversations() {
+        findings.push(channel(inner, conversation).await);
+    }
+    for group in &directory.groups {
         findings.push(members(inner, group).await);
     }
     findings.push(incoming(inner).await);
@@ -95,33 +99,30 @@ fn scopes(granted: Option<&[String]>) -> Vec<Finding> {
     findings
 }
 
-async fn channel(inner: &Inner) -> Finding {
-    let channel = &inner.settings.channel;
-    match inner.api.conversation(channel).await {
+/// A conversation in which requests are announced.
+async fn channel(inner: &Inner, channel: &str) -> Finding {
+    let finding = match inner.api.conversation(channel).await {
         Ok(conversation) => of_conversation(channel, &conversation),
         // The manifest does not ask for the right to read every channel's name, so this is the usual case.
-        Err(error) if error.code() == Some("missing_scope") => probed(inner, channel).await,
-        Err(error) => wrong(format!("channel: {}", error.explain(channel))),
-    }
+        Err(error) if error.code() == Some("missing_scope") => {
+            probe(inner, channel).await.map(|()| good(format!("channel: {channel} is there")))
+        }
+        Err(error) => Err(error),
+    };
+    inner.report_in(channel, &finding);
+    finding.unwrap_or_else(|error| wrong(format!("channel: {}", error.explain(channel))))
 }
 
-fn of_conversation(channel: &str, conversation: &Value) -> Finding {
+fn of_conversation(channel: &str, conversation: &Value) -> Result<Finding, ApiError> {
     let is = |key: &str| conversation.get(key).and_then(Value::as_bool);
     if is("is_archived") == Some(true) {
-        wrong(format!("channel: {}", ApiError::refused("is_archived").explain(channel)))
+        Err(ApiError::refused("is_archived"))
     } else if is("is_member") == Some(false) {
-        wrong(format!("channel: {}", ApiError::refused("not_in_channel").explain(channel)))
+        Err(ApiError::refused("not_in_channel"))
     } else if is("is_ext_shared") == Some(true) {
-        note(format!("channel: {channel} is shared with another organisation, whose people read every statement"))
+        Ok(note(format!("channel: {channel} is shared with another organisation, whose people read every statement")))
     } else {
-        good(format!("channel: {channel} is there, and the app is in it"))
-    }
-}
-
-async fn probed(inner: &Inner, channel: &str) -> Finding {
-    match probe(inner, channel).await {
-        Ok(()) => good(format!("channel: {channel} is there")),
-        Err(error) => wrong(format!("channel: {}", error.explain(channel))),
+        Ok(good(format!("channel: {channel} is there, and the app is in it")))
     }
 }
 
@@ -137,10 +138,18 @@ async fn probe(inner: &Inner, channel: &str) -> Result<(), ApiError> {
     }
 }
 
-/// Whether people could be asked now: the token works, and the channel takes messages.
-pub(super) async fn reach(inner: &Inner) -> Result<(), ApiError> {
-    inner.api.workspace().await?;
-    probe(inner, &inner.settings.channel).await
+/// Looks whether people could be asked now: the token works, and every conversation takes messages. Tells health.
+pub(super) async fn reach(inner: &Inner) {
+    let workspace = inner.api.workspace().await;
+    if workspace.is_err() {
+        return inner.report(&workspace);
+    }
+    let directory = inner.directory.load_full();
+    let probes = directory.conversations().map(|conversation| async move {
+        let result = probe(inner, conversation).await;
+        inner.report_in(conversation, &result);
+    });
+    join_all(probes).await;
 }
 
 async fn members(inner: &Inner, group: &str) -> Finding {
@@ -262,8 +271,11 @@ mod tests {
             (json!({"is_member": true, "is_ext_shared": true}), FindingKind::Note, "another organisation"),
             (json!({"is_member": true}), FindingKind::Good, "is there"),
         ] {
-            let finding = of_conversation("C01", &conversation);
-            assert!(finding.kind == kind && finding.text.contains(part), "{finding:?}");
+            let (told, text) = match of_conversation("C01", &conversation) {
+                Ok(finding) => (finding.kind, finding.text),
+                Err(error) => (FindingKind::Wrong, error.explain("C01")),
+            };
+            assert!(told == kind && text.contains(part), "{told:?} {text}");
         }
     }
 }

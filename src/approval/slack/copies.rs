@@ -2,7 +2,7 @@
 //!
 //! What has to survive a restart is in [`Announced`], which the desk keeps as the channel's reference; the rest is [`Copies`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,11 +15,13 @@ use super::settings::is_slack_id;
 
 /// Requests remembered; older ones are found by their reference.
 const MAX_REQUESTS: usize = 10_000;
-/// Copies of one request: the first, those of escalations, orphans of lost answers.
-const MAX_COPIES: usize = 16;
+/// Messages of one request in one conversation: the first, and orphans of lost answers.
+const MAX_COPIES: usize = 8;
+/// And in all.
+const MAX_PLACES: usize = 64;
 
 /// A message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Place {
     pub(super) conversation: String,
     pub(super) ts: String,
@@ -42,20 +44,27 @@ impl Place {
     }
 }
 
-/// What was told of a request so far. Written as `C01/1.2 C02/3.4 timeline=5.6 filed told escalated=1`.
+/// What was told of a request so far. Written as `C01/1.2 C02/3.4 told C01:filed C01:timeline=5.6 C02:escalated=1`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Announced {
-    /// The message and its copies; the first has the thread.
+    /// The messages; the first of each conversation has the thread there.
     pub(super) places: Vec<Place>,
-    /// The thread's message with the timeline.
-    pub(super) timeline: Option<String>,
-    /// The whole statement is a file in the thread.
-    pub(super) filed: bool,
+    /// What stands in the threads, by conversation.
+    threads: BTreeMap<String, Thread>,
     /// The requester was told of the outcome.
     pub(super) told: bool,
+}
+
+/// What stands in the thread of a conversation's first message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Thread {
+    /// The message with the timeline.
+    pub(super) timeline: Option<String>,
+    /// The whole statement is a file here.
+    pub(super) filed: bool,
     /// That it was released alone in an emergency was said aloud.
     pub(super) alarmed: bool,
-    /// Escalation steps said in the thread.
+    /// Escalation steps said.
     pub(super) escalated: usize,
 }
 
@@ -66,14 +75,12 @@ impl Announced {
         for part in reference.split(' ') {
             if let Some((conversation, ts)) = part.split_once('/') {
                 announced.adopt_place(Place::parse(conversation, ts));
-            } else if let Some(ts) = part.strip_prefix("timeline=") {
-                announced.timeline = Some(ts.to_owned()).filter(|ts| Place::parse("C00", ts).is_some());
-            } else if let Some(step) = part.strip_prefix("escalated=") {
-                announced.escalated = step.parse().unwrap_or_default();
+            } else if let Some((conversation, what)) = part.split_once(':')
+                && is_slack_id(conversation, "CGD")
+            {
+                announced.threads.entry(conversation.to_owned()).or_default().read(what);
             } else {
-                announced.filed |= part == "filed";
                 announced.told |= part == "told";
-                announced.alarmed |= part == "alarmed";
             }
         }
         announced
@@ -84,22 +91,66 @@ impl Announced {
         for place in other.places {
             self.adopt_place(Some(place));
         }
-        self.timeline = self.timeline.take().or(other.timeline);
-        self.filed |= other.filed;
+        for (conversation, thread) in other.threads {
+            self.threads.entry(conversation).or_default().merge(thread);
+        }
         self.told |= other.told;
-        self.alarmed |= other.alarmed;
-        self.escalated = self.escalated.max(other.escalated);
     }
 
     /// Adds a message that shows the request; says whether it was unknown.
     pub(super) fn adopt_place(&mut self, place: Option<Place>) -> bool {
-        match place {
-            Some(place) if !self.places.contains(&place) && self.places.len() < MAX_COPIES => {
-                self.places.push(place);
-                true
-            }
-            Some(_) | None => false,
+        let Some(place) = place.filter(|place| !self.places.contains(place)) else { return false };
+        let copies = self.places.iter().filter(|known| known.conversation == place.conversation).count();
+        let fits = copies < MAX_COPIES && self.places.len() < MAX_PLACES;
+        if fits {
+            self.places.push(place);
         }
+        fits
+    }
+
+    /// The first message of each conversation.
+    pub(super) fn heads(&self) -> Vec<Place> {
+        let mut heads: Vec<Place> = Vec::new();
+        for place in &self.places {
+            if heads.iter().all(|head| head.conversation != place.conversation) {
+                heads.push(place.clone());
+            }
+        }
+        heads
+    }
+
+    pub(super) fn is_in(&self, conversation: &str) -> bool {
+        self.places.iter().any(|place| place.conversation == conversation)
+    }
+
+    /// What stands in a conversation's thread.
+    pub(super) fn thread(&self, conversation: &str) -> Thread {
+        self.threads.get(conversation).cloned().unwrap_or_default()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn thread_mut(&mut self, conversation: &str) -> &mut Thread {
+        self.threads.entry(conversation.to_owned()).or_default()
+    }
+}
+
+impl Thread {
+    fn read(&mut self, what: &str) {
+        if let Some(ts) = what.strip_prefix("timeline=") {
+            self.timeline = Some(ts.to_owned()).filter(|ts| Place::parse("C00", ts).is_some());
+        } else if let Some(step) = what.strip_prefix("escalated=") {
+            self.escalated = step.parse().unwrap_or_default();
+        } else {
+            self.filed |= what == "filed";
+            self.alarmed |= what == "alarmed";
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.timeline = self.timeline.take().or(other.timeline);
+        self.filed |= other.filed;
+        self.alarmed |= other.alarmed;
+        self.escalated = self.escalated.max(other.escalated);
     }
 }
 
@@ -110,16 +161,21 @@ impl fmt::Display for Announced {
             write!(f, "{separator}{conversation}/{ts}")?;
             separator = " ";
         }
-        if let Some(ts) = &self.timeline {
-            write!(f, " timeline={ts}")?;
+        if self.told {
+            write!(f, " told")?;
         }
-        for (is, word) in [(self.filed, "filed"), (self.told, "told"), (self.alarmed, "alarmed")] {
-            if is {
-                write!(f, " {word}")?;
+        for (conversation, thread) in &self.threads {
+            if let Some(ts) = &thread.timeline {
+                write!(f, " {conversation}:timeline={ts}")?;
             }
-        }
-        if self.escalated > 0 {
-            write!(f, " escalated={}", self.escalated)?;
+            for (is, word) in [(thread.filed, "filed"), (thread.alarmed, "alarmed")] {
+                if is {
+                    write!(f, " {conversation}:{word}")?;
+                }
+            }
+            if thread.escalated > 0 {
+                write!(f, " {conversation}:escalated={}", thread.escalated)?;
+            }
         }
         Ok(())
     }
@@ -139,8 +195,10 @@ pub(super) struct Kept {
     pub(super) announced: Announced,
     /// The revision shown.
     pub(super) revision: u64,
-    /// The fingerprint of what stands in every one of so many places.
-    pub(super) shown: Option<(u64, usize)>,
+    /// The fingerprint of what stands in a place, as far as known.
+    pub(super) shown: HashMap<Place, u64>,
+    /// Conversations that did not take it when they were last tried.
+    pub(super) lost: BTreeSet<String>,
 }
 
 /// Every request's messages, as far as remembered.
@@ -186,19 +244,18 @@ mod tests {
     #[test]
     fn a_reference_survives_being_written_and_read() {
         let place = |conversation: &str, ts: &str| Place::parse(conversation, ts).unwrap();
-        let announced = Announced {
+        let mut announced = Announced {
             places: vec![place("C01", "1795180000.000100"), place("C02", "1795180001.000100")],
-            timeline: Some("1795180002.000100".to_owned()),
-            filed: true,
             told: true,
-            alarmed: true,
-            escalated: 2,
+            ..Announced::default()
         };
+        announced.thread_mut("C01").timeline = Some("1795180002.000100".to_owned());
+        *announced.thread_mut("C02") = Thread { filed: true, alarmed: true, escalated: 2, ..Thread::default() };
         let written = announced.to_string();
         assert!(written.starts_with("C01/1795180000.000100 C02/"), "{written}");
         assert_eq!(Announced::parse(&written), announced);
         assert_eq!(Announced::parse("C01/1795180000.000100").places.len(), 1);
-        assert_eq!(Announced::parse("nonsense c/d timeline=x escalated=y"), Announced::default());
+        assert_eq!(Announced::parse("nonsense c/d c:filed timeline=x escalated=y"), Announced::default());
     }
 
     #[test]
@@ -211,6 +268,13 @@ mod tests {
             announced.adopt_place(Place::parse("C01", &format!("2.{n}")));
         }
         assert_eq!(announced.places.len(), MAX_COPIES);
+        // Copies in one conversation leave room for the others.
+        assert!(announced.adopt_place(Place::parse("C02", "1.2")));
+        assert_eq!(announced.heads().len(), 2);
+        for n in 0..100 {
+            announced.adopt_place(Place::parse(&format!("C1{n}"), "1.2"));
+        }
+        assert_eq!(announced.places.len(), MAX_PLACES);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Whether Slack can be reached. Knows no calls: they report here.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,19 @@ pub struct Health {
     pub sockets: usize,
     /// When Slack last did what it was asked.
     pub last_success: Option<Timestamp>,
+    /// Conversations that take no requests. While others do, people can be asked.
+    pub lost: Vec<LostConversation>,
+}
+
+/// A conversation that takes no requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostConversation {
+    /// Its id.
+    pub conversation: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, in a sentence with what to do about it.
+    pub why: String,
 }
 
 /// Keeps it.
@@ -32,6 +46,9 @@ struct State {
     calls: Result<(), String>,
     socket_trouble: Option<String>,
     sockets: usize,
+    /// All that are named.
+    conversations: Vec<String>,
+    lost: BTreeMap<String, (Timestamp, String)>,
     reachable: bool,
     since: Timestamp,
 }
@@ -39,7 +56,16 @@ struct State {
 impl Pulse {
     pub(super) fn new(needs_sockets: bool, now: Timestamp) -> Self {
         let calls = Err("Slack was not reached yet".to_owned());
-        let state = State { last_success: None, calls, socket_trouble: None, sockets: 0, reachable: false, since: now };
+        let state = State {
+            last_success: None,
+            calls,
+            socket_trouble: None,
+            sockets: 0,
+            conversations: Vec::new(),
+            lost: BTreeMap::new(),
+            reachable: false,
+            since: now,
+        };
         Self { state: Mutex::new(state), needs_sockets }
     }
 
@@ -50,6 +76,35 @@ impl Pulse {
                 state.last_success = Some(now);
             }
             state.calls = result;
+        });
+    }
+
+    /// Requests are announced in these conversations from now on.
+    pub(super) fn expect<'a>(&self, conversations: impl Iterator<Item = &'a str>, now: Timestamp) {
+        let conversations: Vec<String> = conversations.map(str::to_owned).collect();
+        self.change(now, |state| {
+            state.lost.retain(|conversation, _| conversations.contains(conversation));
+            state.conversations = conversations;
+        });
+    }
+
+    /// A conversation took something, or says why it takes nothing. Slack itself has answered.
+    pub(super) fn conversation(&self, conversation: &str, result: Result<(), String>, now: Timestamp) {
+        self.change(now, |state| {
+            if !state.conversations.iter().any(|known| known == conversation) {
+                return;
+            }
+            match result {
+                Ok(()) => drop(state.lost.remove(conversation)),
+                Err(why) => {
+                    state.calls = Ok(());
+                    let known = state.lost.get(conversation).map(|(since, _)| *since);
+                    if known.is_none() {
+                        tracing::warn!(conversation, "Slack: a conversation takes no requests: {why}");
+                    }
+                    state.lost.insert(conversation.to_owned(), (known.unwrap_or(now), why));
+                }
+            }
         });
     }
 
@@ -75,14 +130,19 @@ impl Pulse {
     pub(super) fn is_doubtful(&self, now: Timestamp, silence: Duration) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = state.last_success.map(|last| Duration::try_from(now.duration_since(last)).unwrap_or_default());
-        state.calls.is_err() || passed.is_none_or(|passed| passed >= silence)
+        state.calls.is_err() || !state.lost.is_empty() || passed.is_none_or(|passed| passed >= silence)
     }
 
     pub(super) fn health(&self) -> Health {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let why = state.why(self.needs_sockets);
         let State { since, sockets, last_success, .. } = *state;
-        Health { reachable: why.is_none(), since, why, sockets, last_success }
+        let lost = state.lost.iter().map(|(conversation, (since, why))| LostConversation {
+            conversation: conversation.clone(),
+            since: *since,
+            why: why.clone(),
+        });
+        Health { reachable: why.is_none(), since, why, sockets, last_success, lost: lost.collect() }
     }
 
     fn change(&self, now: Timestamp, change: impl FnOnce(&mut State)) {
@@ -107,6 +167,13 @@ impl State {
         if let Err(why) = &self.calls {
             return Some(why.clone());
         }
+        let mut whys = self.conversations.iter().map(|conversation| self.lost.get(conversation));
+        // One lost conversation is not all of Slack.
+        if let Some(Some((_, why))) = whys.next()
+            && whys.all(|lost| lost.is_some())
+        {
+            return Some(why.clone());
+        }
         if needs_sockets && self.sockets == 0 {
             let why = self.socket_trouble.clone();
             return Some(why.unwrap_or_else(|| "no socket is up yet, so no click can come in".to_owned()));
@@ -129,7 +196,7 @@ mod tests {
         pulse.call(Ok(()), at(1));
         assert!(!pulse.health().reachable);
         pulse.socket_up(at(2));
-        let expected = Health { reachable: true, since: at(2), why: None, sockets: 1, last_success: Some(at(1)) };
+        let expected = Health { reachable: true, since: at(2), why: None, sockets: 1, last_success: Some(at(1)), lost: Vec::new() };
         assert_eq!(pulse.health(), expected);
         pulse.socket_up(at(3));
         pulse.socket_down(at(4));
@@ -154,6 +221,31 @@ mod tests {
         assert!(pulse.is_doubtful(at(61), silence));
         pulse.call(Err("away".to_owned()), at(62));
         assert!(pulse.is_doubtful(at(62), silence));
+    }
+
+    #[test]
+    fn a_lost_conversation_is_named_and_only_when_all_are_lost_nobody_can_be_asked() {
+        let pulse = Pulse::new(false, at(0));
+        pulse.expect(["C01", "C02"].into_iter(), at(0));
+        pulse.call(Ok(()), at(1));
+        pulse.conversation("C02", Err("not a member of C02".to_owned()), at(2));
+        pulse.conversation("C02", Err("not a member of C02".to_owned()), at(3));
+        pulse.conversation("C09", Err("nobody asked".to_owned()), at(3));
+        let lost = |conversation: &str, second, why: &str| LostConversation {
+            conversation: conversation.to_owned(),
+            since: at(second),
+            why: why.to_owned(),
+        };
+        let health = pulse.health();
+        assert_eq!((health.reachable, health.lost), (true, vec![lost("C02", 2, "not a member of C02")]));
+        assert!(pulse.is_doubtful(at(3), Duration::from_secs(60)), "it is looked at again");
+        pulse.conversation("C01", Err("archived".to_owned()), at(4));
+        let health = pulse.health();
+        assert_eq!((health.reachable, health.why.as_deref(), health.lost.len()), (false, Some("archived"), 2));
+        pulse.conversation("C01", Ok(()), at(5));
+        assert!(pulse.health().reachable);
+        pulse.expect(["C01"].into_iter(), at(6));
+        assert!(pulse.health().lost.is_empty());
     }
 
     #[test]

@@ -16,6 +16,9 @@ mod footer;
 mod glass;
 mod panels;
 mod copies;
+mod directory;
+mod announce;
+mod beside;
 mod channel;
 mod interaction;
 mod who;
@@ -41,13 +44,14 @@ use super::people::People;
 use crate::store::Store;
 use api::{Api, Workspace};
 use copies::Copies;
+use directory::Directory;
 use health::Pulse;
 use inbox::Inbox;
 use settings::{SlackMode, SlackSettings};
 use transport::Transport;
 use trouble::ApiError;
 
-pub use health::Health;
+pub use health::{Health, LostConversation};
 
 /// How often it is looked at whether Slack has to be asked.
 const RETRY: Duration = Duration::from_secs(20);
@@ -65,7 +69,8 @@ struct Inner {
     settings: SlackSettings,
     api: Api,
     transport: Transport,
-    people: ArcSwap<People>,
+    /// What a reload may change.
+    directory: ArcSwap<Directory>,
     /// Known since Slack first answered.
     workspace: ArcSwapOption<Workspace>,
     copies: Copies,
@@ -97,21 +102,29 @@ impl Slack {
         let transport = Transport::new().map_err(SlackError::Tls)?;
         let api = Api::new(&settings, &transport);
         let needs_sockets = settings.mode == SlackMode::Socket;
+        let directory = Directory::new(&settings, people);
+        let pulse = Pulse::new(needs_sockets, crate::clock::wall());
+        pulse.expect(directory.conversations(), crate::clock::wall());
         let inner = Inner {
             settings,
             api,
             transport,
-            people: ArcSwap::from_pointee(people),
+            directory: ArcSwap::from_pointee(directory),
             workspace: ArcSwapOption::empty(),
             copies: Copies::default(),
-            pulse: Pulse::new(needs_sockets, crate::clock::wall()),
+            pulse,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Uses other people from now on.
-    pub fn reload(&self, people: People) {
-        self.inner.people.store(Arc::new(people));
+    /// Uses other people from now on, and the groups and further conversations that `settings` name. Everything else of them is for
+    /// the next start.
+    pub fn reload(&self, settings: &SlackSettings, people: People) {
+        let Inner { settings: own, directory, pulse, .. } = &*self.inner;
+        let named =
+            Directory { name: own.name.clone(), usual: own.channel.clone(), ..Directory::new(settings, people) };
+        pulse.expect(named.conversations(), crate::clock::wall());
+        directory.store(Arc::new(named));
     }
 
     /// Its name in the configuration.
@@ -220,8 +233,7 @@ async fn look_after(inner: Arc<Inner>, mut stop: watch::Receiver<bool>) {
             () = tokio::time::sleep(RETRY) => {}
         }
         if inner.pulse.is_doubtful(crate::clock::wall(), SILENCE) {
-            let result = check::reach(&inner).await;
-            inner.report(&result);
+            check::reach(&inner).await;
         }
     }
 }

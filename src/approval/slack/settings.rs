@@ -19,6 +19,8 @@ pub struct SlackSettings {
     pub signing_secret: Option<Secret>,
     /// Where requests are announced: a channel's id (`C…`, `G…`).
     pub channel: String,
+    /// Further conversations that profiles name.
+    pub conversations: Vec<String>,
     /// Where the Web API is.
     pub api_url: String,
     /// User groups (`S…`) whose members are looked up for every click, and who are mentioned in announcements.
@@ -78,6 +80,7 @@ impl SlackSettings {
             app_token: None,
             signing_secret: None,
             channel,
+            conversations: Vec::new(),
             api_url: "https://slack.com/api".to_owned(),
             approver_groups: Vec::new(),
             team_id: None,

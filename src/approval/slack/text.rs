@@ -161,12 +161,6 @@ pub(super) fn mentions(text: &str, most: usize) -> String {
     out
 }
 
-/// Channels named in the desk's words (`slack:C01`).
-pub(super) fn channels(text: &str) -> impl Iterator<Item = &str> {
-    let names = text.split([' ', ',', ';', '(', ')']).filter_map(|word| word.strip_prefix("slack:"));
-    names.filter(|id| is_slack_id(id, "CG"))
-}
-
 fn mention(name: &str) -> Option<String> {
     let id = name.strip_prefix("slack:")?;
     let id = id.rsplit('/').next().unwrap_or(id);
@@ -221,7 +215,6 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(mentions(text, 300), expected);
         }
-        assert_eq!(channels("group dba in slack:C0LEAD, slack:U01").collect::<Vec<_>>(), ["C0LEAD"]);
     }
 
     #[test]

@@ -69,6 +69,22 @@ impl ApiError {
         let permanent = self.code().is_some_and(is_permanent);
         ChannelError { why: self.explain(channel), permanent }
     }
+
+    /// Something is wrong with the one conversation; the app may work elsewhere.
+    pub(super) fn is_of_conversation(&self) -> bool {
+        matches!(
+            self.code(),
+            Some(
+                "channel_not_found"
+                    | "not_in_channel"
+                    | "is_archived"
+                    | "restricted_action"
+                    | "restricted_action_read_only_channel"
+                    | "restricted_action_thread_only_channel"
+                    | "cannot_reply_to_message"
+            )
+        )
+    }
 }
 
 impl From<SlackClientError> for ApiError {
@@ -93,6 +109,19 @@ impl From<SlackClientError> for ApiError {
             | SlackClientError::SystemError(_)
             | SlackClientError::SocketModeProtocolError(_) => Self::Unanswered("the connection broke".to_owned()),
         }
+    }
+}
+
+/// What a conversation did not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) conversation: String,
+    pub(super) error: ApiError,
+}
+
+impl Lost {
+    pub(super) fn into_channel_error(self) -> ChannelError {
+        self.error.into_channel_error(&self.conversation)
     }
 }
 

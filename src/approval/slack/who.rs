@@ -35,7 +35,8 @@ impl Inner {
         let user =
             user.map_err(|error| format!("Slack did not say who you are ({})", error.explain(&self.settings.channel)))?;
         entitled(&user, &by.user, &ours.team_id)?;
-        let wanted = &self.settings.approver_groups;
+        let directory = self.directory.load_full();
+        let wanted = &directory.groups;
         let mut lookups = Vec::new();
         for group in wanted {
             lookups.push(self.api.group_members(group));
@@ -53,7 +54,7 @@ impl Inner {
                 }
             }
         }
-        Ok(Known { actor: actor(&user, &by.user, &ours.team_id, groups, &self.people.load()), unknown_groups })
+        Ok(Known { actor: actor(&user, &by.user, &ours.team_id, groups, &directory.people), unknown_groups })
     }
 }
 

@@ -1,5 +1,6 @@
 //! `[approval]` and its profiles: who may decide what. Read after people and rules, whose names it checks.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use serde::Deserialize;
 use super::Settings;
 use super::reader::{Document, Section, nearest};
 use super::sections::{Zero, count, time};
+use crate::approval::audience::{Audience, conversation_of};
+use crate::approval::slack::settings::is_slack_id;
 use crate::approval::{Approvers, Escalation, Profile, UnknownRequester, Unreachable};
 
 /// Names that belong to a channel are not the configuration's to know.
@@ -29,11 +32,19 @@ enum Unreached {
     Reject,
 }
 
-pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) {
+/// Channels that a profile names, and where.
+pub(super) struct Mention {
+    profile: String,
+    names: Vec<String>,
+    at: Range<usize>,
+}
+
+pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) -> Vec<Mention> {
     let document = root.document();
     let people = settings.approval.people.clone();
     let names = Names {
         document,
+        mentions: RefCell::default(),
         groups: people.iter().flat_map(|person| person.groups.iter().map(String::as_str)).collect(),
         people: people.iter().map(|person| person.name.as_str()).collect(),
     };
@@ -64,9 +75,10 @@ pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) {
         }
     }
     section.finish();
+    let nobody = !names.has_channels(&default);
+    let mentions = names.mentions.into_inner();
 
     settings.approval.by_rule = by_rule(document, settings, &profiles);
-    let nobody = !names.has_channels(&default);
     settings.approval.default = Arc::new(default);
     settings.approval.profiles = profiles;
     if nobody && !people.iter().any(|person| settings.approval.is_approver(person)) {
@@ -74,24 +86,63 @@ pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) {
                        [approval], and the people in [[people]]";
         document.warning(span, message);
     }
+    mentions
 }
 
+/// Most conversations of Slack in which one request is announced.
+const MAX_CONVERSATIONS: usize = 10;
+
 /// Once channels are read: a profile that names one that does not exist would ask nobody.
-pub(super) fn check_channels(root: &Section<'_, '_>, settings: &Settings) {
-    let slack = settings.slack.iter().map(|slack| slack.name.as_str());
-    let known: Vec<&str> = slack.chain(settings.webhooks.iter().map(|hook| hook.name.as_str())).collect();
-    let approval = &settings.approval;
-    for profile in approval.profiles.values().chain([&approval.default]) {
-        let later = profile.escalation.iter().flat_map(|step| &step.channels);
-        for name in profile.channels.iter().chain(later).filter(|name| !known.contains(&name.as_str())) {
-            let hint = nearest(name, known.iter().copied()).map(|best| format!("; did you mean `{best}`?"));
-            let (hint, profile) = (hint.unwrap_or_default(), &profile.name);
-            let message = format!(
-                "`channels` of the approval profile `{profile}`: there is no channel `{name}`, neither [slack] nor a [[webhook]]{hint}"
-            );
-            root.document().error(None, message);
+pub(super) fn check_channels(root: &Section<'_, '_>, mentions: &[Mention], settings: &Settings) {
+    let document = root.document();
+    for Mention { profile, names, at } in mentions {
+        for name in names {
+            if let Some(why) = no_channel(name, settings) {
+                let message = format!("`channels` of the approval profile `{profile}`: {why}");
+                document.error(Some(at.clone()), message);
+            }
         }
     }
+    let Some(slack) = &settings.slack else { return };
+    for profile in settings.approval.profiles.values().chain([&settings.approval.default]) {
+        let all = Audience::of(profile, usize::MAX).conversations(&slack.name, &slack.channel).len();
+        if all > MAX_CONVERSATIONS {
+            let message = format!(
+                "the approval profile `{}` names {all} conversations of Slack; at most {MAX_CONVERSATIONS} can be kept up",
+                profile.name
+            );
+            document.error(None, message);
+        }
+    }
+}
+
+/// Why nothing would be announced in the channel of that name.
+fn no_channel(name: &str, settings: &Settings) -> Option<String> {
+    let slack = settings.slack.as_ref().map(|slack| slack.name.as_str());
+    let known: Vec<&str> = slack.into_iter().chain(settings.webhooks.iter().map(|hook| hook.name.as_str())).collect();
+    if known.contains(&name) {
+        return None;
+    }
+    if let Some(id) = slack.and_then(|slack| conversation_of(name, slack)) {
+        return (!is_slack_id(id, "CG")).then(|| {
+            format!(
+                "`{name}` names no conversation: after `{}:` comes a conversation's id such as C012AB3CD (channel details, at the bottom)",
+                slack.unwrap_or_default()
+            )
+        });
+    }
+    if let Some((channel, id)) = name.split_once(':')
+        && is_slack_id(id, "CG")
+    {
+        return Some(match slack {
+            Some(slack) => {
+                format!("`{name}` means a conversation of the channel `{channel}`, but [slack] has the name `{slack}`: `{slack}:{id}`")
+            }
+            None => format!("`{name}` is a conversation of Slack, but there is no [slack] section"),
+        });
+    }
+    let hint = nearest(name, known.iter().copied()).map(|best| format!("; did you mean `{best}`?")).unwrap_or_default();
+    Some(format!("there is no channel `{name}`, neither [slack] nor a [[webhook]]{hint}"))
 }
 
 fn by_rule(
@@ -116,7 +167,7 @@ fn by_rule(
 
 fn profile(section: &mut Section<'_, '_>, names: &Names<'_, '_>, slot: &mut Profile) {
     approvers(section, names, &mut slot.approvers);
-    section.set("channels", &mut slot.channels);
+    channels(section, names, &slot.name, &mut slot.channels);
     count(section, "quorum", &mut slot.quorum);
     section.set_as("unknown_requester", &mut slot.unknown_requester, |choice| match choice {
         Unknown::TwoApprovals => UnknownRequester::TwoApprovals,
@@ -145,13 +196,20 @@ fn profile(section: &mut Section<'_, '_>, names: &Names<'_, '_>, slot: &mut Prof
             step.document().error(step.span(), "an escalation needs `after`, a time such as \"10m\"");
         }
         approvers(&mut step, names, &mut own.approvers);
-        step.set("channels", &mut own.channels);
+        channels(&mut step, names, &slot.name, &mut own.channels);
         step.finish();
         steps.push(own);
     }
     if !steps.is_empty() {
         steps.sort_by_key(|step| step.after);
         slot.escalation = steps;
+    }
+}
+
+fn channels(section: &mut Section<'_, '_>, names: &Names<'_, '_>, profile: &str, slot: &mut Vec<String>) {
+    if let Some((channels, at)) = section.take_spanned::<Vec<String>>("channels") {
+        slot.clone_from(&channels);
+        names.mentions.borrow_mut().push(Mention { profile: profile.to_owned(), names: channels, at });
     }
 }
 
@@ -169,6 +227,8 @@ fn approvers(section: &mut Section<'_, '_>, names: &Names<'_, '_>, slot: &mut Ap
 /// The names the configuration knows.
 struct Names<'d, 't> {
     document: &'d Document<'t>,
+    /// Channels are read later.
+    mentions: RefCell<Vec<Mention>>,
     groups: Vec<&'d str>,
     people: Vec<&'d str>,
 }

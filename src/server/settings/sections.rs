@@ -27,11 +27,11 @@ pub(super) fn read(text: &str, sources: &dyn Sources) -> (Settings, Vec<Problem>
         audit(root.section("audit"), sources, &mut settings.store);
         people::read(&mut root, sources, &mut settings);
         rules::read(&mut root, &mut settings);
-        approval::read(&mut root, &mut settings);
+        let mentions = approval::read(&mut root, &mut settings);
         slack::read(&mut root, sources, &mut settings);
         webhook::read(&mut root, sources, &mut settings);
         integration::read(&mut root, sources, &mut settings);
-        approval::check_channels(&root, &settings);
+        approval::check_channels(&root, &mentions, &settings);
         log(root.section("log"), &mut settings.log);
         root.finish();
     }

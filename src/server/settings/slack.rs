@@ -6,6 +6,7 @@ use super::reader::Section;
 use super::secret::{Keys, secret};
 use super::sections::{Zero, size, time};
 use super::{Settings, Sources};
+use crate::approval::audience::conversation_of;
 use crate::approval::slack::settings::{Secret, SlackMode, SlackSettings, is_slack_id};
 
 pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: &mut Settings) {
@@ -45,6 +46,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
         document.error(span, format!("[slack]: {missing}"));
     }
     add_groups(settings, &mut slack);
+    add_conversations(settings, &mut slack);
     settings.slack = Some(slack);
 }
 
@@ -87,6 +89,20 @@ fn add_groups(settings: &Settings, slack: &mut SlackSettings) {
             let Some(id) = group.strip_prefix("slack:").filter(|id| is_slack_id(id, "S")) else { continue };
             if !slack.approver_groups.iter().any(|known| known == id) {
                 slack.approver_groups.push(id.to_owned());
+            }
+        }
+    }
+}
+
+/// What profiles and their escalations name besides the usual conversation.
+fn add_conversations(settings: &Settings, slack: &mut SlackSettings) {
+    let approval = &settings.approval;
+    for profile in approval.profiles.values().chain([&approval.default]) {
+        let later = profile.escalation.iter().flat_map(|step| &step.channels);
+        for name in profile.channels.iter().chain(later) {
+            let Some(id) = conversation_of(name, &slack.name).filter(|id| is_slack_id(id, "CG")) else { continue };
+            if id != slack.channel && !slack.conversations.iter().any(|known| known == id) {
+                slack.conversations.push(id.to_owned());
             }
         }
     }

@@ -357,10 +357,44 @@ fn a_profile_that_names_a_channel_that_does_not_exist_is_an_error() {
     let hook = "[[webhook]]\nname = \"pager\"\nurl = \"https://x\"\nsecret = \"0123456789abcdef\"\n";
     let with = |name: &str| format!("{hook}[[approval.profile]]\nname = \"p\"\nchannels = [\"{name}\"]\n");
     assert_eq!(errors(&with("pager")), [""; 0]);
-    let expected = "0: `channels` of the approval profile `p`: there is no channel `pagr`, neither [slack] nor a [[webhook]]; did you mean `pager`?";
+    let expected = "7: `channels` of the approval profile `p`: there is no channel `pagr`, neither [slack] nor a [[webhook]]; did you mean `pager`?";
     assert_eq!(errors(&with("pagr")), [expected]);
     let later = format!("{hook}[[approval.escalation]]\nafter = \"1m\"\nchannels = [\"slack\"]\n");
     assert_eq!(errors(&later).len(), 1);
+}
+
+/// With a channel of that name, a profile and a later step that name others.
+fn with_conversations(name: &str, first: &str, later: &str) -> String {
+    format!(
+        "[slack]\nname = \"{name}\"\nbot_token = \"xoxb-1\"\napp_token = \"xapp-1\"\nchannel = \"C0APPR\"\n\
+         [approval]\nchannels = [\"{first}\"]\n[[approval.escalation]]\nafter = \"1m\"\nchannels = [\"{later}\"]\n"
+    )
+}
+
+#[test]
+fn a_profile_and_an_escalation_name_further_conversations_of_slack() {
+    let slack = parse(&with_conversations("slack", "slack:C0APPR", "slack:C0LEAD")).slack.unwrap();
+    assert_eq!(slack.conversations, ["C0LEAD"]);
+    let slack = parse(&with_conversations("ops", "ops:G0ONE", "ops:C0TWO")).slack.unwrap();
+    assert_eq!(slack.conversations, ["G0ONE", "C0TWO"]);
+}
+
+#[test]
+fn a_conversation_of_a_channel_that_is_not_configured_is_an_error_with_its_line() {
+    for (name, first, later, line, part) in [
+        ("slack", "slack:S0DBA", "slack", "7: ", "`slack:S0DBA` names no conversation"),
+        ("slack", "slack:", "slack", "7: ", "there is no channel `slack:`"),
+        ("slack", "slack", "slack:c0lead", "10: ", "`slack:c0lead` names no conversation"),
+        ("ops", "ops", "slack:C0LEAD", "10: ", "[slack] has the name `ops`: `ops:C0LEAD`"),
+    ] {
+        let told = errors(&with_conversations(name, first, later));
+        assert!(told.len() == 1 && told[0].starts_with(line) && told[0].contains(part), "{told:?}");
+    }
+    let told = errors("[approval]\nchannels = [\"slack:C0LEAD\"]\n");
+    assert!(told.len() == 1 && told[0].starts_with("2: ") && told[0].contains("there is no [slack] section"), "{told:?}");
+    let many: Vec<String> = (0..11).map(|n| format!("slack:C0{n}0")).collect();
+    let told = errors(&with_conversations("slack", &many.join("\", \""), "slack"));
+    assert!(told[0].contains("names 12 conversations"), "{told:?}");
 }
 
 #[test]

@@ -49,6 +49,7 @@ fn view(request: HoldRequest) -> RequestView {
     RequestView {
         request: Arc::new(request),
         revision: 1,
+        audience: crate::approval::audience::Audience::default(),
         asked: "slack:S0DBA".to_owned(),
         quorum: 1,
         approved_by: Vec::new(),
