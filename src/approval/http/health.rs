@@ -269,7 +269,8 @@ mod tests {
         };
         let (up, down) = (of_slack("production", health(true)), of_slack("leads", health(false)));
         let (conversation, why) = ("C02".to_owned(), "not a member of it".to_owned());
-        let partly = slack::Health { lost: vec![slack::LostConversation { conversation, since: at(3), why }], ..health(true) };
+        let partly =
+            slack::Health { lost: vec![slack::LostConversation { conversation, since: at(3), why }], ..health(true) };
         assert_eq!(reasons(Some(&good), &[of_slack("ops", partly)], &[]), ["ops:C02: not a member of it"]);
         assert!(reasons(Some(&good), std::slice::from_ref(&up), &[]).is_empty());
         let told = reasons(Some(&failing), &[up, down], &[]);

@@ -16,12 +16,7 @@ use super::trouble::{ApiError, Lost};
 impl Inner {
     /// Posts where a message is missing, and updates every copy. One message is posted each time, so that it is on record where it is
     /// before there is another.
-    pub(super) async fn agree(
-        &self,
-        view: &RequestView,
-        directory: &Directory,
-        kept: &mut Kept,
-    ) -> Result<Rest, Lost> {
+    pub(super) async fn agree(&self, view: &RequestView, directory: &Directory, kept: &mut Kept) -> Result<Rest, Lost> {
         let never = kept.announced.places.is_empty();
         let open = State::of(view).is_open();
         let mut lost = self.update_all(view, directory, kept).await;

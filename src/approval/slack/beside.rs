@@ -59,7 +59,12 @@ impl Inner {
     }
 
     /// Where it is, if it was posted now.
-    async fn timeline(&self, view: &RequestView, head: &Place, known: Option<&str>) -> Result<Option<String>, ApiError> {
+    async fn timeline(
+        &self,
+        view: &RequestView,
+        head: &Place,
+        known: Option<&str>,
+    ) -> Result<Option<String>, ApiError> {
         let message = panels::note(panels::timeline(view));
         if let Some(ts) = known {
             return self.api.update(&head.conversation, ts, &message).await.map(|()| None);

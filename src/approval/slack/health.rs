@@ -196,7 +196,14 @@ mod tests {
         pulse.call(Ok(()), at(1));
         assert!(!pulse.health().reachable);
         pulse.socket_up(at(2));
-        let expected = Health { reachable: true, since: at(2), why: None, sockets: 1, last_success: Some(at(1)), lost: Vec::new() };
+        let expected = Health {
+            reachable: true,
+            since: at(2),
+            why: None,
+            sockets: 1,
+            last_success: Some(at(1)),
+            lost: Vec::new(),
+        };
         assert_eq!(pulse.health(), expected);
         pulse.socket_up(at(3));
         pulse.socket_down(at(4));

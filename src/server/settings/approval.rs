@@ -136,7 +136,9 @@ fn no_channel(name: &str, settings: &Settings) -> Option<String> {
     {
         return Some(match slack {
             Some(slack) => {
-                format!("`{name}` means a conversation of the channel `{channel}`, but [slack] has the name `{slack}`: `{slack}:{id}`")
+                format!(
+                    "`{name}` means a conversation of the channel `{channel}`, but [slack] has the name `{slack}`: `{slack}:{id}`"
+                )
             }
             None => format!("`{name}` is a conversation of Slack, but there is no [slack] section"),
         });

@@ -391,7 +391,10 @@ fn a_conversation_of_a_channel_that_is_not_configured_is_an_error_with_its_line(
         assert!(told.len() == 1 && told[0].starts_with(line) && told[0].contains(part), "{told:?}");
     }
     let told = errors("[approval]\nchannels = [\"slack:C0LEAD\"]\n");
-    assert!(told.len() == 1 && told[0].starts_with("2: ") && told[0].contains("there is no [slack] section"), "{told:?}");
+    assert!(
+        told.len() == 1 && told[0].starts_with("2: ") && told[0].contains("there is no [slack] section"),
+        "{told:?}"
+    );
     let many: Vec<String> = (0..11).map(|n| format!("slack:C0{n}0")).collect();
     let told = errors(&with_conversations("slack", &many.join("\", \""), "slack"));
     assert!(told[0].contains("names 12 conversations"), "{told:?}");
