@@ -40,7 +40,13 @@ fn texts() -> Vec<(&'static str, String)> {
 
 fn seen_before(c: &mut Criterion) {
     let judge = Judge::new(Arc::new(Policy::shipped()));
-    let class = judge.class(&Facts { user: "app", database: "shop", application_name: "pgbench", client_addr: None });
+    let class = judge.class(&Facts {
+        user: "app",
+        database: "shop",
+        application_name: "pgbench",
+        client_addr: None,
+        ..Facts::default()
+    });
     let mut group = c.benchmark_group("seen before");
     for (name, text) in texts().iter().filter(|(_, text)| text.len() <= 16 << 10) {
         let mut cache = JudgeCache::new(16 << 20);
@@ -64,7 +70,13 @@ fn seen_before(c: &mut Criterion) {
 
 fn other_literals(c: &mut Criterion) {
     let judge = Judge::new(Arc::new(Policy::shipped()));
-    let class = judge.class(&Facts { user: "app", database: "shop", application_name: "pgbench", client_addr: None });
+    let class = judge.class(&Facts {
+        user: "app",
+        database: "shop",
+        application_name: "pgbench",
+        client_addr: None,
+        ..Facts::default()
+    });
     let mut cache = JudgeCache::new(16 << 20);
     let texts: Vec<String> = (0..4096)
         .map(|n| format!("SELECT abalance FROM pgbench_accounts WHERE aid = {};", n * 7919 % 1_000_000))
@@ -80,7 +92,13 @@ fn other_literals(c: &mut Criterion) {
 
 fn never_seen(c: &mut Criterion) {
     let judge = Judge::new(Arc::new(Policy::shipped()));
-    let class = judge.class(&Facts { user: "app", database: "shop", application_name: "pgbench", client_addr: None });
+    let class = judge.class(&Facts {
+        user: "app",
+        database: "shop",
+        application_name: "pgbench",
+        client_addr: None,
+        ..Facts::default()
+    });
     let mut group = c.benchmark_group("never seen");
     for (name, text) in &texts() {
         group.sample_size(if text.len() > 16 << 10 { 10 } else { 50 });

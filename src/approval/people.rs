@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use crate::hold::Origin;
+use crate::judge::Somebody;
 
 /// Shortest token accepted. Only the SHA-256 is kept, which is safe for tokens too long to guess and for no others.
 pub const MIN_TOKEN_CHARS: usize = 16;
@@ -197,9 +198,18 @@ impl People {
     /// The people known to be behind a session: those its client certificate names, which is proof; else those who work as
     /// its database user. Empty when nobody is known to.
     pub fn behind<'a>(&'a self, origin: &'a Origin) -> impl Iterator<Item = &'a Person> {
-        let certified = self.iter().any(|person| person.is_certified_by(origin));
+        self.working_as(origin.certificate_name.as_deref(), &origin.user)
+    }
+
+    /// The same for a session that is not there.
+    pub fn working_as<'a>(&'a self, certificate: Option<&'a str>, user: &'a str) -> impl Iterator<Item = &'a Person> {
+        let certified = self.iter().any(|person| person.is_certified_by(certificate));
         self.iter().filter(move |person| {
-            if certified { person.is_certified_by(origin) } else { person.database_users.contains(&origin.user) }
+            if certified {
+                person.is_certified_by(certificate)
+            } else {
+                person.database_users.iter().any(|known| known == user)
+            }
         })
     }
 
@@ -216,8 +226,14 @@ impl People {
 }
 
 impl Person {
-    fn is_certified_by(&self, origin: &Origin) -> bool {
-        origin.certificate_name.as_ref().is_some_and(|name| self.certificate_names.contains(name))
+    /// What rules may ask of them.
+    #[must_use]
+    pub fn to_judge(&self) -> Somebody {
+        Somebody { name: self.name.clone(), groups: self.groups.clone() }
+    }
+
+    fn is_certified_by(&self, certificate: Option<&str>) -> bool {
+        certificate.is_some_and(|name| self.certificate_names.iter().any(|known| known == name))
     }
 }
 

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::lexer::{LexError, Token, TokenKind, Tokens, Trouble, lex_bounded};
 use super::limits::Limits;
 use super::second::{self, Opinion, Statement};
-use super::{Analysis, Effect, EffectKind, Piece, first, tripwire};
+use super::{Analysis, Effect, EffectKind, Piece, Tags, first, tripwire};
 
 /// Stack given to the parsers where the caller's is too small.
 const STACK: usize = 256 << 20;
@@ -87,6 +87,7 @@ fn unreadable(length: usize, kind: EffectKind, why: &str) -> Analysis {
         literal_independent: false,
         opaque: true,
         reason: None,
+        tags: Tags::default(),
     }
 }
 
@@ -95,16 +96,19 @@ fn doubt(kind: EffectKind, why: impl Into<String>) -> Effect {
 }
 
 fn opinions(text: &str, tokens: &Tokens, limits: &Limits) -> Analysis {
-    let reason = reason(text, tokens);
+    let (reason, tags) = (reason(text, tokens), Tags::of(text, tokens));
+    let literal_independent = plain(tokens);
+    let mut analysis = Analysis { pieces: Vec::new(), literal_independent, opaque: false, reason, tags };
     if tokens.pieces.is_empty() {
-        return Analysis { pieces: Vec::new(), literal_independent: plain(tokens), opaque: false, reason };
+        return analysis;
     }
     // Fail closed: neither the server nor we know what this is.
     let parsed = match second::parse(text) {
         Ok(parsed) => parsed,
         Err(why) => {
             let why = format!("Postgres's grammar does not accept it: {why}");
-            return Analysis { reason, ..unreadable(text.len(), EffectKind::Unparsed, &why) };
+            let Analysis { reason, tags, .. } = analysis;
+            return Analysis { reason, tags, ..unreadable(text.len(), EffectKind::Unparsed, &why) };
         }
     };
     let statements = parsed.statements(text.len());
@@ -112,14 +116,15 @@ fn opinions(text: &str, tokens: &Tokens, limits: &Limits) -> Analysis {
         && statements.iter().zip(&tokens.pieces).all(|(statement, piece)| statement.covers(&piece.range));
     if !agree {
         // Fail closed: two ways to cut the text into statements.
+        let Analysis { reason, tags, .. } = analysis;
         return Analysis {
             reason,
+            tags,
             ..unreadable(text.len(), EffectKind::Disagreement, "its statements cannot be told apart with certainty")
         };
     }
     let other_mode = other_string_mode(text, tokens, limits);
     let ask_first = tokens.tokens.len() <= limits.first_parser_tokens;
-    let mut analysis = Analysis { pieces: Vec::new(), literal_independent: plain(tokens), opaque: false, reason };
     for (statement, piece) in statements.into_iter().zip(&tokens.pieces) {
         let mine = tokens.of(piece);
         let mut opinion = judge_piece(text, statement, &piece.range, mine, ask_first);

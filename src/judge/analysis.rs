@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Tags;
+
 /// What a message's text can do. A pure function of the text, so it may be cached by text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Analysis {
@@ -18,6 +20,8 @@ pub struct Analysis {
     pub opaque: bool,
     /// The reason given in a leading `/* reason: … */` comment.
     pub reason: Option<String>,
+    /// Tags in a trailing comment.
+    pub tags: Tags,
 }
 
 /// One statement of a text.

@@ -180,7 +180,7 @@ fn analysis_bytes(analysis: &Analysis) -> usize {
         });
         effects.chain(acts).fold(size_of::<Piece>(), usize::saturating_add)
     });
-    pieces.fold(size_of::<Analysis>(), usize::saturating_add)
+    pieces.fold(size_of::<Analysis>().saturating_add(analysis.tags.bytes()), usize::saturating_add)
 }
 
 fn effect_bytes(effect: &Effect) -> usize {

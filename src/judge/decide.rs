@@ -1,4 +1,4 @@
-//! From effects to a verdict: asks a session's rules about every effect on every object and explains the answer. Knows no
+//! From effects to a verdict: asks a session's rules about every effect on every object and column, and explains the answer. Knows no
 //! text and no cache. Start at [`message`].
 
 use std::collections::HashMap;
@@ -9,11 +9,14 @@ use std::sync::Arc;
 use super::policy::{ClassRules, CompiledRule, DEFAULT_RULE, EMPTY_RULE};
 use super::rule::Match;
 use super::{
-    Analysis, Effect, EffectKind, Judgement, ObjectName, Piece, Prepared, Redact, SessionAct, SessionClass, Verdict,
+    Analysis, Effect, EffectKind, Judgement, ObjectName, Piece, Prepared, Redact, Scene, SessionAct, SessionClass,
+    Verdict,
 };
 
 /// EXECUTE of a statement that is an EXECUTE … : Postgres refuses most of these; deeper is `unknown`.
 const MAX_EXECUTE_DEPTH: usize = 4;
+/// Columns a table can have (`MaxHeapAttributeNumber` in `htup_details.h`).
+const MAX_COLUMNS: usize = 1600;
 /// Objects named in a sentence before "and … more".
 const OBJECTS_NAMED: usize = 3;
 
@@ -69,15 +72,17 @@ pub(super) fn pieces(
     prepared: &dyn Prepared,
 ) -> Vec<PieceJudgement> {
     let mut scope = Scope { session: prepared, here: HashMap::new() };
+    // What an EXECUTE runs is judged with the tags of the message that runs it.
+    let scene = Scene { in_transaction, tags: &analysis.tags };
     analysis
         .pieces
         .iter()
         .map(|piece| {
             let mut findings = Vec::new();
-            piece_findings(&class.0, piece, in_transaction, &scope, 0, &mut findings);
+            piece_findings(&class.0, piece, scene, &scope, 0, &mut findings);
             scope.follow(piece);
             let judgement = strictest(findings.iter(), |finding| finding.verdict).map_or_else(
-                || Finding::unknown(&class.0, in_transaction, "it has no known effect").sentence(),
+                || Finding::unknown(&class.0, scene, "it has no known effect").sentence(),
                 Finding::sentence,
             );
             let redact = findings.iter().map(|finding| finding.redact).fold(judgement.redact, Redact::max);
@@ -90,23 +95,23 @@ pub(super) fn pieces(
 fn piece_findings(
     class: &ClassRules,
     piece: &Piece,
-    in_transaction: bool,
+    scene: Scene<'_>,
     scope: &Scope<'_>,
     depth: usize,
     findings: &mut Vec<Finding>,
 ) {
     for effect in &piece.effects {
-        effect_findings(class, effect, in_transaction, findings);
+        effect_findings(class, effect, scene, findings);
     }
     let mut executes = false;
     for act in &piece.acts {
         if let SessionAct::Execute { name } = act {
             executes = true;
-            execute_findings(class, name, in_transaction, scope, depth, findings);
+            execute_findings(class, name, scene, scope, depth, findings);
         }
     }
     if !executes && piece.effects.iter().any(|effect| effect.kind == EffectKind::Execute) {
-        findings.push(Finding::unknown(class, in_transaction, "it executes a statement that cannot be told"));
+        findings.push(Finding::unknown(class, scene, "it executes a statement that cannot be told"));
     }
 }
 
@@ -114,7 +119,7 @@ fn piece_findings(
 fn execute_findings(
     class: &ClassRules,
     name: &str,
-    in_transaction: bool,
+    scene: Scene<'_>,
     scope: &Scope<'_>,
     depth: usize,
     findings: &mut Vec<Finding>,
@@ -122,32 +127,54 @@ fn execute_findings(
     // Fail closed: a name prepared before the gate looked, or a chain without end.
     let Some(body) = scope.prepared(name).filter(|_| depth < MAX_EXECUTE_DEPTH) else {
         let why = format!("it executes `{name}`, which was not prepared through this session");
-        findings.push(Finding::unknown(class, in_transaction, &why));
+        findings.push(Finding::unknown(class, scene, &why));
         return;
     };
     for piece in &body.pieces {
-        piece_findings(class, piece, in_transaction, scope, depth.saturating_add(1), findings);
+        piece_findings(class, piece, scene, scope, depth.saturating_add(1), findings);
     }
 }
 
 /// One finding per rule that judges some of the effect's objects.
-fn effect_findings(class: &ClassRules, effect: &Effect, in_transaction: bool, findings: &mut Vec<Finding>) {
-    if effect.objects.is_empty() {
-        findings.push(ask(class, effect, None, in_transaction).finding(effect, Vec::new()));
-        return;
-    }
-    let mut answers: Vec<(Answer<'_>, Vec<ObjectName>)> = Vec::new();
-    for object in &effect.objects {
-        let answer = ask(class, effect, Some(object), in_transaction);
-        match answers.iter_mut().find(|(known, _)| known.is(&answer)) {
-            Some((_, objects)) => objects.push(object.clone()),
-            None => answers.push((answer, vec![object.clone()])),
+fn effect_findings(class: &ClassRules, effect: &Effect, scene: Scene<'_>, findings: &mut Vec<Finding>) {
+    let mut answers: Vec<(Answer<'_>, Vec<ObjectName>, Vec<String>)> = Vec::new();
+    // One loop for both; an effect without names, or without columns, is asked about once.
+    let objects: Vec<Option<&ObjectName>> =
+        if effect.objects.is_empty() { vec![None] } else { effect.objects.iter().map(Some).collect() };
+    let columns: Vec<Option<&String>> =
+        if class.tells_columns(effect) { effect.columns.iter().map(Some).collect() } else { vec![None] };
+    for object in objects {
+        for column in &columns {
+            let answer = ask(class, effect, object, column.map(String::as_str), scene);
+            if !answers.iter().any(|(known, ..)| known.is(&answer)) {
+                answers.push((answer.clone(), Vec::new(), Vec::new()));
+            }
+            let known = answers.iter_mut().find(|(known, ..)| known.is(&answer));
+            let Some((_, objects, columns)) = known else { continue };
+            if let Some(object) = object.filter(|object| objects.last() != Some(*object)) {
+                objects.push(object.clone());
+            }
+            if let Some(column) = column.filter(|column| !columns.contains(*column)) {
+                columns.push(column.clone());
+            }
         }
     }
-    findings.extend(answers.into_iter().map(|(answer, objects)| answer.finding(effect, objects)));
+    let all = &effect.columns;
+    findings.extend(answers.into_iter().map(|(answer, objects, columns)| {
+        let columns = if columns.is_empty() { all.clone() } else { columns };
+        answer.finding(effect, objects, columns)
+    }));
 }
 
-/// What the rules say to one effect on one object.
+impl ClassRules {
+    /// Whether the columns of an effect are judged one by one. A list longer than any table is as good as none.
+    fn tells_columns(&self, effect: &Effect) -> bool {
+        self.by_column && (1..=MAX_COLUMNS).contains(&effect.columns.len())
+    }
+}
+
+/// What the rules say to one effect on one object and column.
+#[derive(Clone)]
 struct Answer<'a> {
     verdict: Verdict,
     /// `None`: no rule matched.
@@ -167,12 +194,18 @@ impl<'a> Answer<'a> {
         same_answer && same_rule
     }
 
-    fn finding(self, effect: &Effect, objects: Vec<ObjectName>) -> Finding {
+    fn finding(self, effect: &Effect, objects: Vec<ObjectName>, columns: Vec<String>) -> Finding {
         Finding {
             verdict: self.verdict,
             rule: self.rule.map_or_else(|| Arc::from(DEFAULT_RULE), |rule| rule.name.clone()),
             message: self.rule.and_then(|rule| rule.message.clone()),
-            effect: Effect { objects, ..effect.clone() },
+            effect: Effect {
+                kind: effect.kind,
+                objects,
+                has_where: effect.has_where,
+                columns,
+                why: effect.why.clone(),
+            },
             uncertain: self.uncertain,
             redact: self.redact,
         }
@@ -181,12 +214,18 @@ impl<'a> Answer<'a> {
 
 /// The first rule that surely matches decides. Rules passed on the way that only *possibly* match cannot allow, and if
 /// they would have held or rejected, the answer is at least `Hold`.
-fn ask<'a>(class: &'a ClassRules, effect: &Effect, object: Option<&ObjectName>, in_transaction: bool) -> Answer<'a> {
+fn ask<'a>(
+    class: &'a ClassRules,
+    effect: &Effect,
+    object: Option<&ObjectName>,
+    column: Option<&str>,
+    scene: Scene<'_>,
+) -> Answer<'a> {
     let mut doubt: Option<Answer<'a>> = None;
     let mut redact = Redact::None;
     for compiled in &class.rules {
         let action = compiled.rule.action;
-        let matches = compiled.rule.matches_effect(effect, object, in_transaction);
+        let matches = compiled.rule.matches_effect(effect, object, column, scene);
         if matches > Match::No {
             // Fail closed: a rule that only may be meant still hides.
             redact = redact.max(compiled.rule.redact);
@@ -212,7 +251,7 @@ fn ask<'a>(class: &'a ClassRules, effect: &Effect, object: Option<&ObjectName>, 
 }
 
 impl Finding {
-    fn unknown(class: &ClassRules, in_transaction: bool, why: &str) -> Self {
+    fn unknown(class: &ClassRules, scene: Scene<'_>, why: &str) -> Self {
         let effect = Effect {
             kind: EffectKind::Unknown,
             objects: Vec::new(),
@@ -220,7 +259,7 @@ impl Finding {
             columns: Vec::new(),
             why: why.to_owned(),
         };
-        ask(class, &effect, None, in_transaction).finding(&effect, Vec::new())
+        ask(class, &effect, None, None, scene).finding(&effect, Vec::new(), Vec::new())
     }
 
     fn sentence(&self) -> Judgement {

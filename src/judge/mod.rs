@@ -11,6 +11,7 @@ mod lexer;
 mod limits;
 mod second;
 mod settings;
+mod tags;
 mod tree;
 mod tripwire;
 mod cache;
@@ -28,9 +29,14 @@ pub use decide::{Finding, PieceJudgement};
 pub use lexer::{LexError, MAX_TOKENS, PieceTokens, Token, TokenKind, Tokens, Trouble, lex, lex_bounded};
 pub use limits::Limits;
 pub use policy::{
-    DEFAULT_RULE, EMPTY_RULE, Facts, Judgement, NothingPrepared, Policy, PolicyError, Prepared, SessionClass, Verdict,
+    DEFAULT_RULE, EMPTY_RULE, Facts, Judgement, NothingPrepared, Policy, PolicyError, Prepared, SessionClass, Somebody,
+    Verdict,
 };
-pub use rule::{AddressRange, Glob, Match, ObjectPattern, OneOf, Redact, Rule};
+pub use rule::{
+    AddressRange, Freeze, Frozen, Glob, Match, Moment, ObjectPattern, OneOf, Redact, Rule, Scene, TagPatterns,
+    TimeWindow, WrittenFreeze, Zone,
+};
+pub use tags::Tags;
 
 use cache::Found;
 
@@ -62,8 +68,8 @@ impl Judge {
         &self.policy
     }
 
-    /// The class of a session. Ask once per session, and again when the server reports another `application_name` or the
-    /// judge is replaced.
+    /// The class of a session. Ask once per session, and again when the server reports another `application_name`, the
+    /// judge is replaced, or [`Policy::class_ends`].
     pub fn class(&self, facts: &Facts<'_>) -> SessionClass {
         self.policy.class(facts)
     }

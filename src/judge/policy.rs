@@ -8,11 +8,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::decide::{self, PieceJudgement};
-use super::{Analysis, Redact, Rule};
+use super::rule::next_minute;
+use super::{Analysis, Freeze, Frozen, Redact, Rule};
 
 /// The rule name given when no rule matches.
 pub const DEFAULT_RULE: &str = "default";
@@ -34,8 +36,9 @@ pub enum Verdict {
     Reject,
 }
 
-/// Who is asking, from where: what rules may match besides effects. Constant for a session, but for `application_name`.
-#[derive(Debug, Clone, Copy)]
+/// Who is asking, from where, when: what rules may match besides what a statement does. Constant for a session, but for
+/// `application_name` and the time.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Facts<'a> {
     /// Database user of the startup message.
     pub user: &'a str,
@@ -45,6 +48,19 @@ pub struct Facts<'a> {
     pub application_name: &'a str,
     /// The client's address; `None` for a Unix socket.
     pub client_addr: Option<IpAddr>,
+    /// The people who are, or may be, behind it; empty when nobody is known to.
+    pub people: &'a [Somebody],
+    /// What time it is. Matters only to a policy with conditions on it: see [`Policy::class_ends`].
+    pub now: Timestamp,
+}
+
+/// A person of the configuration, as far as rules ask.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Somebody {
+    /// Their name.
+    pub name: String,
+    /// Their groups.
+    pub groups: Vec<String>,
 }
 
 /// The answer for one message (or one piece of it).
@@ -82,6 +98,9 @@ impl Prepared for NothingPrepared {
 #[derive(Debug)]
 pub struct Policy {
     rules: Vec<Arc<CompiledRule>>,
+    freezes: Vec<Freeze>,
+    /// A rule has a condition on the time.
+    timed: bool,
     version: Arc<str>,
     classes: Mutex<HashMap<Box<[usize]>, SessionClass>>,
 }
@@ -103,6 +122,8 @@ pub struct SessionClass(pub(super) Arc<ClassRules>);
 #[derive(Debug)]
 pub(super) struct ClassRules {
     pub(super) rules: Vec<Arc<CompiledRule>>,
+    /// A rule has a condition on columns, so each column is judged on its own.
+    pub(super) by_column: bool,
     version: Arc<str>,
 }
 
@@ -115,6 +136,12 @@ pub enum PolicyError {
     /// The name is empty or one the gate gives itself.
     #[error("a rule cannot be named `{0}`")]
     Name(String),
+    /// Two freezes share a name.
+    #[error("two freezes are named `{0}`")]
+    DuplicateFreeze(String),
+    /// A rule waits for a freeze that will never come.
+    #[error("rule `{0}`: there is no [[freeze]] named `{1}`")]
+    NoFreeze(String, String),
     /// The text is not a list of rules.
     #[error("{0}")]
     Syntax(String),
@@ -125,11 +152,18 @@ pub enum PolicyError {
 struct RuleFile {
     #[serde(default)]
     rule: Vec<Rule>,
+    #[serde(default)]
+    freeze: Vec<Freeze>,
 }
 
 impl Policy {
     /// A policy of these rules, in this order.
     pub fn new(rules: Vec<Rule>) -> Result<Self, PolicyError> {
+        Self::with_freezes(rules, Vec::new())
+    }
+
+    /// A policy of these rules, in this order, with the freezes they may name.
+    pub fn with_freezes(rules: Vec<Rule>, freezes: Vec<Freeze>) -> Result<Self, PolicyError> {
         for (index, rule) in rules.iter().enumerate() {
             if rule.name.trim().is_empty() || [DEFAULT_RULE, EMPTY_RULE].contains(&rule.name.as_str()) {
                 return Err(PolicyError::Name(rule.name.clone()));
@@ -138,7 +172,9 @@ impl Policy {
                 return Err(PolicyError::Duplicate(rule.name.clone()));
             }
         }
-        let version = version(&rules);
+        check_freezes(&rules, &freezes)?;
+        let version = version(&rules, &freezes);
+        let timed = rules.iter().any(Rule::is_timed);
         let rules = rules
             .into_iter()
             .map(|rule| {
@@ -147,13 +183,13 @@ impl Policy {
                 Arc::new(CompiledRule { rule, name, message })
             })
             .collect();
-        Ok(Self { rules, version, classes: Mutex::default() })
+        Ok(Self { rules, freezes, timed, version, classes: Mutex::default() })
     }
 
-    /// A policy written as TOML `[[rule]]` tables and nothing else.
+    /// A policy written as TOML `[[rule]]` and `[[freeze]]` tables and nothing else.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
         let file: RuleFile = toml::from_str(text).map_err(|error| PolicyError::Syntax(error.to_string()))?;
-        Self::new(file.rule)
+        Self::with_freezes(file.rule, file.freeze)
     }
 
     /// The policy used when the configuration has no rules: see `shipped.toml` beside this file.
@@ -182,21 +218,41 @@ impl Policy {
         self.rules.iter().map(|compiled| &compiled.rule)
     }
 
+    /// The freezes.
+    pub fn freezes(&self) -> &[Freeze] {
+        &self.freezes
+    }
+
+    /// A rule asks who is behind a session.
+    pub fn names_people(&self) -> bool {
+        self.rules().any(Rule::names_people)
+    }
+
+    /// Until when a class made at `now` is the right one for its session. `None`: as long as its facts stay, for no rule asks
+    /// what time it is.
+    pub fn class_ends(&self, now: Timestamp) -> Option<Timestamp> {
+        let ends = self.freezes.iter().flat_map(|freeze| [freeze.from, freeze.until]).filter(|end| *end > now);
+        self.timed.then(|| ends.fold(next_minute(now), Timestamp::min))
+    }
+
     /// The rules that apply to sessions with these facts. Sessions to which the same rules apply share a class.
     pub fn class(&self, facts: &Facts<'_>) -> SessionClass {
+        let freezes = self.freezes.iter().filter(|freeze| freeze.contains(facts.now));
+        let freezes: Vec<&str> = freezes.map(|freeze| freeze.name.as_str()).collect();
         let matching: Box<[usize]> = self
             .rules
             .iter()
             .enumerate()
-            .filter(|(_, compiled)| compiled.rule.matches_session(facts))
+            .filter(|(_, compiled)| compiled.rule.matches_session(facts, &freezes))
             .map(|(index, _)| index)
             .collect();
         let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(class) = classes.get(&matching) {
             return class.clone();
         }
-        let rules = matching.iter().filter_map(|&index| self.rules.get(index)).cloned().collect();
-        let class = SessionClass(Arc::new(ClassRules { rules, version: self.version.clone() }));
+        let rules: Vec<_> = matching.iter().filter_map(|&index| self.rules.get(index)).cloned().collect();
+        let by_column = rules.iter().any(|compiled| compiled.rule.columns.is_some());
+        let class = SessionClass(Arc::new(ClassRules { rules, by_column, version: self.version.clone() }));
         if classes.len() < MAX_CLASSES {
             classes.insert(matching, class.clone());
         }
@@ -244,13 +300,32 @@ impl SessionClass {
     }
 }
 
+fn check_freezes(rules: &[Rule], freezes: &[Freeze]) -> Result<(), PolicyError> {
+    for (index, freeze) in freezes.iter().enumerate() {
+        if freezes.iter().take(index).any(|earlier| earlier.name == freeze.name) {
+            return Err(PolicyError::DuplicateFreeze(freeze.name.clone()));
+        }
+    }
+    for rule in rules {
+        let Some(Frozen::Named(names)) = &rule.frozen else { continue };
+        if let Some(name) = names.iter().find(|name| freezes.iter().all(|freeze| freeze.name != **name)) {
+            return Err(PolicyError::NoFreeze(rule.name.clone(), name.clone()));
+        }
+    }
+    Ok(())
+}
+
 /// Rules are hashed as JSON: fields in the order of [`Rule`], absent conditions left out, lists sorted.
-fn version(rules: &[Rule]) -> Arc<str> {
+fn version(rules: &[Rule], freezes: &[Freeze]) -> Arc<str> {
     let mut hash = Sha256::new();
     hash.update(b"querygate policy 1\n");
     for rule in rules {
         let line = serde_json::to_vec(rule).expect("a rule can be written as JSON");
         hash.update(&line);
+        hash.update(b"\n");
+    }
+    for freeze in freezes {
+        hash.update(serde_json::to_vec(freeze).expect("a freeze can be written as JSON"));
         hash.update(b"\n");
     }
     hex::encode(hash.finalize()).into()

@@ -1,16 +1,19 @@
 //! One rule: which facts and effects it matches, and what it says. Knows effects and names; knows no text, no order of
 //! rules and no settings file. Start at [`Rule`].
 
-use std::fmt;
-use std::net::IpAddr;
+mod patterns;
+mod time;
 
-use ipnet::IpNet;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, EffectKind, Facts, ObjectName, Verdict};
+pub use patterns::{AddressRange, Glob, ObjectPattern, OneOf};
+pub(super) use time::next_minute;
+pub use time::{Freeze, Frozen, Moment, TimeWindow, WrittenFreeze, Zone};
 
-/// Bytes of a name that Postgres keeps (`NAMEDATALEN` − 1); what is written beyond them does not name anything.
-const NAME_BYTES: usize = 63;
+use super::{Effect, EffectKind, Facts, ObjectName, Somebody, Tags, Verdict};
+use patterns::kept;
 
 /// What to do with what it matches. Every condition that is present must hold; an absent one always does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,18 +38,36 @@ pub struct Rule {
     /// Client addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addresses: Option<OneOf<AddressRange>>,
+    /// People of the configuration behind the session. Where several may be, a rule that allows wants all of them to match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub people: Option<OneOf<Glob>>,
+    /// Groups of theirs, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<OneOf<Glob>>,
+    /// Time windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<OneOf<TimeWindow>>,
+    /// Whether a freeze is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Frozen>,
     /// Kinds of effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effects: Option<OneOf<EffectKind>>,
     /// Patterns over the objects of an effect. See [`ObjectPattern`] for what an unqualified name matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<OneOf<ObjectPattern>>,
+    /// Columns written. Which ones a statement writes that names none cannot be told, so such a one matches possibly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<OneOf<Glob>>,
     /// UPDATE and DELETE: whether a condition that reads a column limits the rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub has_where: Option<bool>,
     /// Whether a transaction block is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_transaction: Option<bool>,
+    /// Tags of the statement's comment, by key. The client chooses them, as it does its `application_name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<TagPatterns>,
     /// Who is asked: the name of an approval profile, which means nothing in this room. Absent: the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<String>,
@@ -98,10 +119,16 @@ impl Rule {
             databases: None,
             application_names: None,
             addresses: None,
+            people: None,
+            groups: None,
+            times: None,
+            frozen: None,
             effects: None,
             objects: None,
+            columns: None,
             has_where: None,
             in_transaction: None,
+            tags: None,
             approval: None,
             redact: Redact::None,
         }
@@ -119,8 +146,8 @@ impl Rule {
         *self == bare
     }
 
-    /// The conditions that stay the same for a session's statements.
-    pub fn matches_session(&self, facts: &Facts<'_>) -> bool {
+    /// The conditions that do not depend on the statement. `freezes` are those that are on.
+    pub fn matches_session(&self, facts: &Facts<'_>, freezes: &[&str]) -> bool {
         let glob = |globs: &Option<OneOf<Glob>>, value: &str| {
             globs.as_ref().is_none_or(|globs| globs.iter().any(|glob| glob.matches(value)))
         };
@@ -128,16 +155,70 @@ impl Rule {
             && glob(&self.databases, facts.database)
             && glob(&self.application_names, facts.application_name)
             && self.addresses.as_ref().is_none_or(|ranges| ranges.iter().any(|range| range.contains(facts.client_addr)))
+            && self.matches_people(facts.people)
+            && self.times.as_ref().is_none_or(|times| times.iter().any(|window| window.contains(facts.now)))
+            && self.frozen.as_ref().is_none_or(|frozen| frozen.matches(freezes))
     }
 
-    /// The other conditions, for one effect on one of its objects (`None`: the effect names none).
-    pub fn matches_effect(&self, effect: &Effect, object: Option<&ObjectName>, in_transaction: bool) -> Match {
+    /// The conditions on who is behind the session; an unknown person is nobody's name and in no group.
+    fn matches_people(&self, people: &[Somebody]) -> bool {
+        if !self.names_people() {
+            return true;
+        }
+        let fits = |globs: &Option<OneOf<Glob>>, name: &String| {
+            globs.as_ref().is_none_or(|globs| globs.iter().any(|glob| glob.matches(name)))
+        };
+        let matches = |somebody: &Somebody| {
+            fits(&self.people, &somebody.name)
+                && (self.groups.is_none() || somebody.groups.iter().any(|group| fits(&self.groups, group)))
+        };
+        // Fail closed: behind a shared database user may be any of them, so the one who is not meant counts where a rule
+        // allows, and the one who is where it does not.
+        match self.action {
+            Verdict::Allow => !people.is_empty() && people.iter().all(matches),
+            Verdict::Hold | Verdict::Reject => people.iter().any(matches),
+        }
+    }
+
+    /// Whether it asks who is behind the session.
+    pub fn names_people(&self) -> bool {
+        self.people.is_some() || self.groups.is_some()
+    }
+
+    /// Whether it asks what time it is.
+    pub fn is_timed(&self) -> bool {
+        self.times.is_some() || self.frozen.is_some()
+    }
+
+    /// The other conditions, for one effect on one of its objects (`None`: the effect names none) and one of the columns it
+    /// writes (`None`: it is not told which, if any).
+    pub fn matches_effect(
+        &self,
+        effect: &Effect,
+        object: Option<&ObjectName>,
+        column: Option<&str>,
+        scene: Scene<'_>,
+    ) -> Match {
         if self.effects.as_ref().is_some_and(|kinds| !kinds.contains(&effect.kind))
-            || self.in_transaction.is_some_and(|wanted| wanted != in_transaction)
+            || self.in_transaction.is_some_and(|wanted| wanted != scene.in_transaction)
+            || self.tags.as_ref().is_some_and(|tags| !tags.match_all(scene.tags))
         {
             return Match::No;
         }
-        self.matches_where(effect).min(self.matches_object(effect.kind, object))
+        let columns = self.matches_column(effect.kind, column);
+        self.matches_where(effect).min(self.matches_object(effect.kind, object)).min(columns)
+    }
+
+    fn matches_column(&self, kind: EffectKind, column: Option<&str>) -> Match {
+        let Some(patterns) = &self.columns else {
+            return Match::Surely;
+        };
+        match column {
+            Some(column) if patterns.iter().any(|pattern| pattern.matches(kept(column))) => Match::Surely,
+            // Fail closed: an INSERT without a list of columns, ALTER, DO or unreadable text may write any.
+            None if may_write_untold(kind) => Match::Possibly,
+            Some(_) | None => Match::No,
+        }
     }
 
     fn matches_where(&self, effect: &Effect) -> Match {
@@ -160,6 +241,66 @@ impl Rule {
             None if may_touch_unnamed(kind) => Match::Possibly,
             None => Match::No,
         }
+    }
+}
+
+/// What of a message matters to rules besides its effects.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// A transaction block is open.
+    pub in_transaction: bool,
+    /// The text's tags.
+    pub tags: &'a Tags,
+}
+
+/// Patterns for the values of tags, by key. All of them have to match.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<String, OneOf<Glob>>")]
+pub struct TagPatterns(BTreeMap<String, OneOf<Glob>>);
+
+impl TagPatterns {
+    fn match_all(&self, tags: &Tags) -> bool {
+        let matches = |value: &str, globs: &OneOf<Glob>| globs.iter().any(|glob| glob.matches(value));
+        self.0.iter().all(|(key, globs)| tags.get(key).is_some_and(|value| matches(value, globs)))
+    }
+}
+
+impl TryFrom<BTreeMap<String, OneOf<Glob>>> for TagPatterns {
+    type Error = &'static str;
+
+    fn try_from(patterns: BTreeMap<String, OneOf<Glob>>) -> Result<Self, Self::Error> {
+        if patterns.is_empty() {
+            return Err("no tag at all; leave the key out to match everything");
+        }
+        Ok(Self(patterns))
+    }
+}
+
+/// Whether an effect that tells no columns may still write some: of rows, where DELETE and its like write none.
+fn may_write_untold(kind: EffectKind) -> bool {
+    match kind {
+        EffectKind::Read
+        | EffectKind::Session
+        | EffectKind::Transaction
+        | EffectKind::ReadingSetting
+        | EffectKind::SensitiveSetting
+        | EffectKind::Execute
+        | EffectKind::Delete
+        | EffectKind::Truncate
+        | EffectKind::Drop
+        | EffectKind::Create
+        | EffectKind::Privilege
+        | EffectKind::LargeObject => false,
+        EffectKind::Insert
+        | EffectKind::Update
+        | EffectKind::Merge
+        | EffectKind::Alter
+        | EffectKind::Code
+        | EffectKind::CopyServerFile
+        | EffectKind::Admin
+        | EffectKind::Unparsed
+        | EffectKind::Disagreement
+        | EffectKind::Unknown => true,
     }
 }
 
@@ -189,233 +330,6 @@ fn may_touch_unnamed(kind: EffectKind) -> bool {
         | EffectKind::Unparsed
         | EffectKind::Disagreement
         | EffectKind::Unknown => true,
-    }
-}
-
-/// A list of alternatives, never empty, sorted, without duplicates.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<T>", bound(deserialize = "T: Deserialize<'de> + Ord"))]
-pub struct OneOf<T>(Vec<T>);
-
-impl<T> OneOf<T> {
-    /// The alternatives.
-    pub fn iter(&self) -> std::slice::Iter<'_, T> {
-        self.0.iter()
-    }
-
-    /// Whether `value` is one of them.
-    pub fn contains(&self, value: &T) -> bool
-    where
-        T: PartialEq,
-    {
-        self.0.contains(value)
-    }
-}
-
-impl<'a, T> IntoIterator for &'a OneOf<T> {
-    type Item = &'a T;
-    type IntoIter = std::slice::Iter<'a, T>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
-impl<T: Ord> TryFrom<Vec<T>> for OneOf<T> {
-    type Error = &'static str;
-
-    fn try_from(mut values: Vec<T>) -> Result<Self, Self::Error> {
-        if values.is_empty() {
-            return Err("an empty list matches nothing; leave the key out to match everything");
-        }
-        values.sort();
-        values.dedup();
-        Ok(Self(values))
-    }
-}
-
-/// A name with `*` (any characters) and `?` (one character); everything else stands for itself, case and all.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Glob(Box<str>);
-
-impl Glob {
-    /// Whether `text` matches, as a whole.
-    pub fn matches(&self, text: &str) -> bool {
-        // Two cursors and the place to come back to after the last `*`: linear memory, at worst quadratic time over
-        // names a few dozen bytes long, and no pattern that explodes.
-        let (mut pattern, mut rest) = (self.0.chars(), text.chars());
-        let mut retry = None;
-        loop {
-            let before = rest.clone();
-            match (pattern.next(), rest.next()) {
-                (Some('*'), _) => {
-                    rest = before.clone();
-                    retry = Some((pattern.clone(), before));
-                }
-                (None, None) => return true,
-                (Some('?'), Some(_)) => {}
-                (Some(wanted), Some(found)) if wanted == found => {}
-                _ => {
-                    let Some((after_star, skipped)) = &mut retry else {
-                        return false;
-                    };
-                    if skipped.next().is_none() {
-                        return false;
-                    }
-                    pattern = after_star.clone();
-                    rest = skipped.clone();
-                }
-            }
-        }
-    }
-
-    /// Matches every name.
-    fn is_any(&self) -> bool {
-        self.0.chars().all(|c| c == '*')
-    }
-}
-
-impl TryFrom<String> for Glob {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        if text.is_empty() {
-            return Err("an empty pattern matches no name");
-        }
-        Ok(Self(text.into()))
-    }
-}
-
-impl From<Glob> for String {
-    fn from(glob: Glob) -> Self {
-        glob.0.into()
-    }
-}
-
-/// `schema.name` or `name`, each a [`Glob`], compared with names as Postgres folds them (lower case unless quoted).
-///
-/// A pattern without a schema matches the name in any schema, written or not. A pattern with a schema matches a
-/// qualified name by both parts. An **unqualified** name may be in any schema, because the session chooses its
-/// `search_path`: it matches a pattern with a schema only *possibly*. A possible match never allows, and it turns
-/// `hold` and `reject` into `hold`. The name of a schema matches the patterns for its contents possibly, since `DROP SCHEMA`
-/// takes them along.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ObjectPattern {
-    schema: Option<Glob>,
-    name: Glob,
-}
-
-impl ObjectPattern {
-    /// How well `object` matches.
-    pub fn matches(&self, object: &ObjectName) -> Match {
-        let name_matches = self.name.matches(kept(&object.name));
-        let Some(wanted) = &self.schema else {
-            return if name_matches { Match::Surely } else { Match::No };
-        };
-        match &object.schema {
-            None if wanted.is_any() && name_matches => Match::Surely,
-            None if name_matches || wanted.matches(kept(&object.name)) => Match::Possibly,
-            Some(schema) if name_matches => schema_matches(wanted, schema),
-            None | Some(_) => Match::No,
-        }
-    }
-}
-
-/// A written schema may be `catalog.schema`, or a quoted name with a dot in it; from the joined text one cannot tell.
-fn schema_matches(wanted: &Glob, schema: &str) -> Match {
-    let whole = wanted.matches(kept(schema));
-    let last = schema.rsplit_once('.').map_or(whole, |(_, last)| wanted.matches(kept(last)));
-    match (whole, last) {
-        (true, true) => Match::Surely,
-        (false, false) => Match::No,
-        (true, false) | (false, true) => Match::Possibly,
-    }
-}
-
-/// The part of a name that Postgres keeps (`truncate_identifier` in parser/scansup.c).
-fn kept(name: &str) -> &str {
-    (0..=NAME_BYTES).rev().find_map(|end| name.get(..end)).filter(|_| name.len() > NAME_BYTES).unwrap_or(name)
-}
-
-impl TryFrom<String> for ObjectPattern {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let mut parts = text.split('.');
-        let pattern = match (parts.next(), parts.next(), parts.next()) {
-            (Some(name), None, None) => Self { schema: None, name: Glob::try_from(name.to_owned())? },
-            (Some(schema), Some(name), None) => {
-                Self { schema: Some(Glob::try_from(schema.to_owned())?), name: Glob::try_from(name.to_owned())? }
-            }
-            _ => {
-                return Err("a pattern is `name` or `schema.name`; `?` stands for a dot within a name");
-            }
-        };
-        Ok(pattern)
-    }
-}
-
-impl fmt::Display for ObjectPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(schema) = &self.schema {
-            write!(f, "{}.", schema.0)?;
-        }
-        f.write_str(&self.name.0)
-    }
-}
-
-impl From<ObjectPattern> for String {
-    fn from(pattern: ObjectPattern) -> Self {
-        pattern.to_string()
-    }
-}
-
-/// A network (`10.0.0.0/8`), an address (`10.1.2.3`, `::1`), or `unix` for local sockets.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum AddressRange {
-    /// Clients on a Unix socket.
-    Unix,
-    /// Clients from this network.
-    Net(IpNet),
-}
-
-impl AddressRange {
-    /// Whether a client comes from there; `None` for a Unix socket.
-    pub fn contains(&self, client: Option<IpAddr>) -> bool {
-        match (self, client) {
-            (Self::Unix, None) => true,
-            // A socket listening on `::` reports IPv4 clients as `::ffff:a.b.c.d`; people write `a.b.c.d`.
-            (Self::Net(net), Some(addr)) => net.contains(&addr.to_canonical()),
-            (Self::Unix, Some(_)) | (Self::Net(_), None) => false,
-        }
-    }
-}
-
-impl TryFrom<String> for AddressRange {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        if text == "unix" {
-            return Ok(Self::Unix);
-        }
-        let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        match net {
-            Ok(net) if net.trunc() == net => Ok(Self::Net(net)),
-            Ok(_) => Err("the address has bits beyond its prefix; write the network's own address"),
-            Err(_) => Err("expected an address, a network such as `10.0.0.0/8`, or `unix`"),
-        }
-    }
-}
-
-impl From<AddressRange> for String {
-    fn from(range: AddressRange) -> Self {
-        match range {
-            AddressRange::Unix => "unix".to_owned(),
-            AddressRange::Net(net) => net.to_string(),
-        }
     }
 }
 

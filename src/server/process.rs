@@ -16,12 +16,12 @@ use super::settings::Settings;
 use super::workers::{Phase, Workers};
 use crate::approval::clerk::{Interrupted, Unreviewed, recover, recover_beforehand, recover_reviews};
 use crate::approval::slack::SlackError;
-use crate::approval::{self, AdminSettings, ApprovalDesk, ApprovalSettings, Profile};
+use crate::approval::{self, AdminSettings, ApprovalDesk, ApprovalSettings, Person, Profile};
 use crate::hold::Board;
 use crate::judge::Judge;
 use crate::session::cancel;
 use crate::session::offload::Offload;
-use crate::session::shared::{Gate, HoldTerms, Shared, Terms};
+use crate::session::shared::{Gate, HoldTerms, Shared, Terms, Who};
 use crate::session::tls::{ListenTls, TlsError};
 use crate::session::upstream::Upstream;
 use crate::store::{Event, Recovered, Store, StoreError, StoreSettings};
@@ -180,11 +180,11 @@ impl Server {
         if let Err(error) = self.shared.upstream.reload() {
             errors.push(StartError::UpstreamTls(error));
         }
-        let terms = terms(&settings.approval);
+        let (who, terms) = (who(&settings.approval), terms(&settings.approval));
         self.channels.reload(&settings);
         self.desk.reload(settings.approval);
         self.note_policy(settings.policy.version().to_string());
-        self.shared.replace_policy(Judge::new(settings.policy), terms);
+        self.shared.replace_policy(Judge::new(settings.policy), who, terms);
         errors
     }
 
@@ -311,12 +311,19 @@ fn gate(settings: &Settings, board: Board) -> Result<Gate, StartError> {
     getrandom::fill(&mut secret).map_err(StartError::Random)?;
     Ok(Gate {
         judge: Judge::new(Arc::clone(&settings.policy)),
+        who: who(&settings.approval),
         board,
         offload: Offload::start(ANALYSIS_THREADS).map_err(StartError::Threads)?,
         terms: terms(&settings.approval),
         cache_bytes: u64::try_from(settings.limits.verdict_cache_bytes).unwrap_or(u64::MAX),
         secret,
     })
+}
+
+/// Who rules mean by `people` and `groups`.
+fn who(settings: &ApprovalSettings) -> Who {
+    let people = settings.people.clone();
+    Who::new(move |origin| people.behind(origin).map(Person::to_judge).collect())
 }
 
 /// What sessions need to know of the approval profiles.

@@ -21,12 +21,11 @@ use super::machine::{Action, Cleared, Ending, Machine, MachineSettings, Outbox};
 use super::offload::Answer;
 use super::parameters::{is_false, is_plain};
 use super::running::Running;
-use super::shared::{Scratch, Worker};
+use super::shared::{Classed, Scratch, Worker};
 use super::signal::{Asked, Listener, SessionSignal};
 use super::stream::{Peer, Stream};
 use crate::clock;
 use crate::hold::{Cause, Origin, SessionId};
-use crate::judge::SessionClass;
 use crate::wire::reply::Report;
 use crate::wire::startup::StartupPacket;
 
@@ -174,7 +173,7 @@ struct Session<'a> {
     signal: Listener,
     origin: Origin,
     peer: Peer,
-    class: SessionClass,
+    class: Classed,
     generation: u64,
     cancel: Option<CancelGuard>,
     holding: Option<Box<Holding>>,
@@ -363,7 +362,7 @@ impl<'a> Session<'a> {
         let mut judging = SessionJudge {
             judge: &judge,
             cache,
-            class: &self.class,
+            class: &self.class.class,
             inline_bytes: shared.settings.inline_analysis_bytes,
         };
         let used = self.machine.handle_frontend(input, &mut judging, outbox);
@@ -608,10 +607,16 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Rules may have changed since the last message.
+    /// Rules, or the time, may have changed since the last message.
     fn refresh_class(&mut self) {
         if self.generation != self.worker.shared.generation() {
             self.reclassify();
+        } else if self.class.is_over() {
+            let class = self.worker.shared.class(&self.origin, self.peer.ip());
+            if !class.class.is(&self.class.class) {
+                self.machine.forget_verdicts();
+            }
+            self.class = class;
         }
     }
 

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
@@ -21,8 +22,9 @@ use super::settings::SessionSettings;
 use super::signal::SessionSignal;
 use super::tls::ListenTls;
 use super::upstream::Upstream;
+use crate::clock;
 use crate::hold::{Board, Origin, SessionId};
-use crate::judge::{Facts, Judge, JudgeCache, SessionClass};
+use crate::judge::{Facts, Judge, JudgeCache, SessionClass, Somebody};
 
 /// Bytes read at once, per thread.
 const SCRATCH: usize = 64 << 10;
@@ -45,10 +47,44 @@ pub struct Terms {
     pub by_rule: HashMap<String, HoldTerms>,
 }
 
+/// Tells who is, or may be, behind a session.
+pub struct Who(Box<Tell>);
+
+type Tell = dyn Fn(&Origin) -> Vec<Somebody> + Send + Sync;
+
+impl Who {
+    /// As `tell` has it.
+    pub fn new(tell: impl Fn(&Origin) -> Vec<Somebody> + Send + Sync + 'static) -> Self {
+        Self(Box::new(tell))
+    }
+}
+
+/// The rules that concern a session, and for how long they are these.
+#[derive(Debug, Clone)]
+pub(super) struct Classed {
+    pub(super) class: SessionClass,
+    /// `None`: no rule asks what time it is.
+    span: Option<(Timestamp, Timestamp)>,
+}
+
+impl Classed {
+    /// The time has come to ask again. Reads the clock only where a rule asks what time it is.
+    pub(super) fn is_over(&self) -> bool {
+        self.span.is_some_and(|span| is_outside(span, clock::wall()))
+    }
+}
+
+/// Fail closed: a clock that was set back may be within another window.
+fn is_outside((from, until): (Timestamp, Timestamp), now: Timestamp) -> bool {
+    now >= until || now < from
+}
+
 /// What the session threads need besides sockets.
 pub struct Gate {
     /// Policy.
     pub judge: Judge,
+    /// Who is behind a session.
+    pub who: Who,
     /// Where held statements wait.
     pub board: Board,
     /// Analysis of large texts.
@@ -77,6 +113,7 @@ pub struct Shared {
     pub board: Board,
     pub(super) offload: Offload,
     judge: ArcSwap<Judge>,
+    who: ArcSwap<Who>,
     terms: ArcSwap<Terms>,
     /// Counts policies, so that sessions notice a new one without a lock.
     generation: AtomicU64,
@@ -98,6 +135,7 @@ impl Shared {
             board: gate.board,
             offload: gate.offload,
             judge: ArcSwap::from_pointee(gate.judge),
+            who: ArcSwap::from_pointee(gate.who),
             terms: ArcSwap::from_pointee(gate.terms),
             generation: AtomicU64::new(0),
             cache_bytes: gate.cache_bytes,
@@ -112,7 +150,8 @@ impl Shared {
     }
 
     /// Puts another policy in force. Statements already held keep the rule that held them.
-    pub fn replace_policy(&self, judge: Judge, terms: Terms) {
+    pub fn replace_policy(&self, judge: Judge, who: Who, terms: Terms) {
+        self.who.store(Arc::new(who));
         self.judge.store(Arc::new(judge));
         self.terms.store(Arc::new(terms));
         self.generation.fetch_add(1, Ordering::Release);
@@ -123,13 +162,20 @@ impl Shared {
     }
 
     /// The rules that concern a session.
-    pub(super) fn class(&self, origin: &Origin, client: Option<IpAddr>) -> SessionClass {
-        self.judge.load().class(&Facts {
+    pub(super) fn class(&self, origin: &Origin, client: Option<IpAddr>) -> Classed {
+        let judge = self.judge.load();
+        let policy = judge.policy();
+        let people = if policy.names_people() { (self.who.load().0)(origin) } else { Vec::new() };
+        let now = clock::wall();
+        let class = judge.class(&Facts {
             user: &origin.user,
             database: &origin.database,
             application_name: &origin.application_name,
             client_addr: client,
-        })
+            people: &people,
+            now,
+        });
+        Classed { class, span: policy.class_ends(now).map(|until| (now, until)) }
     }
 
     /// Who is asked about statements that `rule` holds, and for how long.
@@ -309,6 +355,13 @@ mod tests {
     #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::string_slice)]
 
     use super::*;
+
+    #[test]
+    fn a_class_is_over_at_its_end_and_when_the_clock_was_set_back() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let outside = |second| is_outside((at(100), at(120)), at(second));
+        assert_eq!([99, 100, 119, 120, 121].map(outside), [true, false, false, true, true]);
+    }
 
     #[test]
     fn seats_are_limited_and_freed_by_drop() {

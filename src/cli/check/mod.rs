@@ -12,7 +12,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
-use crate::judge::{Analysis, Facts, Judge, Policy, Prepared, SessionAct, SessionClass, Verdict};
+use jiff::Timestamp;
+
+use crate::approval::{People, Person};
+use crate::clock;
+use crate::judge::{Analysis, Facts, Judge, Prepared, SessionAct, SessionClass, Somebody, Verdict};
 use crate::server::settings::Settings;
 
 /// Exit status when something would be held.
@@ -46,6 +50,15 @@ pub struct Args {
     /// Client address to judge for; a Unix socket without it.
     #[arg(long)]
     address: Option<IpAddr>,
+    /// Common name of the client certificate to judge for.
+    #[arg(long, value_name = "NAME")]
+    certificate: Option<String>,
+    /// Person of the configuration to judge for, whatever the database user; may be given again where it could be several.
+    #[arg(long, value_name = "NAME")]
+    person: Vec<String>,
+    /// Time to judge for, such as 2026-12-24T03:00:00Z; now without it.
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
     /// Judge as inside a transaction block.
     #[arg(long)]
     in_transaction: bool,
@@ -99,16 +112,19 @@ fn status(verdict: Verdict) -> ExitCode {
 }
 
 fn judge(args: &Args) -> Result<ExitCode, String> {
-    let policy = match &args.config {
-        Some(path) => Settings::load(path).map_err(|error| super::load_error(&error))?.settings.policy,
-        None => Arc::new(Policy::shipped()),
+    let settings = match &args.config {
+        Some(path) => Settings::load(path).map_err(|error| super::load_error(&error))?.settings,
+        None => Settings::default(),
     };
-    let judge = Judge::new(policy);
+    let people = people(args, &settings.approval.people)?;
+    let judge = Judge::new(settings.policy);
     let class = judge.class(&Facts {
         user: &args.user,
         database: if args.database.is_empty() { &args.user } else { &args.database },
         application_name: &args.application,
         client_addr: args.address,
+        people: &people,
+        now: args.at.unwrap_or_else(clock::wall),
     });
     if args.jsonl {
         let (input, output) = (io::stdin().lock(), io::stdout().lock());
@@ -122,6 +138,18 @@ fn judge(args: &Args) -> Result<ExitCode, String> {
         Format::Json => report::json(&messages, &mut io::stdout().lock()),
     };
     quiet_pipe(written.map(|()| status(strictest)))
+}
+
+/// Who is behind the session.
+fn people(args: &Args, everybody: &People) -> Result<Vec<Somebody>, String> {
+    if args.person.is_empty() {
+        return Ok(everybody.working_as(args.certificate.as_deref(), &args.user).map(Person::to_judge).collect());
+    }
+    let named = |name: &String| {
+        let person = everybody.named(name).map(Person::to_judge);
+        person.ok_or_else(|| format!("there is no person `{name}` in [[people]]"))
+    };
+    args.person.iter().map(named).collect()
 }
 
 /// A reader that went away (`| head`) is no failure to complain about.

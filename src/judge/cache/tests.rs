@@ -10,13 +10,20 @@
 use super::*;
 use crate::judge::{Facts, NothingPrepared, ObjectName, Policy, Prepared};
 
-const FACTS: Facts<'_> = Facts { user: "app", database: "shop", application_name: "", client_addr: None };
+const FACTS: Facts<'_> = Facts {
+    user: "app",
+    database: "shop",
+    application_name: "",
+    client_addr: None,
+    people: &[],
+    now: jiff::Timestamp::UNIX_EPOCH,
+};
 
 fn analysis(kind: EffectKind, literal_independent: bool) -> Arc<Analysis> {
     let objects = vec![ObjectName { schema: None, name: "t".to_owned() }];
     let effect = Effect { kind, objects, has_where: None, columns: Vec::new(), why: String::new() };
     let pieces = vec![Piece { range: 0..1, effects: vec![effect], acts: Vec::new() }];
-    Arc::new(Analysis { pieces, literal_independent, opaque: false, reason: None })
+    Arc::new(Analysis { pieces, literal_independent, opaque: false, reason: None, tags: crate::judge::Tags::default() })
 }
 
 struct Bench {
@@ -230,4 +237,27 @@ fn the_shipped_policy_judges_the_corpus_as_labelled_cached_or_not() {
         let expected = if line["verdict"] == "pass" { Verdict::Allow } else { Verdict::Hold };
         assert_eq!(judged.judgement.verdict, expected, "{sql}\n{}", judged.judgement.why);
     }
+}
+
+#[test]
+fn a_verdict_remembered_in_a_window_is_not_served_when_the_window_is_over() {
+    let mut bench = Bench::new(
+        "[[rule]]\nname = \"night\"\naction = \"allow\"\ntimes = [{ from = \"22:00\", until = \"06:00\" }]\n\
+         [[rule]]\nname = \"day\"\naction = \"reject\"",
+    );
+    let sql = "DELETE FROM t WHERE id = 1";
+    let analysis = Arc::new(bench.judge.analyse(sql.as_bytes()));
+    for (now, verdict) in [
+        ("2026-03-02T05:59:59Z", Verdict::Allow),
+        ("2026-03-02T06:00:00Z", Verdict::Reject),
+        ("2026-03-02T22:00:00Z", Verdict::Allow),
+        ("2026-03-03T06:00:00Z", Verdict::Reject),
+    ] {
+        bench.class = bench.judge.class(&Facts { now: now.parse().unwrap(), ..FACTS });
+        assert!(bench.known(sql).is_none_or(|known| known == verdict), "{now}");
+        assert_eq!(bench.conclude(sql, &analysis), verdict, "{now}");
+        assert!(bench.known(sql).is_none_or(|known| known == verdict), "{now}");
+    }
+    bench.class = bench.judge.class(&Facts { now: "2026-03-03T23:00:00Z".parse().unwrap(), ..FACTS });
+    assert_eq!(bench.known(sql), Some(Verdict::Allow), "the class of the night is the same every night");
 }

@@ -2,12 +2,20 @@
 
 #![allow(clippy::indexing_slicing)]
 
+use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::judge::{Facts, NothingPrepared, Policy, Rule};
+use crate::judge::{Facts, NothingPrepared, Policy, Rule, Tags};
 
-const FACTS: Facts<'_> = Facts { user: "app", database: "shop", application_name: "", client_addr: None };
+const FACTS: Facts<'_> = Facts {
+    user: "app",
+    database: "shop",
+    application_name: "",
+    client_addr: None,
+    people: &[],
+    now: Timestamp::UNIX_EPOCH,
+};
 
 fn object(text: &str) -> ObjectName {
     match text.rsplit_once('.') {
@@ -26,7 +34,7 @@ fn piece(effects: Vec<Effect>, acts: Vec<SessionAct>) -> Piece {
 }
 
 fn analysis(pieces: Vec<Piece>) -> Analysis {
-    Analysis { pieces, literal_independent: false, opaque: false, reason: None }
+    Analysis { pieces, literal_independent: false, opaque: false, reason: None, tags: Tags::default() }
 }
 
 fn one(kind: EffectKind, objects: &[&str]) -> Analysis {
@@ -287,7 +295,7 @@ fn worlds(rules: &[Rule], effect: &Effect, object: Option<&ObjectName>, in_trans
         return vec![Verdict::Hold];
     };
     let later = || worlds(rest, effect, object, in_transaction);
-    match rule.matches_effect(effect, object, in_transaction) {
+    match rule.matches_effect(effect, object, None, Scene { in_transaction, tags: &Tags::default() }) {
         Match::No => later(),
         Match::Surely => vec![rule.action],
         Match::Possibly => [vec![rule.action], later()].concat(),
@@ -342,4 +350,73 @@ proptest! {
         prop_assert!(judged.rule.as_ref() == DEFAULT_RULE || list.iter().any(|rule| *rule.name == *judged.rule));
         prop_assert!(effects.iter().any(|effect| judged.why.starts_with(&effect.kind.to_string())), "{}", judged.why);
     }
+}
+
+#[test]
+fn each_column_is_judged_on_its_own_so_that_an_allowed_one_lets_no_other_through() {
+    let policy = policy(
+        "[[rule]]\nname = \"notes\"\naction = \"allow\"\neffects = [\"update\", \"insert\"]\ncolumns = [\"note\", \"tag_*\"]\n\
+         [[rule]]\nname = \"money\"\naction = \"reject\"\ncolumns = [\"salary\"]\neffects = [\"update\", \"insert\"]\n\
+         [[rule]]\nname = \"reads\"\naction = \"allow\"\neffects = [\"read\", \"merge\"]\n\
+         [[rule]]\nname = \"rest\"\naction = \"hold\"",
+    );
+    let limits = crate::judge::Limits::default();
+    for (sql, expected) in [
+        ("UPDATE t SET note = 1 WHERE id = 1", "Allow notes"),
+        ("UPDATE t SET note = 1, tag_a = 2 WHERE id = 1", "Allow notes"),
+        ("UPDATE t SET note = 1, salary = 2 WHERE id = 1", "Reject money"),
+        ("UPDATE t SET note = 1, name = 2 WHERE id = 1", "Hold rest"),
+        ("UPDATE t SET \"Salary\" = 2 WHERE id = 1", "Hold rest"),
+        ("UPDATE t SET (note, SALARY) = (1, 2) WHERE id = 1", "Reject money"),
+        ("INSERT INTO t (note) VALUES (1)", "Allow notes"),
+        // Which columns are meant is not told: the rule that allows never is.
+        ("INSERT INTO t VALUES (1)", "Hold rest"),
+        ("INSERT INTO t (note) VALUES (1) ON CONFLICT (id) DO UPDATE SET salary = 1", "Reject money"),
+        ("MERGE INTO t USING s ON t.id = s.id WHEN MATCHED THEN UPDATE SET salary = 1", "Reject money"),
+        ("DELETE FROM t WHERE id = 1", "Hold rest"),
+    ] {
+        assert_eq!(answer(&policy, &crate::judge::analyse(sql.as_bytes(), &limits)), expected, "{sql}");
+    }
+}
+
+#[test]
+fn a_list_of_columns_longer_than_any_table_is_not_read_one_by_one() {
+    let policy = policy(
+        "[[rule]]\nname = \"notes\"\naction = \"allow\"\ncolumns = [\"*\"]\n[[rule]]\nname = \"rest\"\naction = \"reject\"",
+    );
+    let columns = |count: usize| {
+        let columns = (0..count).map(|n| format!("c{n}")).collect();
+        analysis(vec![piece(vec![Effect { columns, ..effect(EffectKind::Insert, &["t"]) }], Vec::new())])
+    };
+    assert_eq!(answer(&policy, &columns(MAX_COLUMNS)), "Allow notes");
+    assert_eq!(answer(&policy, &columns(MAX_COLUMNS + 1)), "Reject rest");
+}
+
+#[test]
+fn a_class_ends_with_the_next_minute_or_freeze_and_only_where_a_rule_asks_for_the_time() {
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let plain = policy("[[rule]]\nname = \"a\"\naction = \"allow\"");
+    assert_eq!(plain.class_ends(at("2026-03-02T08:59:30Z")), None);
+    let timed = policy(
+        "[[freeze]]\nname = \"f\"\nfrom = 2026-03-02T09:00:40Z\nuntil = 2026-03-02T10:00:00Z\n\
+         [[rule]]\nname = \"a\"\naction = \"allow\"\nfrozen = false",
+    );
+    for (now, ends) in [
+        ("2026-03-02T08:59:30Z", "2026-03-02T09:00:00Z"),
+        ("2026-03-02T09:00:00Z", "2026-03-02T09:00:40Z"),
+        ("2026-03-02T09:00:40Z", "2026-03-02T09:01:00Z"),
+        ("2026-03-02T09:59:59.5Z", "2026-03-02T10:00:00Z"),
+    ] {
+        assert_eq!(timed.class_ends(at(now)), Some(at(ends)), "{now}");
+    }
+    let class = |now: &str| timed.class(&Facts { now: at(now), ..FACTS });
+    let verdict = |class: &SessionClass| {
+        let verdict = class.decide(&one(EffectKind::Drop, &["t"]), false, &NothingPrepared).verdict;
+        (verdict, class.clone())
+    };
+    let (before, class_before) = verdict(&class("2026-03-02T09:00:39.999Z"));
+    let (during, class_during) = verdict(&class("2026-03-02T09:00:40Z"));
+    let (after, class_after) = verdict(&class("2026-03-02T10:00:00Z"));
+    assert_eq!((before, during, after), (Verdict::Allow, Verdict::Hold, Verdict::Allow));
+    assert!(!class_before.is(&class_during) && class_before.is(&class_after));
 }

@@ -1,5 +1,7 @@
 //! Claims about patterns, addresses and single rules.
 
+use std::net::IpAddr;
+
 use super::*;
 
 fn object(text: &str) -> ObjectName {
@@ -15,6 +17,11 @@ fn effect(kind: EffectKind, has_where: Option<bool>) -> Effect {
 
 fn rule(toml: &str) -> Rule {
     toml::from_str(&format!("name = \"r\"\n{toml}")).unwrap()
+}
+
+/// How well a rule matches an effect on nothing it names.
+fn matches(rule: &Rule, effect: &Effect, in_transaction: bool) -> Match {
+    rule.matches_effect(effect, None, None, Scene { in_transaction, tags: &Tags::default() })
 }
 
 #[test]
@@ -108,15 +115,16 @@ fn session_conditions_must_all_match() {
     let rule = rule(
         "action = \"hold\"\nusers = [\"etl_*\"]\ndatabases = [\"shop\"]\napplication_names = [\"psql\"]\naddresses = [\"unix\"]",
     );
-    let facts = Facts { user: "etl_1", database: "shop", application_name: "psql", client_addr: None };
-    assert!(rule.matches_session(&facts));
+    let facts =
+        Facts { user: "etl_1", database: "shop", application_name: "psql", client_addr: None, ..Facts::default() };
+    assert!(rule.matches_session(&facts, &[]));
     for other in [
         Facts { user: "app", ..facts },
         Facts { database: "shop2", ..facts },
         Facts { application_name: "", ..facts },
         Facts { client_addr: Some(IpAddr::from([127, 0, 0, 1])), ..facts },
     ] {
-        assert!(!rule.matches_session(&other), "{other:?}");
+        assert!(!rule.matches_session(&other, &[]), "{other:?}");
     }
 }
 
@@ -129,7 +137,7 @@ fn a_condition_nobody_read_matches_only_possibly() {
         (EffectKind::Delete, None, Match::Possibly),
         (EffectKind::Read, None, Match::No),
     ] {
-        assert_eq!(rule.matches_effect(&effect(kind, has_where), None, false), expected, "{kind} {has_where:?}");
+        assert_eq!(matches(&rule, &effect(kind, has_where), false), expected, "{kind} {has_where:?}");
     }
 }
 
@@ -143,14 +151,82 @@ fn effects_without_objects_match_object_patterns_only_where_they_may_touch_any()
         (EffectKind::Unknown, Match::Possibly),
         (EffectKind::Drop, Match::Possibly),
     ] {
-        assert_eq!(rule.matches_effect(&effect(kind, None), None, false), expected, "{kind}");
+        assert_eq!(matches(&rule, &effect(kind, None), false), expected, "{kind}");
     }
 }
 
 #[test]
 fn the_transaction_condition_is_exact() {
     let rule = rule("action = \"reject\"\nin_transaction = true\neffects = [\"drop\"]");
-    assert_eq!(rule.matches_effect(&effect(EffectKind::Drop, None), None, true), Match::Surely);
-    assert_eq!(rule.matches_effect(&effect(EffectKind::Drop, None), None, false), Match::No);
-    assert_eq!(rule.matches_effect(&effect(EffectKind::Alter, None), None, true), Match::No);
+    assert_eq!(matches(&rule, &effect(EffectKind::Drop, None), true), Match::Surely);
+    assert_eq!(matches(&rule, &effect(EffectKind::Drop, None), false), Match::No);
+    assert_eq!(matches(&rule, &effect(EffectKind::Alter, None), true), Match::No);
+}
+
+#[test]
+fn a_rule_that_allows_wants_everybody_behind_a_shared_user_and_one_that_does_not_any() {
+    let somebody = |name: &str, groups: &[&str]| Somebody {
+        name: name.to_owned(),
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+    };
+    let (ann, bob) = (somebody("ann", &["dba", "on-call"]), somebody("bob", &["dev"]));
+    let both = [ann.clone(), bob.clone()];
+    for (condition, people, allows, holds) in [
+        ("people = [\"ann\"]", &[][..], false, false),
+        ("people = [\"*\"]", &[], false, false),
+        ("people = [\"ann\"]", &both[..1], true, true),
+        ("people = [\"ann\"]", &both[1..], false, false),
+        ("people = [\"ann\"]", &both, false, true),
+        ("people = [\"a*\", \"b?b\"]", &both, true, true),
+        ("groups = [\"dba\"]", &both, false, true),
+        ("groups = [\"dba\", \"dev\"]", &both, true, true),
+        ("people = [\"bob\"]\ngroups = [\"dba\"]", &both, false, false),
+        ("people = [\"ann\"]\ngroups = [\"on-*\"]", &both[..1], true, true),
+        ("users = [\"app\"]", &[], true, true),
+    ] {
+        let facts = Facts { user: "app", people, ..Facts::default() };
+        for (action, expected) in [("allow", allows), ("hold", holds), ("reject", holds)] {
+            let rule = rule(&format!("action = \"{action}\"\n{condition}"));
+            assert_eq!(rule.matches_session(&facts, &[]), expected, "{action} {condition} {people:?}");
+        }
+    }
+}
+
+#[test]
+fn columns_match_by_name_and_untold_ones_possibly() {
+    let rule = rule("action = \"hold\"\ncolumns = [\"salary\", \"iban*\"]");
+    let tags = Tags::default();
+    let scene = Scene { in_transaction: false, tags: &tags };
+    for (kind, column, expected) in [
+        (EffectKind::Update, Some("salary"), Match::Surely),
+        (EffectKind::Insert, Some("iban_old"), Match::Surely),
+        (EffectKind::Update, Some("note"), Match::No),
+        (EffectKind::Update, None, Match::Possibly),
+        (EffectKind::Insert, None, Match::Possibly),
+        (EffectKind::Alter, None, Match::Possibly),
+        (EffectKind::Unparsed, None, Match::Possibly),
+        (EffectKind::Delete, None, Match::No),
+        (EffectKind::Read, None, Match::No),
+    ] {
+        assert_eq!(rule.matches_effect(&effect(kind, None), None, column, scene), expected, "{kind} {column:?}");
+    }
+}
+
+#[test]
+fn all_tags_named_have_to_match() {
+    let rule = rule("action = \"allow\"\ntags = { app = [\"billing*\"], route = [\"/pay\", \"/refund\"] }");
+    for (comment, expected) in [
+        ("/*app='billing-eu',route='%2Fpay'*/", Match::Surely),
+        ("/*app='billing',route='/refund',x='y'*/", Match::Surely),
+        ("/*app='billing'*/", Match::No),
+        ("/*app='shop',route='/pay'*/", Match::No),
+        ("/*app='billing',route='/pay',app='billing'*/", Match::No),
+        ("", Match::No),
+    ] {
+        let tags =
+            crate::judge::analyse(format!("SELECT 1 {comment}").as_bytes(), &crate::judge::Limits::default()).tags;
+        let scene = Scene { in_transaction: false, tags: &tags };
+        assert_eq!(rule.matches_effect(&effect(EffectKind::Read, None), None, None, scene), expected, "{comment}");
+    }
+    assert!(toml::from_str::<Rule>("name = \"r\"\naction = \"allow\"\ntags = {}").is_err());
 }

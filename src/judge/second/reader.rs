@@ -280,6 +280,7 @@ impl<'t> Reader<'t> {
             literal_independent: false,
             opaque: self.opinion.opaque,
             reason: None,
+            tags: crate::judge::Tags::default(),
         };
         Some(SessionAct::Prepare { name, body: Arc::new(body) })
     }

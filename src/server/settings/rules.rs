@@ -1,12 +1,14 @@
-//! `[[rule]]` and `[policy]`: the policy as written.
+//! `[[rule]]`, `[[freeze]]` and `[policy]`: the policy as written.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::Settings;
-use super::reader::Section;
-use crate::judge::{Policy, Rule, Verdict};
+use super::reader::{Document, Section};
+use crate::approval::People;
+use crate::judge::{Freeze, Glob, Policy, Rule, Verdict, WrittenFreeze, Zone};
 
 /// What judges effects that no rule of the file matches.
 #[derive(Deserialize, Clone, Copy, Default)]
@@ -25,6 +27,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) {
     let span = section.span();
     section.finish();
 
+    let freezes = freezes(root);
     let sections = root.sections("rule");
     if sections.is_empty() {
         return;
@@ -39,6 +42,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) {
         .filter_map(|section| {
             let span = section.span();
             let rule = rule(section)?;
+            warn_of_nobody(document, span.as_ref(), &rule, &settings.approval.people);
             if names.contains(&rule.name) {
                 document.error(span.clone(), format!("there is another rule named `{}`", rule.name));
                 clash = true;
@@ -55,16 +59,53 @@ pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) {
             Some(rule)
         })
         .collect();
-    if clash || rules.len() < written {
+    let Some(freezes) = freezes.filter(|_| !clash && rules.len() == written) else {
         return;
-    }
+    };
     match fallback {
         Fallback::Hold => {}
         Fallback::Shipped => rules.extend(Policy::shipped().rules().cloned()),
     }
-    match Policy::new(rules) {
+    match Policy::with_freezes(rules, freezes) {
         Ok(policy) => settings.policy = Arc::new(policy),
         Err(error) => document.error(span, format!("the policy: {error}")),
+    }
+}
+
+/// The freezes, unless one of them is wrong.
+fn freezes(root: &mut Section<'_, '_>) -> Option<Vec<Freeze>> {
+    let read = |mut section: Section<'_, '_>| {
+        let (document, span) = (section.document(), section.span());
+        let (name, from, until) = (section.take("name"), section.take("from"), section.take("until"));
+        let mut zone = Zone::default();
+        section.set("zone", &mut zone);
+        let reason = section.take("reason");
+        section.finish();
+        let written = match (name, from, until) {
+            (Some(name), Some(from), Some(until)) => Ok(WrittenFreeze { name, from, until, zone, reason }),
+            _ => Err("this [[freeze]] needs a usable `name`, `from` and `until`".to_owned()),
+        };
+        written.and_then(Freeze::try_from).map_err(|why| document.error(span, why)).ok()
+    };
+    let read: Vec<_> = root.sections("freeze").into_iter().map(read).collect();
+    read.into_iter().collect()
+}
+
+/// A name that nobody has is most likely a slip of the pen, and its rule then matches nothing.
+fn warn_of_nobody(document: &Document<'_>, span: Option<&Range<usize>>, rule: &Rule, people: &People) {
+    let warn = |what: &str, pattern: &Glob| {
+        let message = format!("rule `{}`: nobody in [[people]] {what} `{}`", rule.name, String::from(pattern.clone()));
+        document.warning(span.cloned(), message);
+    };
+    for pattern in rule.people.iter().flatten() {
+        if !people.iter().any(|person| pattern.matches(&person.name)) {
+            warn("is named", pattern);
+        }
+    }
+    for pattern in rule.groups.iter().flatten() {
+        if !people.iter().any(|person| person.groups.iter().any(|group| pattern.matches(group))) {
+            warn("is in the group", pattern);
+        }
     }
 }
 
@@ -79,10 +120,16 @@ fn rule(mut section: Section<'_, '_>) -> Option<Rule> {
     section.set_as("databases", &mut rule.databases, Some);
     section.set_as("application_names", &mut rule.application_names, Some);
     section.set_as("addresses", &mut rule.addresses, Some);
+    section.set_as("people", &mut rule.people, Some);
+    section.set_as("groups", &mut rule.groups, Some);
+    section.set_as("times", &mut rule.times, Some);
+    section.set_as("frozen", &mut rule.frozen, Some);
     section.set_as("effects", &mut rule.effects, Some);
     section.set_as("objects", &mut rule.objects, Some);
+    section.set_as("columns", &mut rule.columns, Some);
     section.set_as("has_where", &mut rule.has_where, Some);
     section.set_as("in_transaction", &mut rule.in_transaction, Some);
+    section.set_as("tags", &mut rule.tags, Some);
     section.set_as("approval", &mut rule.approval, Some);
     section.set("redact", &mut rule.redact);
     section.finish();

@@ -259,7 +259,7 @@ fn approvers_who_do_not_exist_are_errors_and_none_at_all_is_a_warning() {
 }
 
 fn facts<'a>() -> Facts<'a> {
-    Facts { user: "app", database: "shop", application_name: "", client_addr: None }
+    Facts { user: "app", database: "shop", application_name: "", client_addr: None, ..Facts::default() }
 }
 
 #[test]
@@ -275,7 +275,9 @@ fn rules_of_the_file_replace_the_shipped_ones_or_stand_before_them() {
 
 #[test]
 fn a_rule_read_with_line_numbers_is_the_rule_the_judge_reads() {
-    let text = "[[rule]]\nname = \"n\"\naction = \"hold\"\nmessage = \"m\"\nusers = [\"u*\"]\ndatabases = [\"d\"]\napplication_names = [\"psql\"]\n\
+    let text = "[[freeze]]\nname = \"f\"\nfrom = 2026-12-20\nuntil = \"2027-01-04T00:00:00Z\"\nzone = \"Europe/Berlin\"\nreason = \"r\"\n\
+                [[rule]]\npeople = [\"a*\"]\ngroups = [\"g\"]\ntimes = [{ days = [\"fri-mon\"], from = \"22:00\", until = \"06:00\", zone = \"Europe/Berlin\" }]\n\
+                frozen = [\"f\"]\ncolumns = [\"c*\"]\ntags = { route = [\"/pay\"] }\nname = \"n\"\naction = \"hold\"\nmessage = \"m\"\nusers = [\"u*\"]\ndatabases = [\"d\"]\napplication_names = [\"psql\"]\n\
                 addresses = [\"10.0.0.0/8\", \"unix\"]\neffects = [\"drop\", \"copy-server-file\"]\nobjects = [\"a.*\", \"b\"]\nhas_where = false\nin_transaction = true\n";
     assert_eq!(parse(text).policy.version(), Policy::from_toml(text).unwrap().version());
 }
@@ -303,6 +305,34 @@ fn wrong_rules_are_told_with_their_lines_and_give_no_policy() {
         );
     }
     assert_eq!(errors("[[rule]]\nname = \"default\"\naction = \"allow\"\n").len(), 1);
+}
+
+#[test]
+fn freezes_are_told_with_their_lines_and_rules_name_only_those_there_are() {
+    let rule = "[[rule]]\nname = \"a\"\naction = \"hold\"\nfrozen = ";
+    for (text, line, part) in [
+        (format!("{rule}[\"f\"]\n"), 0, "no [[freeze]] named `f`"),
+        (format!("{rule}true\n[[freeze]]\nname = \"f\"\nfrom = 2026-12-20\n"), 5, "needs a usable"),
+        (format!("{rule}true\n[[freeze]]\nname = \"f\"\nfrom = 2026-12-20\nuntil = 2026-12-19\n"), 5, "ends before"),
+        (format!("{rule}1\n"), 4, "frozen"),
+        (format!("{rule}true\ntimes = [{{ from = \"9\" }}]\n"), 5, "HH:MM"),
+    ] {
+        let found = errors(&text);
+        assert!(
+            found.iter().any(|error| error.starts_with(&format!("{line}: ")) && error.contains(part)),
+            "{found:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_rule_for_people_or_groups_nobody_is_is_warned_of() {
+    let text = "[[people]]\nname = \"ann\"\ngroups = [\"dba\"]\n[[rule]]\nname = \"a\"\naction = \"hold\"\n\
+                people = [\"an*\", \"bob\"]\ngroups = [\"dba\", \"dbas\"]\n";
+    let warnings = Settings::parse(text, &Fake::default()).unwrap().warnings;
+    let found: Vec<_> = warnings.iter().filter(|warning| warning.message.contains("nobody in")).collect();
+    assert_eq!(found.len(), 2, "{warnings:?}");
+    assert!(found[0].message.contains("`dbas`") && found[1].message.contains("`bob`"), "{found:?}");
 }
 
 #[test]

@@ -238,7 +238,7 @@ fn unknown(why: String, mut pieces: Vec<Piece>) -> Analysis {
         }],
         acts: Vec::new(),
     });
-    Analysis { pieces, literal_independent: false, opaque: true, reason: None }
+    Analysis { pieces, literal_independent: false, opaque: true, reason: None, tags: crate::judge::Tags::default() }
 }
 
 #[cfg(test)]

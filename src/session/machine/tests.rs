@@ -37,6 +37,7 @@ pub(super) fn analyse(text: &str) -> Analysis {
         literal_independent: false,
         opaque: text.starts_with("OPAQUE"),
         reason: None,
+        tags: crate::judge::Tags::default(),
     }
 }
 

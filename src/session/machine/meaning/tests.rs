@@ -21,7 +21,13 @@ enum Op {
 }
 
 fn moment(meaning: &Meaning) -> u64 {
-    let empty = Analysis { pieces: Vec::new(), literal_independent: false, opaque: false, reason: None };
+    let empty = Analysis {
+        pieces: Vec::new(),
+        literal_independent: false,
+        opaque: false,
+        reason: None,
+        tags: crate::judge::Tags::default(),
+    };
     meaning.standing(b"", &empty, Some(T)).same.unwrap().moment
 }
 
