@@ -13,7 +13,7 @@ use super::channel::{Acknowledged, Acknowledgement, Again, Milestone, RequestVie
 use super::people::People;
 use super::profile::{Profile, UnknownRequester};
 use super::stranger::may_be_requester;
-use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest, Outcome, Refused};
+use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest, Refused};
 use crate::judge::Redact;
 use crate::store::redact::{hide, quiet};
 
@@ -141,6 +141,7 @@ impl Case {
             glass: !profile.break_glass.is_empty(),
             break_glass: false,
             review: None,
+            may_again: again::longest(&profile, &request),
             again: None,
             ended: None,
             execution: None,
@@ -247,76 +248,6 @@ impl Case {
         }
         let by = self.view.approved_by.iter().cloned().chain([by]).collect::<Vec<_>>().join(", ");
         Ok(Step::Decide(Decision::Approve { by, reason, at, under: None }))
-    }
-
-    /// Whether a standing approval may be given with the answer.
-    fn consider_again(&self, submission: &Submission) -> Result<(), Denied> {
-        let Some(again) = submission.again else { return Ok(()) };
-        let longest = self.profile.again;
-        let can_be_told_again = self.view.request.standing.same.is_some();
-        if !submission.approve || submission.break_glass || longest.is_zero() || !can_be_told_again {
-            return Err(Denied::OnlyOnce);
-        }
-        if again > longest || again.is_zero() {
-            return Err(Denied::AgainTooLong { longest });
-        }
-        Ok(())
-    }
-
-    /// The standing approval after an approval: as long as everybody says, and none if somebody says nothing of it.
-    fn agreed_again(&self, submission: &Submission) -> Option<Duration> {
-        if !submission.approve || submission.break_glass {
-            return None;
-        }
-        if self.approved.is_empty() {
-            return submission.again;
-        }
-        self.again.zip(submission.again).map(|(one, other)| one.min(other))
-    }
-
-    /// Until when the decision that the answer makes stands.
-    pub(super) fn stands_until(&self, submission: &Submission) -> Option<Timestamp> {
-        let again = self.agreed_again(submission)?;
-        submission.at.checked_add(SignedDuration::try_from(again).ok()?).ok()
-    }
-
-    /// The decision for another request by this one's standing approval, if it is for it.
-    pub(super) fn again_for(&self, request: &HoldRequest, now: Timestamp) -> Option<Decision> {
-        self.view.again.as_ref().filter(|again| again.ended.is_none() && now < again.until)?;
-        let own = &self.view.request;
-        let released = self.view.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Released);
-        // The session vouches for the statement with its values, and for role, settings and names; the rest is compared here. (Values
-        // as shown are not: they may be redacted.)
-        let is_same = request.standing.same.is_some()
-            && request.standing.same == own.standing.same
-            && request.origin.session == own.origin.session
-            && request.origin.user == own.origin.user
-            && request.origin.database == own.origin.database
-            && request.statement.sha256 == own.statement.sha256
-            && !request.statement.lossy
-            && request.rule == own.rule
-            && request.policy_version == own.policy_version;
-        let Some(Decision::Approve { by, .. }) = self.view.decision.as_ref().filter(|_| released && is_same) else {
-            return None;
-        };
-        Some(Decision::Approve { by: by.clone(), reason: None, at: now, under: Some(own.id.clone()) })
-    }
-
-    pub(super) fn used_again(&mut self, at: Timestamp) {
-        let Some(again) = &mut self.view.again else { return };
-        again.uses = again.uses.saturating_add(1);
-        if again.uses == 1 {
-            self.note(at, "ran again in its session under this approval, for the first time".to_owned());
-        } else {
-            self.view.revision = self.view.revision.saturating_add(1);
-        }
-    }
-
-    pub(super) fn end_again(&mut self, why: &str, at: Timestamp) {
-        let Some(again) = self.view.again.as_mut().filter(|again| again.ended.is_none()) else { return };
-        again.ended = Some(why.to_owned());
-        let uses = again.uses;
-        self.note(at, format!("its approval stands no more: {why}; it ran again {uses} times"));
     }
 
     /// Something happened that changes nothing else.
@@ -486,6 +417,8 @@ fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
     let passed: SignedDuration = now.duration_since(since);
     Duration::try_from(passed).unwrap_or_default()
 }
+
+mod again;
 
 #[cfg(test)]
 mod tests;

@@ -41,6 +41,8 @@ pub struct RequestView {
     pub break_glass: bool,
     /// The review such a release asks for; `None` for every other request.
     pub review: Option<Review>,
+    /// For how long at most an answer may approve it again in its session; `None`: only once.
+    pub may_again: Option<Duration>,
     /// "This statement again, in this session": given with the decision.
     pub again: Option<Again>,
     /// How it ended, once it has.
@@ -244,6 +246,19 @@ pub struct Acknowledgement {
     pub at: Timestamp,
 }
 
+/// Somebody ends a standing approval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    /// The request it was given for.
+    pub id: HoldId,
+    /// The channel's name in the configuration, or `api`.
+    pub channel: String,
+    /// Who.
+    pub actor: Actor,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// Where answers go. The desk; in channels' tests something simpler.
 pub trait Desk: Send + Sync + 'static {
     /// Hands in an answer; the result is what the person is told.
@@ -275,6 +290,12 @@ pub trait Desk: Send + Sync + 'static {
 
     /// Whether the actor may do so now; `Err` says why not, in a sentence.
     fn may_review(&self, actor: &Actor, id: &HoldId) -> Result<(), String>;
+
+    /// Ends a standing approval; the result is what they are told.
+    ///
+    /// # Cancellation safety
+    /// It may have been ended.
+    fn revoke<'a>(&'a self, revocation: Revocation) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 
     /// Emergency releases that nobody else has looked at, oldest first.
     fn unreviewed(&self) -> Vec<RequestView>;

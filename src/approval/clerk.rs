@@ -304,6 +304,9 @@ async fn look_at_clocks(desk: &ApprovalDesk, now: Timestamp) {
         let stands_until = place.case().view.again.clone().filter(|again| again.ended.is_none());
         if stands_until.is_some_and(|again| now >= again.until) {
             desk.end_again(&place, "its time is over", now);
+            if let Err(why) = record(desk, Event::Lapsed { id: id.clone() }).await {
+                tracing::error!(request = %id, "cannot record the end of a standing approval: {why}");
+            }
         }
         if place.case().take_reminder(now) {
             desk.tell(Change::Remind(id));

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 
 use super::case::{Case, Denied, Step};
-use super::channel::{Acknowledgement, Actor, Desk, Receipt, RequestView, Submission};
+use super::channel::{Acknowledgement, Actor, Desk, Receipt, RequestView, Revocation, Submission};
 use super::people::Person;
 use super::record::Record;
 use super::settings::ApprovalSettings;
@@ -435,6 +435,10 @@ impl Desk for Arc<ApprovalDesk> {
         let place = self.place(id).ok_or_else(|| Refused::Unknown.to_string())?;
         let people = &self.settings.load().people;
         place.case().may_review(actor, people).map_err(|why| why.to_string())
+    }
+
+    fn revoke<'a>(&'a self, revocation: Revocation) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>> {
+        Box::pin(async move { self.end_standing(revocation).await.map_err(|denied| denied.to_string()) })
     }
 
     fn unreviewed(&self) -> Vec<RequestView> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::case::Case;
-use super::channel::Milestone;
+use super::channel::{Again, Milestone};
 use super::desk::ApprovalDesk;
 use crate::hold::{Execution, Outcome};
 use crate::store::{Event, Store, StoreError, StoredEvent, StoredRequest};
@@ -23,6 +23,7 @@ const MAX_RETOLD: usize = 20;
 /// # Errors
 /// The record cannot be read or written.
 pub async fn retell(desk: &ApprovalDesk, store: &Store, now: Timestamp) -> Result<(), String> {
+    end_standing(desk, store, now).await?;
     let said = |error: StoreError| error.to_string();
     let mut latest = store.recent(LATEST).await.map_err(said)?;
     latest.retain(|stored| stored.ended.is_some());
@@ -51,6 +52,28 @@ pub async fn retell(desk: &ApprovalDesk, store: &Store, now: Timestamp) -> Resul
         if result_is_missing || late {
             put(desk, stored, &history, now);
             retold = retold.saturating_add(1);
+        }
+    }
+    Ok(())
+}
+
+/// Standing approvals of an earlier process hold no more: their sessions ended with it. Their messages must not offer to revoke them.
+async fn end_standing(desk: &ApprovalDesk, store: &Store, now: Timestamp) -> Result<(), String> {
+    let said = |error: StoreError| error.to_string();
+    for (stored, uses) in store.standing().await.map_err(said)? {
+        let id = stored.request.id.clone();
+        desk.record.record(vec![Event::Lapsed { id: id.clone() }]).await?;
+        if stored.announcements.is_empty() || desk.place(&id).is_some() {
+            continue;
+        }
+        let history = store.history(&id).await.map_err(said)?;
+        let until = history
+            .iter()
+            .find_map(|event| if let Event::Granted { until, .. } = &event.event { Some(*until) } else { None });
+        put(desk, stored, &history, now);
+        if let (Some(place), Some(until)) = (desk.place(&id), until) {
+            place.case().view.again = Some(Again { until, uses, ended: None });
+            desk.end_again(&place, "the gate was started again", now);
         }
     }
     Ok(())

@@ -117,9 +117,9 @@ pub enum Event {
         /// Which of its statements, counted from 0.
         statements: Vec<usize>,
     },
-    /// The window of a pre-approval is over.
+    /// The window of a pre-approval or the time of a standing approval is over.
     Lapsed {
-        /// The pre-approval's request.
+        /// The request it was given for.
         id: HoldId,
     },
     /// A statement was released by one person in an emergency and somebody else has looked at it now, or tried to.

@@ -141,6 +141,14 @@ impl Store {
         self.ask(move |connection| read::beforehand(connection, now)).await
     }
 
+    /// Requests whose standing approval nothing on record has ended, oldest first, and how often each was used.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub async fn standing(&self) -> Result<Vec<(StoredRequest, u64)>, StoreError> {
+        self.ask(read::standing).await
+    }
+
     /// The latest requests, newest first.
     ///
     /// # Errors

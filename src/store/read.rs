@@ -74,6 +74,19 @@ pub(super) fn beforehand(connection: &Connection, now: Timestamp) -> Read<Vec<St
     requests(connection, which, params![now.as_microsecond()])
 }
 
+/// Requests whose standing approval nothing on record has ended, oldest first, and how often each was used.
+pub(super) fn standing(connection: &Connection) -> Read<Vec<(StoredRequest, u64)>> {
+    let which = "WHERE id IN (SELECT request FROM events WHERE kind = 'granted')
+                 AND NOT EXISTS (SELECT 1 FROM events WHERE request = id AND kind IN ('revoked', 'lapsed')) ORDER BY held";
+    let sql = "SELECT count(*) FROM requests WHERE json_extract(decision, '$.under') = ?1";
+    let mut standing = Vec::new();
+    for stored in requests(connection, which, [])? {
+        let uses: Vec<i64> = collect(connection, sql, [&stored.request.id.0], |row| row.get(0))?;
+        standing.push((stored, uses.first().and_then(|uses| u64::try_from(*uses).ok()).unwrap_or_default()));
+    }
+    Ok(standing)
+}
+
 /// One request.
 pub(super) fn find(connection: &Connection, id: &HoldId) -> Read<Option<StoredRequest>> {
     Ok(requests(connection, "WHERE id = ?1", [&id.0])?.pop())

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::{ApprovalDesk, Change, Place};
 use crate::approval::case::{Case, Denied};
-use crate::approval::channel::{Actor, RequestView};
+use crate::approval::channel::{Actor, RequestView, Revocation};
 use crate::approval::people::Person;
 use crate::hold::{Decision, Hold, HoldId, HoldRequest, Refused, SessionId};
 use crate::store::Event;
@@ -59,14 +59,25 @@ impl ApprovalDesk {
         if self.find(person, id).is_none() {
             return Err(Refused::Unknown.into());
         }
-        let (desk, actor, id) = (Arc::clone(self), Actor::person(person), id.clone());
+        let channel = "api".to_owned();
+        self.end_standing(Revocation { id: id.clone(), channel, actor: Actor::person(person), at }).await
+    }
+
+    /// Somebody ends a standing approval through any channel.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn end_standing(self: &Arc<Self>, revocation: Revocation) -> Result<(), Denied> {
+        let desk = Arc::clone(self);
         // A task of its own: what is on record must also be carried out, whoever hangs up meanwhile.
-        let taken = tokio::spawn(async move { desk.revoke_here(&actor, &id, at).await }).await;
+        let taken = tokio::spawn(async move { desk.revoke_here(revocation).await }).await;
         taken.unwrap_or_else(|error| Err(Denied::NotRecorded(format!("the desk failed: {error}"))))
     }
 
-    async fn revoke_here(&self, actor: &Actor, id: &HoldId, at: Timestamp) -> Result<(), Denied> {
-        let place = self.place(id).ok_or(Refused::Unknown)?;
+    async fn revoke_here(&self, revocation: Revocation) -> Result<(), Denied> {
+        let Revocation { id, channel, actor, at } = revocation;
+        let place = self.place(&id).ok_or(Refused::Unknown)?;
+        place.case().may_revoke(&actor, &self.settings.load().people)?;
         // No use is under way meanwhile.
         let _turn = place.turn.lock().await;
         if !place.case().view.is_standing() {
@@ -75,7 +86,7 @@ impl ApprovalDesk {
         let by = actor.identity.clone();
         // Whatever the record says: from now on it holds no more.
         self.end_again(&place, &format!("revoked by {by}"), at);
-        let event = Event::Revoked { id: id.clone(), channel: "api".to_owned(), by };
+        let event = Event::Revoked { id, channel, by };
         self.record.record(vec![event]).await.map_err(Denied::NotRecorded)
     }
 

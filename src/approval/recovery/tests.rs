@@ -92,3 +92,33 @@ async fn what_ended_last_or_could_not_be_told_is_told_again_and_the_rest_is_left
     }
     assert_eq!(store.heads().borrow().seq, events, "nothing is put on record by that");
 }
+
+#[tokio::test]
+async fn a_standing_approval_of_an_earlier_process_is_over_and_its_message_says_so() {
+    let (store, _) = Store::open(&StoreSettings::default()).unwrap();
+    let granted = |id: &HoldId| {
+        let mut events = approved(id);
+        events.push(Event::Granted { id: id.clone(), by: "ann".to_owned(), until: at(900) });
+        events
+    };
+    let stood = left_behind(&store, 3_600, true, granted).await;
+    ran(&store, &stood).await;
+    let use_of_it = left_behind(&store, 3_000, false, |id| {
+        let under = Some(stood.clone());
+        let decision = Decision::Approve { by: "ann".to_owned(), reason: None, at: at(-3_000), under };
+        vec![Event::Decided { id: id.clone(), decision }]
+    })
+    .await;
+    ran(&store, &use_of_it).await;
+    let over = left_behind(&store, 3_600, true, granted).await;
+    ran(&store, &over).await;
+    store.record(Event::Lapsed { id: over.clone() }).await.unwrap();
+    // Not among those that are told again for another reason.
+    let newest = left_behind(&store, 0, false, approved).await;
+    ran(&store, &newest).await;
+    let desk = restarted(&store).await;
+    let again = desk.view_of(&stood).unwrap().again.unwrap();
+    assert_eq!((again.uses, again.ended.as_deref()), (1, Some("the gate was started again")));
+    assert!(desk.view_of(&over).is_none(), "its message said so before");
+    assert!(restarted(&store).await.view_of(&stood).is_none(), "it is told once");
+}

@@ -2,10 +2,12 @@
 //! here is only who somebody is and what they were shown.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::approval::channel::{Acknowledgement, Desk, RequestView, Submission};
+use crate::approval::channel::{Acknowledgement, Desk, RequestView, Revocation, Submission};
 use crate::hold::HoldId;
 
+use super::again;
 use super::blocks::{self, Message};
 use super::channel::without_buttons;
 use super::copies::Place;
@@ -24,6 +26,8 @@ struct Answer {
     approve: bool,
     /// As an emergency, alone.
     break_glass: bool,
+    /// Again in its session, for so long.
+    again: Option<Duration>,
     reason: Option<String>,
     /// It is from before a restart.
     old: bool,
@@ -38,17 +42,28 @@ struct Asked {
     place: Option<Place>,
 }
 
+impl Answer {
+    fn approval(id: HoldId, sha256: String, place: Option<Place>, again: Option<Duration>, old: bool) -> Self {
+        Self { id, sha256, place, approve: true, break_glass: false, again, reason: None, old }
+    }
+}
+
 impl Inner {
     /// Does what the interaction asks for, and tells its author what came of it. `old`: it is from before a restart.
     pub(super) async fn handle(&self, desk: &Arc<dyn Desk>, interaction: Interaction, old: bool) {
         let Interaction { by, act } = interaction;
         let bound = act.bound();
         match act {
-            Act::Click { action, trigger, place, .. } => match (action.as_str(), bound) {
+            Act::Click { action, trigger, place, value } => match (action.as_str(), bound) {
                 (blocks::APPROVE, Some((id, sha256))) => {
-                    let answer = Answer { id, sha256, place, approve: true, break_glass: false, reason: None, old };
-                    self.submit(&**desk, &by, answer).await;
+                    self.submit(&**desk, &by, Answer::approval(id, sha256, place, None, old)).await;
                 }
+                (again::APPROVE_AGAIN, Some((id, sha256))) => {
+                    // Fail closed: without a time that can be read it is no approval at all.
+                    let Some(time) = again::bound(&value) else { return };
+                    self.submit(&**desk, &by, Answer::approval(id, sha256, place, Some(time), old)).await;
+                }
+                (again::REVOKE, Some((id, _))) => self.revoke(&**desk, &by, id, place).await,
                 (blocks::REJECT | glass::BREAK, Some((id, sha256))) => {
                     let release = action == glass::BREAK;
                     self.ask_why(&**desk, &by, &trigger, Asked { release, id, sha256, place }).await;
@@ -62,8 +77,8 @@ impl Inner {
             Act::Words { release, remembered, reason } => {
                 if let Some((id, sha256)) = bound {
                     let place = Place::parse(&remembered.c, &remembered.t);
-                    let answer =
-                        Answer { id, sha256, place, approve: release, break_glass: release, reason: Some(reason), old };
+                    let (approve, break_glass, reason) = (release, release, Some(reason));
+                    let answer = Answer { id, sha256, place, approve, break_glass, again: None, reason, old };
                     self.submit(&**desk, &by, answer).await;
                 }
             }
@@ -76,7 +91,7 @@ impl Inner {
     }
 
     async fn submit(&self, desk: &dyn Desk, by: &Clicker, answer: Answer) {
-        let Answer { id, sha256, place, approve, break_glass, reason, old } = answer;
+        let Answer { id, sha256, place, approve, break_glass, again, reason, old } = answer;
         let refused = match self.who(by).await {
             Err(why) => Some(why),
             // It counted, but the gate ended before it could forget it.
@@ -88,7 +103,7 @@ impl Inner {
                     actor: known.actor,
                     approve,
                     break_glass,
-                    again: None,
+                    again,
                     reason,
                     statement_sha256: Some(sha256),
                     at: crate::clock::wall(),
@@ -96,14 +111,7 @@ impl Inner {
                 desk.submit(submission).await.err().map(|why| with_doubt(why, &known.unknown_groups))
             }
         };
-        // The copy that was clicked may be one nobody remembers; it has to follow what happens.
-        if let Some(place) = &place {
-            self.adopt(&id, place, desk.view(&id).as_ref()).await;
-        }
-        if let Some(why) = refused {
-            let conversation = place.as_ref().map(|place| place.conversation.as_str());
-            self.tell(&by.user, conversation, &denied(&id, &why)).await;
-        }
+        self.settled(desk, by, &id, place.as_ref(), refused).await;
     }
 
     /// A trigger lives three seconds, so who they are is asked when they submit.
@@ -137,11 +145,36 @@ impl Inner {
                 desk.review(seen).await.err().map(|why| with_doubt(why, &known.unknown_groups))
             }
         };
-        if let Some(place) = &place {
-            self.adopt(&id, place, desk.view(&id).as_ref()).await;
+        self.settled(desk, by, &id, place.as_ref(), refused).await;
+    }
+
+    /// Somebody ends a standing approval.
+    async fn revoke(&self, desk: &dyn Desk, by: &Clicker, id: HoldId, place: Option<Place>) {
+        let refused = match self.who(by).await {
+            Err(why) => Some(why),
+            Ok(known) => {
+                let (channel, at) = (self.settings.name.clone(), crate::clock::wall());
+                let revocation = Revocation { id: id.clone(), channel, actor: known.actor, at };
+                desk.revoke(revocation).await.err().map(|why| with_doubt(why, &known.unknown_groups))
+            }
+        };
+        self.settled(desk, by, &id, place.as_ref(), refused).await;
+    }
+
+    /// The copy that was clicked may be one nobody remembers; it has to follow what happens. Who is refused is told why.
+    async fn settled(
+        &self,
+        desk: &dyn Desk,
+        by: &Clicker,
+        id: &HoldId,
+        place: Option<&Place>,
+        refused: Option<String>,
+    ) {
+        if let Some(place) = place {
+            self.adopt(id, place, desk.view(id).as_ref()).await;
         }
         if let Some(why) = refused {
-            self.tell(&by.user, place.as_ref().map(|place| place.conversation.as_str()), &denied(&id, &why)).await;
+            self.tell(&by.user, place.map(|place| place.conversation.as_str()), &denied(id, &why)).await;
         }
     }
 

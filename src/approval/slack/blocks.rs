@@ -15,6 +15,7 @@ use crate::approval::people::People;
 use crate::hold::{Decision, Execution, HoldId, HoldRequest, Outcome};
 use crate::judge::{EffectKind, Redact};
 
+use super::again;
 use super::footer::footer;
 use super::glass;
 use super::kit::{self, limit};
@@ -241,6 +242,7 @@ fn in_room(view: &RequestView, look: &Look<'_>, state: State, shown: &Shown, roo
     if view.is_unreviewed() {
         blocks.push(glass::review(request));
     }
+    blocks.extend(again::standing(view));
     let footer = footer(view, look, state, room.words);
     blocks.push(kit::context(format!("{footer} · `{}`", request.id)));
     blocks
@@ -402,6 +404,7 @@ fn buttons(view: &RequestView, look: &Look<'_>, approvable: bool) -> SlackBlock 
         };
         let confirm = kit::confirm(&title, &clip(&text, limit::CONFIRM_TEXT), "Run it", "Go back");
         buttons.push(kit::primary(kit::button(APPROVE, "Approve", value.clone())).with_confirm(confirm));
+        buttons.extend(again::button(view, look.people));
     }
     buttons.push(kit::danger(kit::button(REJECT, "Reject…", value.clone())));
     buttons.push(kit::button(DETAILS, "Details", value.clone()));
@@ -411,7 +414,7 @@ fn buttons(view: &RequestView, look: &Look<'_>, approvable: bool) -> SlackBlock 
     kit::actions(format!("decide:{}", request.id), buttons)
 }
 
-fn requester_name(request: &HoldRequest, people: &People) -> String {
+pub(super) fn requester_name(request: &HoldRequest, people: &People) -> String {
     let user = &request.origin.user;
     let mut known = people.behind(&request.origin);
     match (known.next(), known.next()) {
@@ -431,9 +434,10 @@ pub(super) fn binding(request: &HoldRequest) -> String {
     format!("v1:{}:{}", request.id, request.statement.sha256)
 }
 
-/// Reads [`binding`] back.
+/// Reads [`binding`] back, whatever else a button binds besides.
 pub(super) fn bound(value: &str) -> Option<(HoldId, String)> {
-    let (id, sha256) = value.strip_prefix("v1:")?.split_once(':')?;
+    let (id, rest) = value.strip_prefix("v1:")?.split_once(':')?;
+    let sha256 = rest.split_once(':').map_or(rest, |(sha256, _)| sha256);
     let is_id = id.len() <= 40 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     let is_digest = sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
     (is_id && is_digest).then(|| (HoldId(id.to_owned()), sha256.to_owned()))

@@ -14,6 +14,7 @@ mod kit;
 mod blocks;
 mod footer;
 mod glass;
+mod again;
 mod panels;
 mod copies;
 mod directory;

@@ -204,6 +204,12 @@ pub(super) fn to_requester(view: &RequestView, look: &Look<'_>, link: Option<&st
     };
     let because = view.decision.as_ref().and_then(|decision| decision.reason()).map(|reason| words(reason, 300));
     let because = because.map_or_else(String::new, |reason| format!("\n>{reason}"));
+    let because = match &view.again {
+        Some(again) if again.ended.is_none() => {
+            format!("{because}\nThe same statement runs again in its session until {}.", moment(again.until))
+        }
+        Some(_) | None => because,
+    };
     let subject = format!("*{title}* (`{}`)", request.id);
     let (short, text) = match State::of(view) {
         State::Rejected => ("Rejected", format!(":no_entry: Your {subject} was rejected by {}.{because}", by())),

@@ -188,3 +188,19 @@ async fn an_approval_whose_statement_never_ran_does_not_stand() {
     assert!(!passes(&desk, &board, once_more(&first)).await);
     let _ = held(&desk, &board, "app").await;
 }
+
+#[tokio::test]
+async fn only_whoever_may_decide_it_or_asked_ends_it_through_a_channel() {
+    let (desk, _board, first) = granted().await;
+    let revocation = |identity: &str| Revocation {
+        id: first.id.clone(),
+        channel: "slack".to_owned(),
+        actor: Actor { identity: identity.to_owned(), ..Actor::default() },
+        at: now(),
+    };
+    let denied = desk.end_standing(revocation("slack:T01/U0OUT")).await;
+    assert_eq!(denied, Err(Denied::Ineligible(crate::approval::Ineligible::NotApprover)));
+    assert!(desk.view_of(&first.id).unwrap().is_standing());
+    assert_eq!(desk.end_standing(revocation("carol")).await, Ok(()));
+    assert_eq!(desk.end_standing(revocation("carol")).await, Err(Denied::NothingToRevoke));
+}

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::limits;
-use crate::approval::channel::{Acknowledged, Milestone, RequestView, Review};
+use crate::approval::channel::{Acknowledged, Again, Milestone, RequestView, Review};
 use crate::approval::people::{People, Person};
 use crate::approval::slack::blocks::{self, Look, bound, message};
 use crate::approval::slack::settings::LongStatements;
@@ -59,6 +59,7 @@ fn view(request: HoldRequest) -> RequestView {
         glass: false,
         break_glass: false,
         review: None,
+        may_again: None,
         again: None,
         ended: None,
         execution: None,
@@ -225,6 +226,41 @@ fn with_the_text_in_the_thread_approve_stays_only_where_the_setting_says_so_and_
 }
 
 #[test]
+fn a_standing_approval_is_offered_with_exactly_what_it_grants_and_shown_until_it_is_over() {
+    let mut view = view(held(STATEMENT));
+    view.quorum = 2;
+    view.may_again = Some(std::time::Duration::from_secs(900));
+    let blocks = rendered(&view);
+    assert_eq!(button_names(&blocks), ["approve", "approve_again", "reject", "details"]);
+    let button = &find(&blocks, "actions")[0]["elements"][1];
+    assert_eq!(button["text"]["text"], "Approve for 15 min…");
+    let value = button["value"].as_str().unwrap();
+    assert_eq!(bound(value), Some((view.request.id.clone(), view.request.statement.sha256.clone())));
+    let confirm = button["confirm"]["text"]["text"].as_str().unwrap();
+    for part in [
+        "rita@example.com",
+        "b8c08e78c676",
+        "15 min",
+        "this session",
+        "same values, role and search_path",
+        "All who approve",
+    ] {
+        assert!(confirm.contains(part), "{part}: {confirm}");
+    }
+    view.decision = approved();
+    ended(&mut view, Outcome::Released);
+    view.again = Some(Again { until: at(900), uses: 3, ended: None });
+    let blocks = rendered(&view);
+    assert_eq!(button_names(&blocks), ["revoke"]);
+    let text = blocks.to_string();
+    assert!(text.contains("used 3 times") && text.contains("<!date^1795180900^"), "{text}");
+    view.again = Some(Again { until: at(900), uses: 3, ended: Some("revoked by <!here>".to_owned()) });
+    let blocks = rendered(&view);
+    assert!(button_names(&blocks).is_empty());
+    assert!(blocks.to_string().contains("no longer runs again: revoked by &lt;!here&gt;; used 3 times"), "{blocks}");
+}
+
+#[test]
 fn a_parameter_cannot_look_like_two() {
     let mut request = held("DELETE FROM orders WHERE id = $1");
     request.parameters = vec![parameter("1'\n$2 integer = '2"), Parameter { value: None, ..parameter("") }];
@@ -298,7 +334,7 @@ prop_compose! {
         values in proptest::collection::vec(proptest::option::of(nasty(10)), 0..6),
         names in proptest::collection::vec(nasty(1), 0..40),
         (lossy, state, approvals, quorum) in (any::<bool>(), 0_usize..9, 0_usize..9, 0_usize..9),
-        (glass, seen, redact) in (any::<bool>(), any::<bool>(), any::<bool>()),
+        (glass, seen, redact, repeats, uses) in (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<u64>()),
     ) -> RequestView {
         let mut request = held(&text);
         request.why = why;
@@ -329,6 +365,11 @@ prop_compose! {
             let seen = seen.then(|| Acknowledged { by: words.clone(), comment: Some(words.clone()), at: at(4) });
             view.break_glass = true;
             view.review = Some(Review { broken_by: words.clone(), why: Some(words.clone()), acknowledged: seen });
+        }
+        if repeats {
+            view.may_again = Some(std::time::Duration::from_secs(uses));
+            let until = at(900);
+            view.again = view.decision.as_ref().map(|_| Again { until, uses, ended: seen.then(|| words.clone()) });
         }
         view.timeline = vec![Milestone { at: at(1), what: words }; approvals * 5];
         view
