@@ -78,15 +78,14 @@ fn used(uses: u64, exactly: bool) -> String {
         // 10, 20, 50, 100, 200 …
         _ => {
             let mut shown = COUNTED;
-            let mut steps = [2_u64, 5, 10].iter().cycle();
             let mut ten = COUNTED;
-            while let Some(step) = steps.next() {
-                let next = ten.saturating_mul(*step);
+            for step in [2_u64, 5, 10].into_iter().cycle() {
+                let next = ten.saturating_mul(step);
                 if next > uses || next == u64::MAX {
                     break;
                 }
                 shown = next;
-                if *step == 10 {
+                if step == 10 {
                     ten = next;
                 }
             }
