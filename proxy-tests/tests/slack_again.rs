@@ -48,8 +48,8 @@ impl Stage {
     /// The newest announcement, once it says `text`.
     async fn saying(&self, text: &str) -> Message {
         let probe = |state: &State| {
-            let asked = state.messages(CHANNEL).into_iter().filter(|message| message.thread_ts.is_none());
-            asked.last().filter(|message| message.rendered().contains(text)).cloned()
+            let mut asked = state.messages(CHANNEL).into_iter().filter(|message| message.thread_ts.is_none());
+            asked.next_back().filter(|message| message.rendered().contains(text)).cloned()
         };
         self.workspace.wait_for(text, probe).await
     }
