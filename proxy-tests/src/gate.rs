@@ -193,6 +193,11 @@ impl Gate {
         Target { host: self.address.ip().to_string(), port: self.address.port(), ..self.through.clone() }
     }
 
+    /// The directory of its configuration and its record.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The admin API as `ann`, who may approve.
     pub fn api(&self) -> Api {
         Api::new(self.admin, ANN)

@@ -1,5 +1,11 @@
 //! Rules as sessions meet them: by person, by time, by tag.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
 
 use std::time::Duration;
 
@@ -84,4 +90,49 @@ fn rules_for_people_and_tags_tell_sessions_apart() {
     ] {
         assert_eq!(outcome(&mut raw, sql), expected, "{sql}");
     }
+}
+
+/// Lines of the audit file of this kind, once there are so many.
+fn recorded(gate: &Gate, kind: &str, count: usize) -> Vec<serde_json::Value> {
+    let (file, deadline) = (gate.dir().join("querygate-audit.jsonl"), clock::now() + Duration::from_secs(30));
+    loop {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let whole = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let found: Vec<_> = whole.filter(|line| line["event"]["event"] == kind).collect();
+        if found.len() >= count || clock::now() > deadline {
+            return found;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_passes_and_is_told_of_goes_on_record_under_the_redaction_of_its_rule() {
+    let database = database();
+    let gate = Gate::builder()
+        .toml(
+            "[[rule]]\nname = \"tell\"\naction = \"notify\"\nmessage = \"look\"\nredact = \"literals\"\neffects = [\"insert\"]\n\
+             [[rule]]\nname = \"later\"\naction = \"hold\"\nobserve = true\neffects = [\"delete\"]\n\
+             [[rule]]\nname = \"never\"\naction = \"reject\"\nobserve = true\neffects = [\"truncate\"]\n\
+             [[rule]]\nname = \"rest\"\naction = \"allow\"\n",
+        )
+        .start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    for sql in ["INSERT INTO t VALUES (4711)", "DELETE FROM t WHERE x = 4711", "TRUNCATE t", "SELECT 1"] {
+        assert_eq!(outcome(&mut raw, sql), "passed", "{sql}");
+    }
+    assert_eq!(database.raw().value("SELECT count(*) FROM t"), "0");
+    for (kind, rule, text) in [
+        ("noticed", "tell", "INSERT INTO t VALUES (?)"),
+        ("would-have-held", "later", "DELETE FROM t WHERE x = 4711"),
+        ("would-have-rejected", "never", "TRUNCATE t"),
+    ] {
+        let lines = recorded(&gate, kind, 1);
+        assert_eq!(lines.len(), 1, "{kind}");
+        let notice = &lines[0]["event"]["notice"];
+        assert_eq!((notice["rule"].as_str(), notice["statement"]["text"].as_str()), (Some(rule), Some(text)));
+        assert_eq!(notice["policy_version"], lines[0]["policy_version"]);
+        assert_eq!(notice["origin"]["user"].as_str(), Some(database.target().user.as_str()));
+    }
+    assert_eq!(gate.api().get("/health")["dropped_notices"], 0);
 }

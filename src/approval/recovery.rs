@@ -134,6 +134,9 @@ fn milestone(event: &Event) -> Option<String> {
         | Event::Started { .. }
         | Event::Stopped
         | Event::PolicyChanged { .. }
+        | Event::Noticed { .. }
+        | Event::WouldHaveHeld { .. }
+        | Event::WouldHaveRejected { .. }
         | Event::Held { .. }
         | Event::Announced { .. }
         | Event::NotAnnounced { .. }

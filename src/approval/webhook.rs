@@ -133,7 +133,7 @@ impl Hook {
     }
 
     fn wants(&self, event: &Event) -> bool {
-        self.settings.events.is_empty() || self.settings.events.iter().any(|kind| kind == kind_of(event))
+        self.settings.events.is_empty() || self.settings.events.iter().any(|kind| kind == event.kind())
     }
 
     /// Until the receiver has it, or refuses it for good.
@@ -149,7 +149,7 @@ impl Hook {
         let mut attempt = 0_u32;
         loop {
             attempt = attempt.saturating_add(1);
-            let delivered = self.post(seq, kind_of(&event.event), body.clone()).await;
+            let delivered = self.post(seq, event.event.kind(), body.clone()).await;
             self.report(&delivered);
             match delivered {
                 Delivered::Yes => return,
@@ -224,10 +224,13 @@ pub(super) fn sign(secret: &str, timestamp: &str, body: &str) -> Option<String> 
 }
 
 /// The kinds of events.
-pub const EVENTS: [&str; 17] = [
+pub const EVENTS: [&str; 20] = [
     "started",
     "stopped",
     "policy-changed",
+    "noticed",
+    "would-have-held",
+    "would-have-rejected",
     "held",
     "announced",
     "not-announced",
@@ -243,29 +246,6 @@ pub const EVENTS: [&str; 17] = [
     "lapsed",
     "reviewed",
 ];
-
-/// The event's kind, as the record spells it.
-fn kind_of(event: &Event) -> &'static str {
-    match event {
-        Event::Started { .. } => "started",
-        Event::Stopped => "stopped",
-        Event::PolicyChanged { .. } => "policy-changed",
-        Event::Held { .. } => "held",
-        Event::Announced { .. } => "announced",
-        Event::NotAnnounced { .. } => "not-announced",
-        Event::Answered(_) => "answered",
-        Event::Decided { .. } => "decided",
-        Event::Escalated { .. } => "escalated",
-        Event::Reminded { .. } => "reminded",
-        Event::Ended { .. } => "ended",
-        Event::Executed { .. } => "executed",
-        Event::Granted { .. } => "granted",
-        Event::Revoked { .. } => "revoked",
-        Event::Used { .. } => "used",
-        Event::Lapsed { .. } => "lapsed",
-        Event::Reviewed { .. } => "reviewed",
-    }
-}
 
 /// Doubles from attempt to attempt, up to the longest pause, less up to a quarter so that many do not come back at once.
 fn back_off(attempt: u32) -> Duration {

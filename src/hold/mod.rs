@@ -8,10 +8,12 @@ mod board;
 mod cell;
 mod quota;
 mod history;
+mod notice;
 mod settings;
 
 pub use board::{Board, Event, Hold, Lagged, Subscription, Ticket};
 pub use cell::{Ended, Phase, Refused};
+pub use notice::{Dropped, Notice, Notices};
 pub use quota::OverLimit;
 pub use request::{
     Beforehand, Cause, Decision, Execution, HoldId, HoldRequest, Origin, Outcome, Parameter, Same, SessionId, Standing,

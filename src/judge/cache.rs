@@ -7,7 +7,7 @@ use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 
 use super::shape::shape;
-use super::{Analysis, Effect, EffectKind, Judged, Judgement, Piece, SessionAct, SessionClass, Verdict};
+use super::{Analysis, Effect, EffectKind, Judged, Judgement, Piece, SessionAct, SessionClass};
 
 /// Longer texts are not remembered: copying and comparing them costs more than a hit is likely to save.
 const MAX_TEXT: usize = 64 << 10;
@@ -84,7 +84,7 @@ impl JudgeCache {
     /// What is known about `text` for sessions of `class`.
     ///
     /// An entry found by shape came from another text: its byte ranges, and perhaps its words, are not this text's. That is
-    /// good enough to forward a statement and not to show it to people, so such an entry is used only if it allows.
+    /// good enough to forward a statement and not to show it to people, so such an entry is used only if it allows and nobody is told.
     pub(super) fn find(&mut self, text: &[u8], class: &SessionClass, in_transaction: bool) -> Found {
         if text.len() > MAX_TEXT {
             return Found::Nothing;
@@ -93,7 +93,7 @@ impl JudgeCache {
             && let Some(entry) = self.shapes.get(self.scratch.as_slice())
         {
             return match entry.find(class, in_transaction) {
-                Found::Judged(judged) if judged.judgement.verdict == Verdict::Allow => Found::Judged(judged),
+                Found::Judged(judged) if judged.judgement.passes_unnoticed() => Found::Judged(judged),
                 Found::Analysed(analysis) => Found::Alike(analysis),
                 // It is read again, for what people are shown must be this text.
                 Found::Judged(_) | Found::Alike(_) | Found::Nothing => Found::Nothing,

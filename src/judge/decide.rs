@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::policy::{ClassRules, CompiledRule, DEFAULT_RULE, EMPTY_RULE};
 use super::rule::Match;
 use super::{
-    Analysis, Effect, EffectKind, Judgement, ObjectName, Piece, Prepared, Redact, Scene, SessionAct, SessionClass,
-    Verdict,
+    Action, Analysis, Effect, EffectKind, Judgement, ObjectName, Piece, Prepared, Redact, Remark, RemarkKind, Scene,
+    SessionAct, SessionClass, Verdict,
 };
 
 /// EXECUTE of a statement that is an EXECUTE … : Postgres refuses most of these; deeper is `unknown`.
@@ -47,6 +47,8 @@ pub struct Finding {
     pub message: Option<Arc<str>>,
     /// The strictest `redact` of the rule and of those that may be meant.
     pub redact: Redact,
+    /// What is told of it if its message passes: why, by which rule, in whose words.
+    pub remark: Option<(RemarkKind, Arc<str>, Option<Arc<str>>)>,
 }
 
 /// Judges a message: the strictest verdict of its pieces; among equals the first.
@@ -59,9 +61,25 @@ pub(super) fn message(
     let pieces = pieces(class, analysis, in_transaction, prepared);
     // Fail closed: the text is one, so what one piece of it has to hide is hidden in all of it.
     let redact = pieces.iter().map(|piece| piece.judgement.redact).max().unwrap_or_default();
+    let remarks = remarks(pieces.iter().flat_map(|piece| &piece.findings));
     let judgements = pieces.into_iter().map(|piece| piece.judgement);
     let judgement = strictest(judgements, |judgement| judgement.verdict).unwrap_or_else(empty);
-    Judgement { redact, ..judgement }
+    let remarks = if judgement.verdict == Verdict::Allow { remarks } else { Vec::new() };
+    Judgement { redact, remarks, ..judgement }
+}
+
+/// What is told of a message that passes: of each rule the gravest.
+fn remarks<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<Remark> {
+    let mut remarks: Vec<Remark> = Vec::new();
+    for finding in findings {
+        let Some((kind, rule, message)) = &finding.remark else { continue };
+        if remarks.iter().any(|known| known.rule == *rule && known.kind >= *kind) {
+            continue;
+        }
+        remarks.retain(|known| known.rule != *rule);
+        remarks.push(Remark { kind: *kind, rule: rule.clone(), why: finding.sentence().why, message: message.clone() });
+    }
+    remarks
 }
 
 /// Judges each piece.
@@ -86,7 +104,8 @@ pub(super) fn pieces(
                 Finding::sentence,
             );
             let redact = findings.iter().map(|finding| finding.redact).fold(judgement.redact, Redact::max);
-            let judgement = Judgement { redact, ..judgement };
+            let remarks = if judgement.verdict == Verdict::Allow { remarks(findings.iter()) } else { Vec::new() };
+            let judgement = Judgement { redact, remarks, ..judgement };
             PieceJudgement { range: piece.range.clone(), judgement, findings }
         })
         .collect()
@@ -181,23 +200,36 @@ struct Answer<'a> {
     rule: Option<&'a CompiledRule>,
     uncertain: bool,
     redact: Redact,
+    remark: Option<Said<'a>>,
 }
+
+/// Why a rule wants it told; `None`: no rule matched, and the gate only observes.
+#[derive(Clone, Copy)]
+struct Said<'a>(RemarkKind, Option<&'a CompiledRule>);
 
 impl<'a> Answer<'a> {
     fn is(&self, other: &Answer<'a>) -> bool {
-        let same_rule = match (self.rule, other.rule) {
+        let same_rule = |one: Option<&CompiledRule>, two: Option<&CompiledRule>| match (one, two) {
             (Some(one), Some(two)) => std::ptr::eq(one, two),
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
+        let same_remark = match (self.remark, other.remark) {
+            (Some(Said(one, by)), Some(Said(two, by_other))) => one == two && same_rule(by, by_other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
         let same_answer = (self.verdict, self.uncertain, self.redact) == (other.verdict, other.uncertain, other.redact);
-        same_answer && same_rule
+        same_answer && same_remark && same_rule(self.rule, other.rule)
     }
 
     fn finding(self, effect: &Effect, objects: Vec<ObjectName>, columns: Vec<String>) -> Finding {
+        let name = |rule: Option<&CompiledRule>| rule.map_or_else(|| Arc::from(DEFAULT_RULE), |rule| rule.name.clone());
+        let remark = self.remark.map(|Said(kind, by)| (kind, name(by), by.and_then(|rule| rule.message.clone())));
         Finding {
             verdict: self.verdict,
-            rule: self.rule.map_or_else(|| Arc::from(DEFAULT_RULE), |rule| rule.name.clone()),
+            remark,
+            rule: name(self.rule),
             message: self.rule.and_then(|rule| rule.message.clone()),
             effect: Effect {
                 kind: effect.kind,
@@ -222,32 +254,54 @@ fn ask<'a>(
     scene: Scene<'_>,
 ) -> Answer<'a> {
     let mut doubt: Option<Answer<'a>> = None;
+    let mut aside: Option<Said<'a>> = None;
     let mut redact = Redact::None;
     for compiled in &class.rules {
-        let action = compiled.rule.action;
         let matches = compiled.rule.matches_effect(effect, object, column, scene);
         if matches > Match::No {
             // Fail closed: a rule that only may be meant still hides.
             redact = redact.max(compiled.rule.redact);
         }
+        let (verdict, remark) = says(compiled.rule.action, class.observe || compiled.rule.observe);
+        let said = remark.map(|kind| Said(kind, Some(compiled)));
         match matches {
             Match::Surely => {
-                let sure = Answer { verdict: action, rule: Some(compiled), uncertain: false, redact };
+                // What may have been meant before is told where this rule has nothing to tell.
+                let remark = said.or(aside);
+                let sure = Answer { verdict, rule: Some(compiled), uncertain: false, redact, remark };
                 return match doubt {
                     // Fail closed: an earlier rule may be the one that is meant.
-                    Some(doubt) if action < Verdict::Hold => Answer { redact, ..doubt },
+                    Some(doubt) if verdict < Verdict::Hold => Answer { redact, ..doubt },
                     Some(_) | None => sure,
                 };
             }
-            Match::Possibly if action > Verdict::Allow => {
-                doubt.get_or_insert(Answer { verdict: Verdict::Hold, rule: Some(compiled), uncertain: true, redact });
+            Match::Possibly => {
+                aside = aside.or(said);
+                if verdict > Verdict::Allow {
+                    let held = Verdict::Hold;
+                    let rule = Some(&**compiled);
+                    doubt.get_or_insert(Answer { verdict: held, rule, uncertain: true, redact, remark: None });
+                }
             }
-            Match::No | Match::Possibly => {}
+            Match::No => {}
         }
     }
     // Fail closed: nothing matches, so people are asked.
-    let nobody = Answer { verdict: Verdict::Hold, rule: None, uncertain: false, redact };
+    let (verdict, kind) = says(Action::Hold, class.observe);
+    let remark = aside.or(kind.map(|kind| Said(kind, None)));
+    let nobody = Answer { verdict, rule: None, uncertain: false, redact, remark };
     Answer { redact, ..doubt.unwrap_or(nobody) }
+}
+
+/// What becomes of a statement by an action, and what is told of it.
+fn says(action: Action, observe: bool) -> (Verdict, Option<RemarkKind>) {
+    match action {
+        Action::Allow => (Verdict::Allow, None),
+        Action::Notify => (Verdict::Allow, Some(RemarkKind::Noticed)),
+        Action::Hold if observe => (Verdict::Allow, Some(RemarkKind::WouldHaveHeld)),
+        Action::Reject if observe => (Verdict::Allow, Some(RemarkKind::WouldHaveRejected)),
+        Action::Hold | Action::Reject => (action.verdict(), None),
+    }
 }
 
 impl Finding {
@@ -277,7 +331,7 @@ impl Finding {
             let _ = write!(why, " (what it touches cannot be told for certain; rule `{}` may be meant)", self.rule);
         }
         let (rule, message) = (self.rule.clone(), self.message.clone());
-        Judgement { verdict: self.verdict, rule, why, message, redact: self.redact }
+        Judgement { verdict: self.verdict, rule, why, message, redact: self.redact, remarks: Vec::new() }
     }
 }
 
@@ -288,6 +342,7 @@ fn empty() -> Judgement {
         why: "there is no statement in it".to_owned(),
         message: None,
         redact: Redact::None,
+        remarks: Vec::new(),
     }
 }
 

@@ -29,8 +29,8 @@ pub use decide::{Finding, PieceJudgement};
 pub use lexer::{LexError, MAX_TOKENS, PieceTokens, Token, TokenKind, Tokens, Trouble, lex, lex_bounded};
 pub use limits::Limits;
 pub use policy::{
-    DEFAULT_RULE, EMPTY_RULE, Facts, Judgement, NothingPrepared, Policy, PolicyError, Prepared, SessionClass, Somebody,
-    Verdict,
+    Action, DEFAULT_RULE, EMPTY_RULE, Facts, Judgement, NothingPrepared, Parts, Policy, PolicyError, Prepared, Remark,
+    RemarkKind, SessionClass, Somebody, Verdict,
 };
 pub use rule::{
     AddressRange, Freeze, Frozen, Glob, Match, Moment, ObjectPattern, OneOf, Redact, Rule, Scene, TagPatterns,
@@ -104,7 +104,7 @@ impl Judge {
             Found::Analysed(analysis) => Some(self.conclude(cache, text, analysis, class, in_transaction, prepared)),
             Found::Alike(analysis) => {
                 let judged = self.conclude(cache, text, analysis, class, in_transaction, prepared);
-                (judged.judgement.verdict == Verdict::Allow).then_some(judged)
+                judged.judgement.passes_unnoticed().then_some(judged)
             }
             Found::Nothing => None,
         }

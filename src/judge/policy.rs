@@ -36,6 +36,67 @@ pub enum Verdict {
     Reject,
 }
 
+/// What a rule does with what it matches. Ordered: the later, the stricter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Forward it.
+    Allow,
+    /// Forward it, and tell of it.
+    Notify,
+    /// Ask people first.
+    Hold,
+    /// Refuse it.
+    Reject,
+}
+
+impl Action {
+    /// What becomes of the statement.
+    #[must_use]
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Self::Allow | Self::Notify => Verdict::Allow,
+            Self::Hold => Verdict::Hold,
+            Self::Reject => Verdict::Reject,
+        }
+    }
+}
+
+impl From<Verdict> for Action {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Allow => Self::Allow,
+            Verdict::Hold => Self::Hold,
+            Verdict::Reject => Self::Reject,
+        }
+    }
+}
+
+/// Why a statement that passes is told of. Ordered: the later, the graver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RemarkKind {
+    /// A rule wants it told.
+    Noticed,
+    /// It would have been held, were it not that the rule, or the gate, only observes.
+    WouldHaveHeld,
+    /// It would have been rejected, likewise.
+    WouldHaveRejected,
+}
+
+/// What is to be told of a statement that passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// Why.
+    pub kind: RemarkKind,
+    /// The rule that says so; [`DEFAULT_RULE`] when no rule matched.
+    pub rule: Arc<str>,
+    /// One sentence: which effect on what, and why the text has it.
+    pub why: String,
+    /// The rule's own message.
+    pub message: Option<Arc<str>>,
+}
+
 /// Who is asking, from where, when: what rules may match besides what a statement does. Constant for a session, but for
 /// `application_name` and the time.
 #[derive(Debug, Clone, Copy, Default)]
@@ -76,6 +137,16 @@ pub struct Judgement {
     pub message: Option<Arc<str>>,
     /// The strictest `redact` of all rules that judge, or may judge, an effect of it.
     pub redact: Redact,
+    /// What is told of it if it passes, each rule's once; empty otherwise.
+    pub remarks: Vec<Remark>,
+}
+
+impl Judgement {
+    /// It passes, and nobody is told.
+    #[must_use]
+    pub fn passes_unnoticed(&self) -> bool {
+        self.verdict == Verdict::Allow && self.remarks.is_empty()
+    }
 }
 
 /// Looks up what a prepared statement of this session does, for `EXECUTE name`.
@@ -99,6 +170,7 @@ impl Prepared for NothingPrepared {
 pub struct Policy {
     rules: Vec<Arc<CompiledRule>>,
     freezes: Vec<Freeze>,
+    observe: bool,
     /// A rule has a condition on the time.
     timed: bool,
     version: Arc<str>,
@@ -124,6 +196,8 @@ pub(super) struct ClassRules {
     pub(super) rules: Vec<Arc<CompiledRule>>,
     /// A rule has a condition on columns, so each column is judged on its own.
     pub(super) by_column: bool,
+    /// Nothing is held or rejected.
+    pub(super) observe: bool,
     version: Arc<str>,
 }
 
@@ -147,6 +221,17 @@ pub enum PolicyError {
     Syntax(String),
 }
 
+/// What a policy is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Parts {
+    /// The rules, in order.
+    pub rules: Vec<Rule>,
+    /// The freezes they may name.
+    pub freezes: Vec<Freeze>,
+    /// Hold and reject nothing, and tell of what would have been.
+    pub observe: bool,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RuleFile {
@@ -159,11 +244,13 @@ struct RuleFile {
 impl Policy {
     /// A policy of these rules, in this order.
     pub fn new(rules: Vec<Rule>) -> Result<Self, PolicyError> {
-        Self::with_freezes(rules, Vec::new())
+        Self::of(Parts { rules, ..Parts::default() })
     }
 
-    /// A policy of these rules, in this order, with the freezes they may name.
-    pub fn with_freezes(rules: Vec<Rule>, freezes: Vec<Freeze>) -> Result<Self, PolicyError> {
+    /// A policy of these parts.
+    pub fn of(parts: Parts) -> Result<Self, PolicyError> {
+        let version = version(&parts);
+        let Parts { rules, freezes, observe } = parts;
         for (index, rule) in rules.iter().enumerate() {
             if rule.name.trim().is_empty() || [DEFAULT_RULE, EMPTY_RULE].contains(&rule.name.as_str()) {
                 return Err(PolicyError::Name(rule.name.clone()));
@@ -173,7 +260,6 @@ impl Policy {
             }
         }
         check_freezes(&rules, &freezes)?;
-        let version = version(&rules, &freezes);
         let timed = rules.iter().any(Rule::is_timed);
         let rules = rules
             .into_iter()
@@ -183,13 +269,13 @@ impl Policy {
                 Arc::new(CompiledRule { rule, name, message })
             })
             .collect();
-        Ok(Self { rules, freezes, timed, version, classes: Mutex::default() })
+        Ok(Self { rules, freezes, observe, timed, version, classes: Mutex::default() })
     }
 
     /// A policy written as TOML `[[rule]]` and `[[freeze]]` tables and nothing else.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
         let file: RuleFile = toml::from_str(text).map_err(|error| PolicyError::Syntax(error.to_string()))?;
-        Self::with_freezes(file.rule, file.freeze)
+        Self::of(Parts { rules: file.rule, freezes: file.freeze, observe: false })
     }
 
     /// The policy used when the configuration has no rules: see `shipped.toml` beside this file.
@@ -216,6 +302,11 @@ impl Policy {
     /// The rules, in order.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter().map(|compiled| &compiled.rule)
+    }
+
+    /// It holds and rejects nothing.
+    pub fn observes(&self) -> bool {
+        self.observe
     }
 
     /// The freezes.
@@ -252,7 +343,12 @@ impl Policy {
         }
         let rules: Vec<_> = matching.iter().filter_map(|&index| self.rules.get(index)).cloned().collect();
         let by_column = rules.iter().any(|compiled| compiled.rule.columns.is_some());
-        let class = SessionClass(Arc::new(ClassRules { rules, by_column, version: self.version.clone() }));
+        let class = SessionClass(Arc::new(ClassRules {
+            rules,
+            by_column,
+            observe: self.observe,
+            version: self.version.clone(),
+        }));
         if classes.len() < MAX_CLASSES {
             classes.insert(matching, class.clone());
         }
@@ -316,15 +412,18 @@ fn check_freezes(rules: &[Rule], freezes: &[Freeze]) -> Result<(), PolicyError> 
 }
 
 /// Rules are hashed as JSON: fields in the order of [`Rule`], absent conditions left out, lists sorted.
-fn version(rules: &[Rule], freezes: &[Freeze]) -> Arc<str> {
+fn version(parts: &Parts) -> Arc<str> {
     let mut hash = Sha256::new();
     hash.update(b"querygate policy 1\n");
-    for rule in rules {
+    for rule in &parts.rules {
         let line = serde_json::to_vec(rule).expect("a rule can be written as JSON");
         hash.update(&line);
         hash.update(b"\n");
     }
-    for freeze in freezes {
+    if parts.observe {
+        hash.update(b"observe\n");
+    }
+    for freeze in &parts.freezes {
         hash.update(serde_json::to_vec(freeze).expect("a freeze can be written as JSON"));
         hash.update(b"\n");
     }

@@ -12,7 +12,7 @@ pub use patterns::{AddressRange, Glob, ObjectPattern, OneOf};
 pub(super) use time::next_minute;
 pub use time::{Freeze, Frozen, Moment, TimeWindow, WrittenFreeze, Zone};
 
-use super::{Effect, EffectKind, Facts, ObjectName, Somebody, Tags, Verdict};
+use super::{Action, Effect, EffectKind, Facts, ObjectName, Somebody, Tags};
 use patterns::kept;
 
 /// What to do with what it matches. Every condition that is present must hold; an absent one always does.
@@ -21,8 +21,11 @@ use patterns::kept;
 pub struct Rule {
     /// Its name in answers, requests and logs; unique within a policy.
     pub name: String,
-    /// `allow`, `hold` or `reject`.
-    pub action: Verdict,
+    /// `allow`, `notify`, `hold` or `reject`.
+    pub action: Action,
+    /// Only tell what it would have held or rejected, which passes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observe: bool,
     /// Told to the requester when the rule holds or rejects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -110,10 +113,11 @@ pub enum Match {
 
 impl Rule {
     /// A rule that matches everything.
-    pub fn new(name: impl Into<String>, action: Verdict) -> Self {
+    pub fn new(name: impl Into<String>, action: impl Into<Action>) -> Self {
         Self {
             name: name.into(),
-            action,
+            action: action.into(),
+            observe: false,
             message: None,
             users: None,
             databases: None,
@@ -138,6 +142,7 @@ impl Rule {
     pub fn is_unconditional(&self) -> bool {
         // What it says does not limit what it matches.
         let bare = Self {
+            observe: self.observe,
             message: self.message.clone(),
             approval: self.approval.clone(),
             redact: self.redact,
@@ -175,8 +180,8 @@ impl Rule {
         // Fail closed: behind a shared database user may be any of them, so the one who is not meant counts where a rule
         // allows, and the one who is where it does not.
         match self.action {
-            Verdict::Allow => !people.is_empty() && people.iter().all(matches),
-            Verdict::Hold | Verdict::Reject => people.iter().any(matches),
+            Action::Allow | Action::Notify => !people.is_empty() && people.iter().all(matches),
+            Action::Hold | Action::Reject => people.iter().any(matches),
         }
     }
 

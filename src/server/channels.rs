@@ -13,6 +13,7 @@ use crate::approval::http::Vitals;
 use crate::approval::reach::Reach;
 use crate::approval::slack::{Running, Slack, SlackError};
 use crate::approval::{ApprovalDesk, publisher, webhook};
+use crate::hold::Dropped;
 use crate::store::Store;
 
 /// Time to tell how the last requests ended.
@@ -59,9 +60,9 @@ impl Channels {
     }
 
     /// What the health endpoint asks.
-    pub(super) fn vitals(&self, store: &Store) -> Vitals {
+    pub(super) fn vitals(&self, store: &Store, dropped: Dropped) -> Vitals {
         let slack = self.slack.iter().map(|(slack, _running)| slack.clone()).collect();
-        Vitals { store: Some(store.clone()), slack, webhooks: self.webhooks.clone() }
+        Vitals { store: Some(store.clone()), slack, webhooks: self.webhooks.clone(), dropped }
     }
 
     /// Other people, groups and conversations from now on.

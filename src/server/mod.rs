@@ -6,6 +6,7 @@ pub mod settings;
 mod process;
 mod channels;
 mod listen;
+mod notices;
 mod workers;
 
 pub use process::{Server, StartError};

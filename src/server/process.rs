@@ -12,18 +12,19 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::channels::Channels;
 use super::listen::Listener;
+use super::notices;
 use super::settings::Settings;
 use super::workers::{Phase, Workers};
 use crate::approval::clerk::{Interrupted, Unreviewed, recover, recover_beforehand, recover_reviews};
 use crate::approval::slack::SlackError;
 use crate::approval::{self, AdminSettings, ApprovalDesk, ApprovalSettings, Person, Profile};
-use crate::hold::Board;
+use crate::hold::{Board, Notices};
 use crate::judge::Judge;
-use crate::session::cancel;
 use crate::session::offload::Offload;
 use crate::session::shared::{Gate, HoldTerms, Shared, Terms, Who};
 use crate::session::tls::{ListenTls, TlsError};
 use crate::session::upstream::Upstream;
+use crate::session::{Told, cancel};
 use crate::store::{Event, Recovered, Store, StoreError, StoreSettings};
 
 /// Threads for texts too large to be read between other sessions' messages. One hostile text must not stop the others.
@@ -46,6 +47,7 @@ pub struct Server {
     admin_stop: watch::Sender<bool>,
     admin: Option<JoinHandle<()>>,
     clerk: JoinHandle<()>,
+    noticing: JoinHandle<()>,
     channels: Channels,
     store: Store,
     policy_version: Mutex<String>,
@@ -116,7 +118,10 @@ impl Server {
         tokio::spawn(approval::journal::keep(board.clone(), stop.clone()));
         let channels = Channels::start(&desk, &store, &settings).await.map_err(StartError::Slack)?;
         let clerk = tokio::spawn(approval::clerk::run(Arc::clone(&desk), stop.clone()));
-        let gate = gate(&settings, board)?;
+        let (notices, told) = Notices::new(notices::ROOM);
+        let dropped = notices.dropped().clone();
+        let noticing = tokio::spawn(notices::keep(store.clone(), told, dropped.clone(), stop.clone()));
+        let gate = gate(&settings, board, notices)?;
         let address = listener.address();
         let shared = Arc::new(Shared::new(settings.session, tls, upstream, limits.connections, gate));
 
@@ -127,8 +132,13 @@ impl Server {
             .map_err(StartError::Threads)?;
         let admin_address = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let admin = admin_listener.map(|listener| {
-            let serve =
-                approval::http::serve(listener, Arc::clone(&desk), settings.admin, channels.vitals(&store), stop);
+            let serve = approval::http::serve(
+                listener,
+                Arc::clone(&desk),
+                settings.admin,
+                channels.vitals(&store, dropped),
+                stop,
+            );
             tokio::spawn(async move {
                 if let Err(error) = serve.await {
                     tracing::error!("the admin API ended: {error}");
@@ -145,6 +155,7 @@ impl Server {
             admin_stop,
             admin,
             clerk,
+            noticing,
             channels,
             store,
             policy_version,
@@ -251,7 +262,8 @@ impl Server {
             let _ = tokio::time::timeout(Duration::from_secs(2), admin).await;
         }
         // What ended with the sessions is put on record, and then told.
-        if tokio::time::timeout(LAST_RECORDS, &mut self.clerk).await.is_err() {
+        let records = async { tokio::join!(&mut self.clerk, &mut self.noticing) };
+        if tokio::time::timeout(LAST_RECORDS, records).await.is_err() {
             tracing::error!("the last events could not be recorded in time");
         }
         self.channels.stop().await;
@@ -306,13 +318,14 @@ async fn begin(store: &Store, desk: &ApprovalDesk, settings: &Settings, recovere
 }
 
 /// What sessions need of the other rooms.
-fn gate(settings: &Settings, board: Board) -> Result<Gate, StartError> {
+fn gate(settings: &Settings, board: Board, notices: Notices<Told>) -> Result<Gate, StartError> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(StartError::Random)?;
     Ok(Gate {
         judge: Judge::new(Arc::clone(&settings.policy)),
         who: who(&settings.approval),
         board,
+        notices,
         offload: Offload::start(ANALYSIS_THREADS).map_err(StartError::Threads)?,
         terms: terms(&settings.approval),
         cache_bytes: u64::try_from(settings.limits.verdict_cache_bytes).unwrap_or(u64::MAX),

@@ -18,6 +18,7 @@ use super::cancel::CancelGuard;
 use super::holding::{Holding, Turn};
 use super::judging::SessionJudge;
 use super::machine::{Action, Cleared, Ending, Machine, MachineSettings, Outbox};
+use super::noticing;
 use super::offload::Answer;
 use super::parameters::{is_false, is_plain};
 use super::running::Running;
@@ -577,6 +578,9 @@ impl<'a> Session<'a> {
                 Action::Ready => self.deadline = None,
                 Action::Analyse(text) => self.analysis = Some(self.worker.shared.offload.analyse(text)),
                 Action::OpenHold(draft) => self.open_hold(cx, *draft),
+                Action::Notice(draft) => {
+                    noticing::tell(&self.worker.shared, &self.origin, self.class.class.policy_version(), *draft);
+                }
                 Action::Close(report) => {
                     if self.machine.at_backend_frame() {
                         report.encode(&mut self.to_client.bytes);

@@ -37,7 +37,8 @@ impl Judging for SessionJudge<'_> {
 
 fn ruling(judgement: &Judgement) -> Ruling {
     match judgement.verdict {
-        Verdict::Allow => Ruling::Allow,
+        Verdict::Allow if judgement.remarks.is_empty() => Ruling::Allow,
+        Verdict::Allow => Ruling::Notice(Box::new(judgement.clone())),
         Verdict::Hold => Ruling::Hold(Box::new(judgement.clone())),
         Verdict::Reject => Ruling::Reject(Box::new(judgement.clone())),
     }

@@ -8,6 +8,7 @@ pub mod cancel;
 pub mod driver;
 mod holding;
 mod judging;
+mod noticing;
 pub mod lobby;
 pub mod machine;
 pub mod offload;
@@ -21,4 +22,5 @@ pub mod stream;
 pub mod tls;
 pub mod upstream;
 
+pub use noticing::Told;
 pub use settings::{ClientCertificate, ListenTlsMode, ListenTlsSettings, SessionSettings, SslMode, UpstreamSettings};

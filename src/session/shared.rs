@@ -17,13 +17,14 @@ use tokio::sync::Notify;
 use super::cancel::CancelRegistry;
 use super::lobby::Lobby;
 use super::machine::Outbox;
+use super::noticing::Told;
 use super::offload::Offload;
 use super::settings::SessionSettings;
 use super::signal::SessionSignal;
 use super::tls::ListenTls;
 use super::upstream::Upstream;
 use crate::clock;
-use crate::hold::{Board, Origin, SessionId};
+use crate::hold::{Board, Notices, Origin, SessionId};
 use crate::judge::{Facts, Judge, JudgeCache, SessionClass, Somebody};
 
 /// Bytes read at once, per thread.
@@ -87,6 +88,8 @@ pub struct Gate {
     pub who: Who,
     /// Where held statements wait.
     pub board: Board,
+    /// Where notices of statements that pass are put.
+    pub notices: Notices<Told>,
     /// Analysis of large texts.
     pub offload: Offload,
     /// Who is asked, and for how long.
@@ -111,6 +114,7 @@ pub struct Shared {
     pub seats: Seats,
     /// Where held statements wait.
     pub board: Board,
+    pub(super) notices: Notices<Told>,
     pub(super) offload: Offload,
     judge: ArcSwap<Judge>,
     who: ArcSwap<Who>,
@@ -133,6 +137,7 @@ impl Shared {
             cancel: CancelRegistry::default(),
             seats: Seats::new(max_sessions),
             board: gate.board,
+            notices: gate.notices,
             offload: gate.offload,
             judge: ArcSwap::from_pointee(gate.judge),
             who: ArcSwap::from_pointee(gate.who),

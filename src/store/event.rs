@@ -5,7 +5,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::hold::{Decision, Execution, HoldId, HoldRequest, Outcome};
+use crate::hold::{Decision, Execution, HoldId, HoldRequest, Notice, Outcome};
+use crate::judge::RemarkKind;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,21 @@ pub enum Event {
     PolicyChanged {
         /// Its version (hash).
         policy_version: String,
+    },
+    /// A statement passed, and a rule wants it told.
+    Noticed {
+        /// What passed.
+        notice: Box<Notice>,
+    },
+    /// A statement passed that would have been held, were it not that its rule, or the gate, only observes.
+    WouldHaveHeld {
+        /// What passed.
+        notice: Box<Notice>,
+    },
+    /// The same for one that would have been rejected.
+    WouldHaveRejected {
+        /// What passed.
+        notice: Box<Notice>,
     },
     /// A statement is held. On record before anybody is told.
     Held {
@@ -160,11 +176,26 @@ pub struct Answered {
 }
 
 impl Event {
+    /// A statement passed.
+    #[must_use]
+    pub fn noticed(kind: RemarkKind, notice: Box<Notice>) -> Self {
+        match kind {
+            RemarkKind::Noticed => Self::Noticed { notice },
+            RemarkKind::WouldHaveHeld => Self::WouldHaveHeld { notice },
+            RemarkKind::WouldHaveRejected => Self::WouldHaveRejected { notice },
+        }
+    }
+
     /// The request it is about, if it is about one.
     #[must_use]
     pub fn request_id(&self) -> Option<&HoldId> {
         match self {
-            Self::Started { .. } | Self::Stopped | Self::PolicyChanged { .. } => None,
+            Self::Started { .. }
+            | Self::Stopped
+            | Self::PolicyChanged { .. }
+            | Self::Noticed { .. }
+            | Self::WouldHaveHeld { .. }
+            | Self::WouldHaveRejected { .. } => None,
             Self::Held { request } => Some(&request.id),
             Self::Answered(answered) => Some(&answered.id),
             Self::Announced { id, .. }
@@ -189,6 +220,9 @@ impl Event {
             Self::Started { .. } => "started",
             Self::Stopped => "stopped",
             Self::PolicyChanged { .. } => "policy-changed",
+            Self::Noticed { .. } => "noticed",
+            Self::WouldHaveHeld { .. } => "would-have-held",
+            Self::WouldHaveRejected { .. } => "would-have-rejected",
             Self::Held { .. } => "held",
             Self::Announced { .. } => "announced",
             Self::NotAnnounced { .. } => "not-announced",

@@ -44,6 +44,9 @@ pub(super) fn apply(connection: &Connection, line: &Line, event: &Event) -> Resu
         Event::Started { .. }
         | Event::Stopped
         | Event::PolicyChanged { .. }
+        | Event::Noticed { .. }
+        | Event::WouldHaveHeld { .. }
+        | Event::WouldHaveRejected { .. }
         | Event::NotAnnounced { .. }
         | Event::Reminded { .. }
         | Event::Granted { .. }
@@ -99,6 +102,9 @@ pub(super) fn policy_version(event: &Event) -> Option<&str> {
     match event {
         Event::Started { policy_version, .. } | Event::PolicyChanged { policy_version } => Some(policy_version),
         Event::Stopped
+        | Event::Noticed { .. }
+        | Event::WouldHaveHeld { .. }
+        | Event::WouldHaveRejected { .. }
         | Event::Held { .. }
         | Event::Announced { .. }
         | Event::NotAnnounced { .. }

@@ -18,8 +18,8 @@
 use std::sync::Arc;
 
 use super::{Event, Redact};
-use crate::hold::{Execution, HoldId, HoldRequest};
-use crate::judge::{EffectKind, TokenKind, lex};
+use crate::hold::{Execution, HoldId, HoldRequest, Notice, Parameter, StatementText};
+use crate::judge::{Effect, EffectKind, TokenKind, lex};
 
 /// Stands where something was.
 pub const REDACTED: &str = "?";
@@ -30,6 +30,18 @@ pub(super) fn redact(setting: Redact, event: Event, of_request: impl FnOnce(&Hol
         Event::Held { mut request } => {
             hide(setting, &mut request);
             Event::Held { request }
+        }
+        Event::Noticed { mut notice } => {
+            hide_notice(setting, &mut notice);
+            Event::Noticed { notice }
+        }
+        Event::WouldHaveHeld { mut notice } => {
+            hide_notice(setting, &mut notice);
+            Event::WouldHaveHeld { notice }
+        }
+        Event::WouldHaveRejected { mut notice } => {
+            hide_notice(setting, &mut notice);
+            Event::WouldHaveRejected { notice }
         }
         Event::Executed { id, execution } => {
             let how = setting.max(of_request(&id));
@@ -55,32 +67,50 @@ pub(super) fn redact(setting: Redact, event: Event, of_request: impl FnOnce(&Hol
 
 /// Takes out of a request what it or `setting` wants hidden, whichever is stricter.
 pub fn hide(setting: Redact, request: &mut HoldRequest) {
-    let how = setting.max(request.redact);
-    request.redact = how;
+    request.redact = setting.max(request.redact);
+    let HoldRequest { redact, statement, parameters, effects, why, .. } = request;
+    conceal(*redact, statement, parameters, effects, why);
+}
+
+/// The same for a statement that passed. Of a text that was cut, the last literal may be one that does not end: such a text is
+/// redacted whole.
+fn hide_notice(setting: Redact, notice: &mut Notice) {
+    notice.redact = setting.max(notice.redact);
+    let Notice { redact, statement, parameters, effects, why, .. } = notice;
+    conceal(*redact, statement, parameters, effects, why);
+}
+
+fn conceal(
+    how: Redact,
+    statement: &mut StatementText,
+    parameters: &mut [Parameter],
+    effects: &mut [Effect],
+    why: &mut String,
+) {
     let text = match how {
         Redact::None => return,
         // Bytes that are not UTF-8 were replaced, so the text is not the one the server would cut into tokens.
-        Redact::Literals if request.statement.lossy => None,
-        Redact::Literals => without_literals(&request.statement.text),
+        Redact::Literals if statement.lossy => None,
+        Redact::Literals => without_literals(&statement.text),
         Redact::All => None,
     };
     // Fail closed: what cannot be redacted in part is redacted whole.
-    request.statement.text = Arc::from(text.as_deref().unwrap_or(REDACTED));
-    for parameter in &mut request.parameters {
+    statement.text = Arc::from(text.as_deref().unwrap_or(REDACTED));
+    for parameter in parameters {
         if let Some(value) = &mut parameter.value {
             REDACTED.clone_into(value);
             parameter.raw = false;
         }
     }
     let mut quoted = how == Redact::All;
-    for effect in &mut request.effects {
+    for effect in effects {
         if how == Redact::All || may_quote(effect.kind) {
             REDACTED.clone_into(&mut effect.why);
             quoted = true;
         }
     }
     if quoted {
-        REDACTED.clone_into(&mut request.why);
+        REDACTED.clone_into(why);
     }
 }
 

@@ -293,6 +293,9 @@ fn weight(event: &Event) -> usize {
         Event::Started { .. }
         | Event::Stopped
         | Event::PolicyChanged { .. }
+        | Event::Noticed { .. }
+        | Event::WouldHaveHeld { .. }
+        | Event::WouldHaveRejected { .. }
         | Event::Announced { .. }
         | Event::NotAnnounced { .. }
         | Event::Answered(_)

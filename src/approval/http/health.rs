@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 
 use crate::approval::slack::{self, Slack};
 use crate::approval::webhook;
+use crate::hold::Dropped;
 use crate::store::{self, Store};
 
 use super::App;
@@ -36,6 +37,8 @@ pub struct Vitals {
     pub slack: Vec<Slack>,
     /// Names of the webhooks.
     pub webhooks: Vec<String>,
+    /// Notices that were dropped.
+    pub dropped: Dropped,
 }
 
 /// How the gate is.
@@ -54,6 +57,10 @@ pub struct HealthView {
     /// Every webhook.
     #[serde(default)]
     pub webhooks: Vec<WebhookView>,
+    /// Notices of statements that passed (`noticed`, `would-have-held`, `would-have-rejected`) that are not on record since the
+    /// gate started, because the record was behind.
+    #[serde(default)]
+    pub dropped_notices: u64,
 }
 
 /// In a word.
@@ -164,9 +171,14 @@ impl Vitals {
         for name in &self.webhooks {
             webhooks.push(self.webhook(name, store.as_ref(), now).await);
         }
-        let reasons = reasons(store.as_ref(), &slack, &webhooks);
+        let mut reasons = reasons(store.as_ref(), &slack, &webhooks);
+        let dropped_notices = self.dropped.count();
+        if dropped_notices > 0 {
+            reasons
+                .push(format!("{dropped_notices} notices of statements that passed are not on record: it was behind"));
+        }
         let status = if reasons.is_empty() { Condition::Ok } else { Condition::Degraded };
-        HealthView { status, reasons, store, slack, webhooks }
+        HealthView { status, reasons, store, slack, webhooks, dropped_notices }
     }
 
     /// How far it is behind the record, which is its outbox.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::search::read;
 use super::select::{Filter, Period, Selector};
 use super::{Trouble, Which};
-use crate::hold::{Decision, Execution, HoldRequest, Outcome};
+use crate::hold::{Decision, Execution, HoldRequest, Notice, Outcome, Parameter};
 use crate::store::{Answered, Event, StoredEvent};
 
 /// Arguments.
@@ -153,6 +153,14 @@ struct Row {
     hash: String,
 }
 
+fn values(parameters: &[Parameter]) -> String {
+    let values = parameters.iter().map(|parameter| {
+        let value = parameter.value.as_deref().unwrap_or("NULL");
+        format!("${} = {value}", parameter.position)
+    });
+    values.collect::<Vec<_>>().join("\n")
+}
+
 impl Row {
     fn of(stored: &StoredEvent) -> Self {
         let event = &stored.event;
@@ -168,6 +176,9 @@ impl Row {
         match event {
             Event::Started { version, .. } => Self { result: format!("querygate {version}"), ..row },
             Event::Stopped | Event::PolicyChanged { .. } | Event::Lapsed { .. } => row,
+            Event::Noticed { notice } | Event::WouldHaveHeld { notice } | Event::WouldHaveRejected { notice } => {
+                row.noticed(notice)
+            }
             Event::Held { request } => row.held(request),
             Event::Announced { channel, reference, .. } => {
                 Self { channel: channel.clone(), reference: reference.clone(), ..row }
@@ -200,19 +211,31 @@ impl Row {
     }
 
     fn held(self, request: &HoldRequest) -> Self {
-        let values = request.parameters.iter().map(|parameter| {
-            let value = parameter.value.as_deref().unwrap_or("NULL");
-            format!("${} = {value}", parameter.position)
-        });
         Self {
             client: request.origin.client.clone(),
             application_name: request.origin.application_name.clone(),
             statement: request.statement.text.to_string(),
             statement_sha256: request.statement.sha256.clone(),
-            parameters: values.collect::<Vec<_>>().join("\n"),
+            parameters: values(&request.parameters),
             rule: request.rule.to_string(),
             why: request.why.clone(),
             reason: request.reason.clone().unwrap_or_default(),
+            ..self
+        }
+    }
+
+    fn noticed(self, notice: &Notice) -> Self {
+        Self {
+            user: notice.origin.user.clone(),
+            database: notice.origin.database.clone(),
+            client: notice.origin.client.clone(),
+            application_name: notice.origin.application_name.clone(),
+            statement: notice.statement.text.to_string(),
+            statement_sha256: notice.statement.sha256.clone(),
+            parameters: values(&notice.parameters),
+            rule: notice.rule.clone(),
+            why: notice.why.clone(),
+            reason: notice.reason.clone().unwrap_or_default(),
             ..self
         }
     }

@@ -89,6 +89,11 @@ fn words(event: &Event) -> String {
         Event::Started { version, policy_version } => format!("querygate {version}, policy {policy_version}"),
         Event::Stopped => String::new(),
         Event::PolicyChanged { policy_version } => format!("policy {policy_version}"),
+        Event::Noticed { notice } | Event::WouldHaveHeld { notice } | Event::WouldHaveRejected { notice } => {
+            let origin = &notice.origin;
+            let text = &notice.statement.text;
+            format!("{}@{} by rule {}: {} — {text}", origin.user, origin.database, notice.rule, notice.why)
+        }
         Event::Held { request } => held(request),
         Event::Announced { channel, reference, .. } => format!("in {channel} at {reference}"),
         Event::NotAnnounced { channel, why, .. } => format!("in {channel}: {why}"),

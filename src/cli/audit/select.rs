@@ -138,6 +138,9 @@ fn people(event: &Event) -> impl Iterator<Item = &str> {
         Event::Started { .. }
         | Event::Stopped
         | Event::PolicyChanged { .. }
+        | Event::Noticed { .. }
+        | Event::WouldHaveHeld { .. }
+        | Event::WouldHaveRejected { .. }
         | Event::Held { .. }
         | Event::Announced { .. }
         | Event::NotAnnounced { .. }

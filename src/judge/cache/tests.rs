@@ -8,6 +8,7 @@
 )]
 
 use super::*;
+use crate::judge::Verdict;
 use crate::judge::{Facts, NothingPrepared, ObjectName, Policy, Prepared};
 
 const FACTS: Facts<'_> = Facts {

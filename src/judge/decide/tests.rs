@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::judge::{Facts, NothingPrepared, Policy, Rule, Tags};
+use crate::judge::{Facts, NothingPrepared, Parts, Policy, Rule, Tags};
 
 const FACTS: Facts<'_> = Facts {
     user: "app",
@@ -271,7 +271,7 @@ type AnyRule = (&'static str, Option<Vec<EffectKind>>, Option<&'static str>, Opt
 
 fn any_rule() -> impl Strategy<Value = AnyRule> {
     (
-        prop_oneof![Just("allow"), Just("hold"), Just("reject")],
+        prop_oneof![Just("allow"), Just("notify"), Just("hold"), Just("reject")],
         prop::option::of(prop::collection::vec(any_kind(), 1..3)),
         prop::option::of(prop_oneof![Just("a.*"), Just("a.x"), Just("x"), Just("*"), Just("b.?")]),
         prop::option::of(any::<bool>()),
@@ -297,8 +297,8 @@ fn worlds(rules: &[Rule], effect: &Effect, object: Option<&ObjectName>, in_trans
     let later = || worlds(rest, effect, object, in_transaction);
     match rule.matches_effect(effect, object, None, Scene { in_transaction, tags: &Tags::default() }) {
         Match::No => later(),
-        Match::Surely => vec![rule.action],
-        Match::Possibly => [vec![rule.action], later()].concat(),
+        Match::Surely => vec![rule.action.verdict()],
+        Match::Possibly => [vec![rule.action.verdict()], later()].concat(),
     }
 }
 
@@ -419,4 +419,72 @@ fn a_class_ends_with_the_next_minute_or_freeze_and_only_where_a_rule_asks_for_th
     let (after, class_after) = verdict(&class("2026-03-02T10:00:00Z"));
     assert_eq!((before, during, after), (Verdict::Allow, Verdict::Hold, Verdict::Allow));
     assert!(!class_before.is(&class_during) && class_before.is(&class_after));
+}
+
+fn remarks(policy: &Policy, analysis: &Analysis) -> Vec<String> {
+    let told = |remark: &Remark| format!("{:?} {}", remark.kind, remark.rule);
+    decide(policy, analysis).remarks.iter().map(told).collect()
+}
+
+#[test]
+fn what_a_rule_notifies_of_passes_and_is_told_unless_something_else_of_it_is_held() {
+    let policy = policy(
+        "[[rule]]\nname = \"tell\"\naction = \"notify\"\nmessage = \"m\"\nredact = \"literals\"\neffects = [\"create\", \"alter\"]\n\
+         [[rule]]\nname = \"reads\"\naction = \"allow\"\neffects = [\"read\"]",
+    );
+    let create = one(EffectKind::Create, &["t"]);
+    assert_eq!(answer(&policy, &create), "Allow tell");
+    assert_eq!(remarks(&policy, &create), ["Noticed tell"]);
+    let judgement = decide(&policy, &create);
+    assert_eq!((judgement.redact, judgement.remarks[0].message.as_deref()), (Redact::Literals, Some("m")));
+    assert!(judgement.remarks[0].why.starts_with("create of t"), "{judgement:?}");
+    assert!(!judgement.passes_unnoticed());
+    let read =
+        vec![effect(EffectKind::Read, &["t"]), effect(EffectKind::Create, &["t"]), effect(EffectKind::Alter, &["u"])];
+    assert_eq!(remarks(&policy, &analysis(vec![piece(read, Vec::new())])), ["Noticed tell"], "each rule once");
+    let drop = vec![effect(EffectKind::Create, &["t"]), effect(EffectKind::Drop, &["u"])];
+    let both = analysis(vec![piece(drop, Vec::new())]);
+    assert_eq!((answer(&policy, &both), remarks(&policy, &both)), ("Hold default".to_owned(), Vec::new()));
+}
+
+#[test]
+fn a_rule_that_observes_lets_pass_and_tells_what_it_would_have_done() {
+    let rules = |observe: &str| {
+        policy(&format!(
+            "[[rule]]\nname = \"a\"\naction = \"reject\"\n{observe}effects = [\"drop\"]\nobjects = [\"prod.*\"]\n\
+             [[rule]]\nname = \"b\"\naction = \"allow\"\neffects = [\"drop\"]"
+        ))
+    };
+    let (sure, doubtful, other) =
+        (one(EffectKind::Drop, &["prod.x"]), one(EffectKind::Drop, &["x"]), one(EffectKind::Drop, &["dev.x"]));
+    let (strict, observed) = (rules(""), rules("observe = true\n"));
+    assert_eq!([&sure, &doubtful, &other].map(|text| answer(&strict, text)), ["Reject a", "Hold a", "Allow b"]);
+    assert_eq!([&sure, &doubtful, &other].map(|text| answer(&observed, text)), ["Allow a", "Allow b", "Allow b"]);
+    assert_eq!(remarks(&observed, &sure), ["WouldHaveRejected a"]);
+    assert_eq!(remarks(&observed, &doubtful), ["WouldHaveRejected a"]);
+    assert_eq!(remarks(&observed, &other), [""; 0]);
+    assert_ne!(strict.version(), observed.version());
+}
+
+#[test]
+fn a_rule_that_observes_takes_no_hold_away_from_the_others() {
+    let policy = policy(
+        "[[rule]]\nname = \"doubt\"\naction = \"hold\"\nobjects = [\"prod.x\"]\n\
+         [[rule]]\nname = \"new\"\naction = \"hold\"\nobserve = true\neffects = [\"drop\"]",
+    );
+    assert_eq!(answer(&policy, &one(EffectKind::Drop, &["x"])), "Hold doubt");
+    assert_eq!(answer(&policy, &one(EffectKind::Drop, &["dev.x"])), "Allow new");
+    assert_eq!(answer(&policy, &one(EffectKind::Alter, &["dev.x"])), "Hold default");
+}
+
+#[test]
+fn a_gate_that_observes_holds_nothing_and_tells_of_all_it_would_have() {
+    let rule: Rule = toml::from_str("name = \"drops\"\naction = \"reject\"\neffects = [\"drop\"]").unwrap();
+    let parts = Parts { rules: vec![rule], observe: true, ..Parts::default() };
+    let policy = Policy::of(parts.clone()).unwrap();
+    assert_eq!(answer(&policy, &one(EffectKind::Drop, &["t"])), "Allow drops");
+    assert_eq!(remarks(&policy, &one(EffectKind::Drop, &["t"])), ["WouldHaveRejected drops"]);
+    assert_eq!(remarks(&policy, &one(EffectKind::Alter, &["t"])), ["WouldHaveHeld default"]);
+    assert_eq!(remarks(&policy, &analysis(Vec::new())), [""; 0]);
+    assert_ne!(policy.version(), Policy::of(Parts { observe: false, ..parts }).unwrap().version());
 }

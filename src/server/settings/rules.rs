@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::Settings;
 use super::reader::{Document, Section};
 use crate::approval::People;
-use crate::judge::{Freeze, Glob, Policy, Rule, Verdict, WrittenFreeze, Zone};
+use crate::judge::{Action, Freeze, Glob, Parts, Policy, Rule, WrittenFreeze, Zone};
 
 /// What judges effects that no rule of the file matches.
 #[derive(Deserialize, Clone, Copy, Default)]
@@ -24,12 +24,23 @@ enum Fallback {
 pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) {
     let mut section = root.section("policy");
     let fallback = section.take("fallback").unwrap_or_default();
+    let observe = section.take("observe").unwrap_or(false);
     let span = section.span();
     section.finish();
 
     let freezes = freezes(root);
     let sections = root.sections("rule");
+    if observe {
+        root.document().warning(
+            span.clone(),
+            "OBSERVE MODE: nothing is held or rejected by the policy; what would have been is only put on record",
+        );
+    }
     if sections.is_empty() {
+        if observe {
+            let rules = Policy::shipped().rules().cloned().collect();
+            set(root.document(), span, settings, Parts { rules, observe, freezes: Vec::new() });
+        }
         return;
     }
     let document = root.document();
@@ -66,7 +77,11 @@ pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) {
         Fallback::Hold => {}
         Fallback::Shipped => rules.extend(Policy::shipped().rules().cloned()),
     }
-    match Policy::with_freezes(rules, freezes) {
+    set(document, span, settings, Parts { rules, freezes, observe });
+}
+
+fn set(document: &Document<'_>, span: Option<Range<usize>>, settings: &mut Settings, parts: Parts) {
+    match Policy::of(parts) {
         Ok(policy) => settings.policy = Arc::new(policy),
         Err(error) => document.error(span, format!("the policy: {error}")),
     }
@@ -113,8 +128,9 @@ fn rule(mut section: Section<'_, '_>) -> Option<Rule> {
     let document = section.document();
     let span = section.span();
     let name: Option<String> = section.take("name");
-    let (action, at) = section.take_spanned::<Verdict>("action").unzip();
-    let mut rule = Rule::new(name.clone().unwrap_or_default(), action.unwrap_or(Verdict::Hold));
+    let (action, at) = section.take_spanned::<Action>("action").unzip();
+    let mut rule = Rule::new(name.clone().unwrap_or_default(), action.unwrap_or(Action::Hold));
+    section.set("observe", &mut rule.observe);
     section.set_as("message", &mut rule.message, Some);
     section.set_as("users", &mut rule.users, Some);
     section.set_as("databases", &mut rule.databases, Some);
@@ -138,8 +154,12 @@ fn rule(mut section: Section<'_, '_>) -> Option<Rule> {
             document.error(span.clone(), format!("this [[rule]] has no usable `{key}`"));
         }
     }
-    if rule.message.is_some() && rule.action == Verdict::Allow {
+    if rule.message.is_some() && rule.action == Action::Allow {
         document.warning(at, format!("rule `{}` allows, so nobody will read its `message`", rule.name));
+    }
+    if rule.observe {
+        let message = format!("OBSERVE MODE: rule `{}` holds and rejects nothing, what it matches passes", rule.name);
+        document.warning(span, message);
     }
     (name.is_some() && action.is_some()).then_some(rule)
 }

@@ -245,7 +245,9 @@ impl Machine {
             return Step::Forward;
         }
         match self.read(text, judging) {
-            Some((analysis, Ruling::Allow | Ruling::Hold(_))) if self.names.changes_pinned(&analysis) => {
+            Some((analysis, Ruling::Allow | Ruling::Notice(_) | Ruling::Hold(_)))
+                if self.names.changes_pinned(&analysis) =>
+            {
                 // A portal may turn out to have run, or never to have been bound.
                 if !self.caught_up(None, out) {
                     self.at_front.analysed = Some(Analysed { text: digest(text), analysis });
@@ -254,13 +256,13 @@ impl Machine {
                 self.refuse_query(pinned(), out);
                 Step::Drop
             }
-            Some((analysis, Ruling::Allow)) => {
+            Some((analysis, ruling @ (Ruling::Allow | Ruling::Notice(_)))) => {
                 if self.depends_on_status(&analysis, judging) {
                     self.at_front.analysed = Some(Analysed { text: digest(text), analysis });
                     self.caught_up(None, out);
                     return Step::Stay;
                 }
-                self.forward_query(&analysis, front, meaning::of(text, &analysis))
+                self.pass_query(text, &analysis, ruling, front)
             }
             Some((_, Ruling::Reject(judgement))) => {
                 self.refuse_query(rejected_by_rule(&judgement), out);
@@ -284,6 +286,13 @@ impl Machine {
             }
             None => Step::Stay,
         }
+    }
+
+    fn pass_query(&mut self, text: &[u8], analysis: &Arc<Analysis>, ruling: Ruling, front: Front<'_>) -> Step {
+        if let Ruling::Notice(judgement) = ruling {
+            self.notice(text, Vec::new(), analysis, *judgement);
+        }
+        self.forward_query(analysis, front, meaning::of(text, analysis))
     }
 
     /// Allowed as things are known, but answers are outstanding that may open or end a transaction, and then it would not be.
@@ -324,7 +333,7 @@ impl Machine {
                 }
             }
         };
-        if matches!(ruling, Ruling::Allow) && self.doubts_encoding_of(text) {
+        if matches!(ruling, Ruling::Allow | Ruling::Notice(_)) && self.doubts_encoding_of(text) {
             let analysis = Arc::new(params::doubtful_encoding(&analysis));
             let ruling = judging.decide(&analysis, in_transaction, &self.names);
             return Some((analysis, ruling));

@@ -27,6 +27,8 @@ pub enum Reading {
 pub enum Ruling {
     /// Forward.
     Allow,
+    /// Forward, and tell of it.
+    Notice(Box<Judgement>),
     /// Ask people.
     Hold(Box<Judgement>),
     /// Refuse.

@@ -84,6 +84,8 @@ pub enum Action {
     Analyse(Vec<u8>),
     /// Open a ticket and answer with [`Machine::handle_opened`] or [`Machine::end_hold`].
     OpenHold(Box<Draft>),
+    /// A statement passes that people want to be told of.
+    Notice(Box<Draft>),
     /// The database has answered the statement that was released last.
     Executed(Seen),
     /// Authentication is over.

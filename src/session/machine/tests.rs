@@ -28,6 +28,7 @@ pub(super) fn analyse(text: &str) -> Analysis {
         ["COPY", ..] => (EffectKind::Insert, vec![SessionAct::CopyIn]),
         ["DEALLOCATE", name] => (EffectKind::Session, vec![SessionAct::Deallocate { name: Some((*name).to_owned()) }]),
         ["HOLDERR"] => (EffectKind::Unparsed, Vec::new()),
+        [first, ..] if first.starts_with("TELL") => (EffectKind::Merge, Vec::new()),
         [first, ..] if first.starts_with("HOLD") => (EffectKind::Delete, Vec::new()),
         [first, ..] if first.starts_with("REJECT") => (EffectKind::Drop, Vec::new()),
         _ => (EffectKind::Read, Vec::new()),
@@ -62,12 +63,24 @@ fn verdict(analysis: &Analysis, prepared: &dyn Prepared, depth: usize) -> Verdic
     kinds.max().unwrap_or(Verdict::Allow)
 }
 
+/// Texts that begin with TELL.
+fn is_told(analysis: &Analysis) -> bool {
+    analysis.pieces.iter().any(|piece| piece.effects.iter().any(|effect| effect.kind == EffectKind::Merge))
+}
+
 impl Judging for Fake {
     fn decide(&mut self, analysis: &Analysis, _: bool, prepared: &dyn Prepared) -> Ruling {
         let verdict = verdict(analysis, prepared, 0);
-        let judgement =
-            Box::new(Judgement { verdict, rule: "r".into(), why: "w".to_owned(), message: None, redact: Redact::None });
+        let judgement = Box::new(Judgement {
+            verdict,
+            rule: "r".into(),
+            why: "w".to_owned(),
+            message: None,
+            redact: Redact::None,
+            remarks: Vec::new(),
+        });
         match verdict {
+            Verdict::Allow if is_told(analysis) => Ruling::Notice(judgement),
             Verdict::Allow => Ruling::Allow,
             Verdict::Hold => Ruling::Hold(judgement),
             Verdict::Reject => Ruling::Reject(judgement),
@@ -762,4 +775,31 @@ fn an_unsafe_client_encoding_closes_the_session() {
     assert!(matches!(bench.machine.poll_action(), Some(Action::Close(_))));
     bench.say(&[query("SELECT 1")]);
     assert_eq!(bench.sent(), b"");
+}
+
+#[test]
+fn what_is_told_of_passes_as_it_stands_and_a_prepared_one_is_told_of_each_time_it_is_bound() {
+    let mut bench = Bench::ready();
+    let texts = |bench: &mut Bench| {
+        let mut texts = Vec::new();
+        while let Some(action) = bench.machine.poll_action() {
+            if let Action::Notice(draft) = action {
+                texts.push(String::from_utf8_lossy(&draft.text).into_owned());
+            }
+        }
+        texts
+    };
+    bench.say(&[query("TELL 1")]).server(&[complete(), ready(b'I')]);
+    assert_eq!(texts(&mut bench), ["TELL 1"]);
+    assert_eq!(bench.sent(), query("TELL 1"));
+    bench.say(&[query("SELECT 1")]).server(&[complete(), ready(b'I')]);
+    assert_eq!(texts(&mut bench), [""; 0]);
+    bench.say(&[parse("s", "TELL 2"), tag(b'S')]).server(&[tag(b'1'), ready(b'I')]);
+    assert_eq!(texts(&mut bench), [""; 0], "parsing runs nothing");
+    for _ in 0..2 {
+        bench.sent();
+        bench.say(&[bind("", "s"), tag(b'S')]).server(&[tag(b'2'), ready(b'I')]);
+        assert_eq!(texts(&mut bench), ["TELL 2"]);
+        assert_eq!(bench.sent(), [bind("", "s"), tag(b'S')].concat());
+    }
 }

@@ -10,6 +10,7 @@ use super::super::replies::{Expect, Settling};
 use super::super::{Judging, Machine, Outbox, Ruling};
 use super::reports::{changed, pinned, rejected_by_rule, too_many_names};
 use super::{Front, MAX_NAMES_BYTES, Step, merge};
+use crate::hold::Parameter;
 use crate::judge::Judgement;
 use crate::wire::frontend::{self, Malformed, Target};
 
@@ -128,13 +129,16 @@ impl Machine {
             return self.forward_bind(front, definition, None, meaning::of(&definition.text, &definition.analysis));
         }
         let judgement = match judging.decide(&definition.analysis, in_transaction, &self.names) {
-            Ruling::Allow => {
+            ruling @ (Ruling::Allow | Ruling::Notice(_)) => {
                 if self.depends_on_status(&definition.analysis, judging) {
                     self.caught_up(None, out);
                     return Step::Stay;
                 }
                 let note = self.portal_note(definition);
-                if note.is_none() {
+                if let Ruling::Notice(judgement) = ruling {
+                    let parameters = parameters_here(front, definition);
+                    self.notice(&definition.text, parameters, &definition.analysis, *judgement);
+                } else if note.is_none() {
                     definition.remember_allowed(in_transaction);
                     if unsettled {
                         definition.remember_allowed(!in_transaction);
@@ -298,10 +302,18 @@ fn strictest(candidates: &[Arc<Definition>], machine: &Machine, judging: &mut dy
         .iter()
         .max_by_key(|one| match judging.decide(&one.analysis, machine.in_transaction(), &machine.names) {
             Ruling::Allow => 0,
-            Ruling::Hold(_) => 1,
-            Ruling::Reject(_) => 2,
+            Ruling::Notice(_) => 1,
+            Ruling::Hold(_) => 2,
+            Ruling::Reject(_) => 3,
         })
         .cloned()
+}
+
+/// Bound values, as far as they are here: the message passes whether people are shown them or not.
+fn parameters_here(front: Front<'_>, definition: &Definition) -> Vec<Parameter> {
+    let types = definition.described.get().unwrap_or(&definition.declared);
+    let bind = front.is_whole().then(|| frontend::Bind::read(front.body()).ok()).flatten();
+    bind.map(|bind| params::decode(&bind.values, types)).unwrap_or_default()
 }
 
 /// Fail closed: what is not here whole may have values.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::held::{Held, HeldKind, digest};
 use super::super::names::Definition;
 use super::super::replies::{Expect, Rehearsal};
-use super::super::{Analysed, Draft, Machine, Outbox, Waiting};
+use super::super::{Action, Analysed, Draft, Machine, Outbox, Waiting};
 use super::reports::{in_transaction_report, too_long};
 use super::{Front, Step};
 use crate::hold::Standing;
@@ -121,6 +121,18 @@ impl Machine {
             standing: Standing::default(),
             frame_bytes: 0,
         }
+    }
+
+    /// A statement passes that people want to be told of.
+    pub(super) fn notice(
+        &mut self,
+        text: &[u8],
+        parameters: Vec<crate::hold::Parameter>,
+        analysis: &Arc<Analysis>,
+        judgement: Judgement,
+    ) {
+        let draft = self.draft(text, parameters, analysis, judgement);
+        self.act(Action::Notice(Box::new(draft)));
     }
 
     pub(super) fn take_released(&mut self, front: Front<'_>) -> Option<Box<Held>> {
