@@ -14,10 +14,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("hold", &["clock", "judge"]),
     ("session::machine", &["wire", "judge", "hold"]),
     ("session", &["clock", "wire", "judge", "hold", "session::machine"]),
+    ("impact", &["clock", "judge"]),
     ("store", &["clock", "judge", "hold"]),
-    ("approval", &["clock", "judge", "hold", "store"]),
-    ("server", &["clock", "wire", "judge", "hold", "session::machine", "session", "store", "approval"]),
-    ("cli", &["clock", "wire", "judge", "hold", "session::machine", "session", "store", "approval", "server"]),
+    ("approval", &["clock", "judge", "hold", "impact", "store"]),
+    ("server", &["clock", "wire", "judge", "hold", "session::machine", "session", "impact", "store", "approval"]),
+    (
+        "cli",
+        &["clock", "wire", "judge", "hold", "session::machine", "session", "impact", "store", "approval", "server"],
+    ),
 ];
 
 /// Rooms that do no I/O, and what would be I/O in them.

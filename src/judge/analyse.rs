@@ -36,6 +36,11 @@ pub fn analyse(text: &[u8], limits: &Limits) -> Analysis {
     }
 }
 
+/// Runs `read` with enough stack for the tree of any text that is within the default limits. `None` if it says so, or panics.
+pub(crate) fn on_deep_stack<T: Send>(read: impl FnOnce() -> Option<T> + Send) -> Option<T> {
+    with_stack(ENOUGH_STACK, || catch_unwind(AssertUnwindSafe(read)).ok().flatten())
+}
+
 /// Runs `read` on a thread with that much stack: this one, or one of its own. libpg_query measures what is left of the
 /// *thread's* stack (`set_max_stack_depth` in `pg_query.c`), so another stack under the same thread would make the verdict
 /// depend on where the system put it.

@@ -163,7 +163,7 @@ pub(super) fn schema_danger(schema: &str) -> Option<EffectKind> {
 
 /// What calling a function of this name does beyond reading, if anything. `name` as Postgres folds it (a quoted name keeps
 /// its case, and the listed functions are all lower case); `schema` as written.
-pub(super) fn danger(schema: Option<&str>, name: &str) -> Option<EffectKind> {
+pub(crate) fn danger(schema: Option<&str>, name: &str) -> Option<EffectKind> {
     if let Some(kind) = DANGEROUS.get(name) {
         // `schedule`, `http` and the like are common words: without a schema they are still dangerous, in the user's own
         // schema as much as in the extension's.

@@ -23,9 +23,11 @@ mod shape;
 use std::sync::Arc;
 
 pub use analyse::analyse;
+pub(crate) use analyse::on_deep_stack;
 pub use analysis::{Analysis, Effect, EffectKind, ObjectName, Piece, SessionAct};
 pub use cache::JudgeCache;
 pub use decide::{Finding, PieceJudgement};
+pub(crate) use functions::danger as function_danger;
 pub use lexer::{LexError, MAX_TOKENS, PieceTokens, Token, TokenKind, Tokens, Trouble, lex, lex_bounded};
 pub use limits::Limits;
 pub use policy::{

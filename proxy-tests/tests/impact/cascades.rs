@@ -1,0 +1,122 @@
+//! Foreign keys followed.
+
+use querygate::impact::{Bound, CascadeAction, digest};
+
+use crate::stage::{Stage, cascade, exact, refusal};
+
+const SHOP: &str = "CREATE SCHEMA shop; CREATE TABLE shop.customers (id int PRIMARY KEY, region int); \
+    CREATE TABLE shop.orders (id int PRIMARY KEY, customer int REFERENCES shop.customers ON DELETE CASCADE ON UPDATE CASCADE); \
+    CREATE TABLE shop.lines (\"order\" int REFERENCES shop.orders ON DELETE CASCADE, n int); \
+    CREATE TABLE shop.notes (customer int DEFAULT 0 REFERENCES shop.customers ON DELETE SET NULL); \
+    CREATE TABLE shop.visits (customer int DEFAULT 0 REFERENCES shop.customers ON DELETE SET DEFAULT); \
+    CREATE TABLE shop.debts (customer int REFERENCES shop.customers); \
+    INSERT INTO shop.customers SELECT n, n % 2 FROM generate_series(0, 9) AS n; \
+    INSERT INTO shop.orders SELECT n, n % 10 FROM generate_series(1, 100) AS n; \
+    INSERT INTO shop.lines SELECT n % 100 + 1, n FROM generate_series(1, 300) AS n; \
+    INSERT INTO shop.notes VALUES (1), (2); INSERT INTO shop.visits VALUES (1), (1), (5); INSERT INTO shop.debts VALUES (9); ANALYZE";
+
+#[test]
+fn a_delete_follows_its_keys_with_counts() {
+    let stage = Stage::new(SHOP);
+    let impact = stage.probe("DELETE FROM shop.customers WHERE id IN (1, 2)");
+    assert_eq!(
+        digest(&impact),
+        "deletes 2 rows (exact) of shop.customers; fails if rows of shop.debts refer to it (0 rows (exact) do); \
+         sets null in 2 rows (exact) of shop.notes; cascades to 20 rows (exact) of shop.orders; and 2 foreign keys more"
+    );
+    let statement = crate::stage::one(impact);
+    for (to, action, count, depth) in [
+        ("shop.orders", CascadeAction::Delete, 20, 1),
+        ("shop.lines", CascadeAction::Delete, 60, 2),
+        ("shop.notes", CascadeAction::SetNull, 2, 1),
+        ("shop.visits", CascadeAction::SetDefault, 2, 1),
+        ("shop.debts", CascadeAction::Refuse, 0, 1),
+    ] {
+        let found = cascade(&statement, to);
+        assert_eq!((found.action, exact(&found.rows), found.depth, found.cycle), (action, count, depth, false), "{to}");
+    }
+    // The numbers are what Postgres does.
+    let mut raw = stage.database.raw();
+    raw.rows("DELETE FROM shop.customers WHERE id IN (1, 2)");
+    assert_eq!(raw.value("SELECT count(*) FROM shop.orders"), "80");
+    assert_eq!(raw.value("SELECT count(*) FROM shop.lines"), "240");
+    assert_eq!(raw.value("SELECT count(*) FROM shop.notes WHERE customer IS NULL"), "2");
+}
+
+#[test]
+fn an_update_cascades_only_by_the_columns_it_writes() {
+    let stage = Stage::new(SHOP);
+    assert_eq!(stage.one("UPDATE shop.customers SET region = 5").cascades, []);
+    let statement = stage.one("UPDATE shop.customers SET id = id + 100 WHERE id = 4");
+    let orders = cascade(&statement, "shop.orders");
+    assert_eq!((orders.action, exact(&orders.rows), orders.rows.bound), (CascadeAction::Update, 10, Bound::AtMost));
+    assert_eq!(cascade(&statement, "shop.notes").action, CascadeAction::Refuse);
+    // The orders' own key does not change, so their lines stay.
+    assert!(statement.cascades.iter().all(|cascade| cascade.to != "shop.lines"));
+}
+
+#[test]
+fn circles_end_and_are_named() {
+    let stage = Stage::new(
+        "CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree ON DELETE CASCADE); \
+         INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 1), (4, 2); \
+         CREATE TABLE a (id int PRIMARY KEY, b int); CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a ON DELETE CASCADE); \
+         ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES b ON DELETE CASCADE",
+    );
+    let statement = stage.one("DELETE FROM tree WHERE id = 1");
+    assert_eq!(statement.cascades.len(), 1);
+    let found = cascade(&statement, "public.tree");
+    assert_eq!((exact(&found.rows), found.rows.bound, found.cycle), (2, Bound::AtLeast, true));
+    let statement = stage.one("DELETE FROM a");
+    let way: Vec<_> = statement.cascades.iter().map(|cascade| (cascade.to.as_str(), cascade.cycle)).collect();
+    assert_eq!(way, [("public.b", false), ("public.a", true)]);
+}
+
+#[test]
+fn keys_of_several_columns_and_of_partitions_are_followed_once() {
+    let stage = Stage::new(
+        "CREATE TABLE p (a int, b int, PRIMARY KEY (a, b)) PARTITION BY LIST (a); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1); \
+         CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2); INSERT INTO p VALUES (1, 1), (1, 2), (2, 1); \
+         CREATE TABLE c (x int, y int, k int, FOREIGN KEY (y, x) REFERENCES p (b, a) ON DELETE CASCADE) PARTITION BY LIST (k); \
+         CREATE TABLE c1 PARTITION OF c FOR VALUES IN (1); CREATE TABLE c2 PARTITION OF c FOR VALUES IN (2); \
+         INSERT INTO c VALUES (1, 1, 1), (1, 2, 2), (2, 1, 1), (1, 1, 2)",
+    );
+    for (text, count) in [("DELETE FROM p WHERE a = 1", 3), ("DELETE FROM p1 WHERE b = 2", 1), ("DELETE FROM p2", 1)] {
+        let statement = stage.one(text);
+        assert_eq!(statement.cascades.len(), 1, "{text}: {:?}", statement.cascades);
+        assert_eq!(exact(&cascade(&statement, "public.c").rows), count, "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_counted_is_still_followed() {
+    let stage = Stage::new(&format!(
+        "{SHOP}; CREATE FUNCTION f(int) RETURNS bool LANGUAGE sql AS 'SELECT true'; REVOKE ALL ON shop.orders FROM PUBLIC"
+    ));
+    let statement = stage.one("DELETE FROM shop.customers WHERE f(id)");
+    assert_eq!(statement.cascades.len(), 5);
+    assert!(refusal(&cascade(&statement, "shop.lines").rows).contains("f()"));
+}
+
+#[test]
+fn the_graph_is_bounded() {
+    let stage = Stage::new(SHOP);
+    let prober = stage.prober_with(|settings| settings.cascades = 2);
+    let impact = crate::stage::block_on(prober.probe(&stage.ask("DELETE FROM shop.customers")));
+    assert!(impact.fingerprint.known().is_none());
+    let statement = crate::stage::one(impact);
+    assert_eq!(statement.cascades.len(), 2);
+    assert!(statement.notes.iter().any(|note| note.contains("foreign key")), "{:?}", statement.notes);
+}
+
+#[test]
+fn truncate_takes_tables_along_or_is_refused() {
+    let stage = Stage::new(SHOP);
+    let statement = stage.one("TRUNCATE shop.orders CASCADE");
+    let lines = cascade(&statement, "shop.lines");
+    assert_eq!((lines.action, exact(&lines.rows)), (CascadeAction::Truncate, 300));
+    assert_eq!(statement.cascades.len(), 1);
+    let statement = stage.one("TRUNCATE shop.orders");
+    assert_eq!(cascade(&statement, "shop.lines").action, CascadeAction::Refuse);
+    assert_eq!(stage.one("TRUNCATE shop.orders, shop.lines").cascades, []);
+}

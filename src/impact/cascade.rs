@@ -1,0 +1,226 @@
+//! What foreign keys do when rows go or change: a graph walked breadth first, each table on the way met once. Row queries grow
+//! from the statement's own; names come from the catalogue alone.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::catalogue::{QUICK, Relation, TREE};
+use super::connection::{qualified, quoted};
+use super::count::{self, Counter};
+use super::harmless::Names;
+use super::lookup::{self, cell};
+use super::report::{Bound, Cascade, CascadeAction, Rows};
+
+/// Why a walk ended early.
+const TOO_MANY: &str = "there are more foreign keys than are followed";
+
+/// What happens to the rows a walk starts from.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    Delete,
+    /// These columns are written.
+    Update(Vec<String>),
+}
+
+/// A table on the way, and what happens to which of its rows.
+struct Stop {
+    relation: Relation,
+    change: Change,
+    /// The query over those rows, or why there is none.
+    rows: Result<String, String>,
+    /// Tables between here and the start, this one included.
+    way: Vec<u32>,
+    depth: u32,
+    bound: Bound,
+}
+
+/// A foreign key that refers to the table at a stop.
+struct Key {
+    constraint: String,
+    child: Relation,
+    on_delete: String,
+    on_update: String,
+    child_columns: Vec<String>,
+    columns: Vec<String>,
+    parent: u32,
+}
+
+/// Follows every foreign key from the rows of `query`. The second part says what is missing.
+pub(super) async fn follow(
+    counter: &mut Counter<'_>,
+    start: &Relation,
+    change: Change,
+    rows: Result<String, String>,
+    seen: &mut BTreeSet<u32>,
+) -> (Vec<Cascade>, Option<String>) {
+    let mut found = Vec::new();
+    let bound = match change {
+        Change::Delete => Bound::Exact,
+        // A column that is written its old value over cascades nothing.
+        Change::Update(_) => Bound::AtMost,
+    };
+    let first = Stop { relation: start.clone(), change, rows, way: vec![start.oid], depth: 1, bound };
+    let mut stops = VecDeque::from([first]);
+    while let Some(stop) = stops.pop_front() {
+        let keys = match keys(counter, stop.relation.oid).await {
+            Ok(keys) => keys,
+            Err(why) => return (found, Some(why)),
+        };
+        for key in keys {
+            let Some((action, next)) = effect(&key, &stop.change) else { continue };
+            if found.len() >= counter.settings.cascades {
+                return (found, Some(TOO_MANY.to_owned()));
+            }
+            seen.insert(key.child.oid);
+            let cycle = stop.way.contains(&key.child.oid);
+            let query = child_query(counter, &stop, &key, seen).await;
+            let bound = if cycle { Bound::AtLeast } else { stop.bound };
+            found.push(Cascade {
+                constraint: key.constraint.clone(),
+                from: stop.relation.resolved().qualified(),
+                to: key.child.resolved().qualified(),
+                depth: stop.depth,
+                action,
+                rows: counted(counter, &query, bound).await,
+                cycle,
+            });
+            if let Some(change) = next.filter(|_| !cycle) {
+                let way = stop.way.iter().copied().chain([key.child.oid]).collect();
+                let depth = stop.depth.saturating_add(1);
+                stops.push_back(Stop { relation: key.child, change, rows: query, way, depth, bound });
+            }
+        }
+    }
+    (found, None)
+}
+
+/// Tables that TRUNCATE takes along, or that forbid it.
+pub(super) async fn truncate(
+    counter: &mut Counter<'_>,
+    relations: &[(Relation, bool)],
+    cascade: bool,
+    seen: &mut BTreeSet<u32>,
+) -> (Vec<Cascade>, Option<String>) {
+    let mut found = Vec::new();
+    let mut met: BTreeSet<u32> = relations.iter().map(|(relation, _)| relation.oid).collect();
+    let mut stops: VecDeque<_> = relations.iter().map(|(relation, _)| (relation.clone(), 1_u32)).collect();
+    while let Some((relation, depth)) = stops.pop_front() {
+        let keys = match keys(counter, relation.oid).await {
+            Ok(keys) => keys,
+            Err(why) => return (found, Some(why)),
+        };
+        for key in keys {
+            if !met.insert(key.child.oid) {
+                continue;
+            }
+            if found.len() >= counter.settings.cascades {
+                return (found, Some(TOO_MANY.to_owned()));
+            }
+            let query = match counter.ready(&key.child, seen).await {
+                Ok(()) => Ok(count::whole_table(&key.child, true)),
+                Err(why) => Err(why),
+            };
+            seen.insert(key.child.oid);
+            found.push(Cascade {
+                constraint: key.constraint,
+                from: relation.resolved().qualified(),
+                to: key.child.resolved().qualified(),
+                depth,
+                action: if cascade { CascadeAction::Truncate } else { CascadeAction::Refuse },
+                rows: counted(counter, &query, Bound::Exact).await,
+                cycle: false,
+            });
+            if cascade {
+                stops.push_back((key.child, depth.saturating_add(1)));
+            }
+        }
+    }
+    (found, None)
+}
+
+async fn counted(counter: &mut Counter<'_>, query: &Result<String, String>, bound: Bound) -> Rows {
+    match query {
+        Ok(query) => counter.rows(query, false, bound).await,
+        Err(why) => count::unknown(why),
+    }
+}
+
+/// Foreign keys that refer to a table or its children. Of a partitioned key only the topmost that does.
+async fn keys(counter: &Counter<'_>, table: u32) -> Result<Vec<Key>, String> {
+    let columns = |keys: &str, of: &str| {
+        format!(
+            "ARRAY(SELECT a.attname::text FROM unnest(c.{keys}) WITH ORDINALITY AS k(number, place) \
+             JOIN pg_attribute a ON a.attrelid = c.{of} AND a.attnum = k.number ORDER BY k.place)"
+        )
+    };
+    let sql = format!(
+        "{TREE} SELECT c.conname::text, r.oid, n.nspname::text, r.relname::text, r.relkind::text, \
+         c.confdeltype::text, c.confupdtype::text, {}, {}, c.confrelid \
+         FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid JOIN pg_namespace n ON n.oid = r.relnamespace \
+         WHERE c.contype = 'f' AND c.confrelid IN (SELECT oid FROM tree) AND NOT EXISTS (SELECT FROM pg_constraint p \
+           WHERE p.oid = c.conparentid AND p.confrelid IN (SELECT oid FROM tree)) ORDER BY 3, 4, 1 LIMIT $3",
+        columns("conkey", "conrelid"),
+        columns("confkey", "confrelid"),
+    );
+    let limit = i64::try_from(counter.settings.cascades).unwrap_or(i64::MAX).saturating_add(1);
+    let rows = counter.asking.ask(QUICK, &sql, &[&table, &true, &limit]).await?;
+    rows.iter()
+        .map(|row| {
+            let kind: String = cell(row, 4)?;
+            let kind = kind.chars().next().unwrap_or(' ');
+            Ok(Key {
+                constraint: cell(row, 0)?,
+                child: Relation { oid: cell(row, 1)?, schema: cell(row, 2)?, name: cell(row, 3)?, kind },
+                on_delete: cell(row, 5)?,
+                on_update: cell(row, 6)?,
+                child_columns: cell(row, 7)?,
+                columns: cell(row, 8)?,
+                parent: cell(row, 9)?,
+            })
+        })
+        .collect()
+}
+
+/// What a key does to the referring rows, and how that goes on. `None`: nothing.
+fn effect(key: &Key, change: &Change) -> Option<(CascadeAction, Option<Change>)> {
+    let written = || Some(Change::Update(key.child_columns.clone()));
+    let action = match change {
+        Change::Delete => &key.on_delete,
+        Change::Update(columns) if columns.iter().any(|column| key.columns.contains(column)) => &key.on_update,
+        Change::Update(_) => return None,
+    };
+    // `FKCONSTR_ACTION_…` in parsenodes.h.
+    Some(match (action.as_str(), change) {
+        ("c", Change::Delete) => (CascadeAction::Delete, Some(Change::Delete)),
+        ("c", Change::Update(_)) => (CascadeAction::Update, written()),
+        ("n", _) => (CascadeAction::SetNull, written()),
+        ("d", _) => (CascadeAction::SetDefault, written()),
+        _ => (CascadeAction::Refuse, None),
+    })
+}
+
+/// The query over the rows that refer to a stop's rows.
+async fn child_query(
+    counter: &mut Counter<'_>,
+    stop: &Stop,
+    key: &Key,
+    seen: &mut BTreeSet<u32>,
+) -> Result<String, String> {
+    let parent = stop.rows.as_ref().map_err(Clone::clone)?;
+    counter.ready(&key.child, seen).await?;
+    // With our search_path `=` is the server's own, which is what the key compares with only for its own types.
+    for (columns, table) in [(&key.child_columns, key.child.oid), (&key.columns, key.parent)] {
+        let names = Names { columns: columns.iter().cloned().collect(), ..Names::default() };
+        let foreign = lookup::column_types(counter.asking, &names, &[table]).await?;
+        lookup::casts(counter.asking, &foreign, &[table]).await?;
+    }
+    let list = |alias: &str, columns: &[String]| {
+        let columns: Vec<String> = columns.iter().map(|column| format!("{alias}.{}", quoted(column))).collect();
+        columns.join(", ")
+    };
+    Ok(format!(
+        "SELECT qg_child.* FROM {} AS qg_child WHERE ({}) IN (SELECT {} FROM ({parent}) AS qg_parent)",
+        qualified(&key.child.schema, &key.child.name),
+        list("qg_child", &key.child_columns),
+        list("qg_parent", &key.columns),
+    ))
+}

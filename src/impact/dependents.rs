@@ -1,0 +1,97 @@
+//! What depends on objects that are dropped, by `pg_depend`, and how objects that are no relations are found.
+
+use super::catalogue::{self, Path, QUICK};
+use super::connection::{Asking, quoted};
+use super::harmless::display;
+use super::lookup::cell;
+use super::report::{Dependents, ObjectImpact, Resolved};
+use super::statement::{Outline, Sort, Target};
+
+/// The objects of a DROP that were found, as (catalogue, oid).
+pub(super) fn roots(objects: &[ObjectImpact], outline: &Outline) -> Vec<(&'static str, u32)> {
+    let catalogue = |sort: &Sort| match sort {
+        Sort::Relation => Some("pg_class"),
+        Sort::Function(_) => Some("pg_proc"),
+        Sort::Type => Some("pg_type"),
+        Sort::Schema => Some("pg_namespace"),
+        Sort::Other => None,
+    };
+    let found = objects.iter().zip(&outline.targets);
+    found.filter_map(|(object, target)| Some((catalogue(&target.sort)?, object.resolved.known()?.oid))).collect()
+}
+
+/// Everything that goes with the roots only if CASCADE is written. What goes silently (indexes, own constraints, row types) is not
+/// listed; a view stands for its rule.
+pub(super) async fn of(
+    asking: &Asking,
+    roots: &[(&'static str, u32)],
+    cascade: bool,
+    listed: usize,
+) -> Result<Dependents, String> {
+    if roots.is_empty() {
+        return Err("nothing of what is dropped was found".to_owned());
+    }
+    let (catalogues, oids): (Vec<&str>, Vec<u32>) = roots.iter().copied().unzip();
+    let sql = "WITH RECURSIVE gone(classid, objid, objsubid, asked) AS ( \
+        SELECT r.class::regclass::oid, r.objid, 0, false FROM unnest($1::text[], $2::oid[]) AS r(class, objid) \
+        UNION SELECT x.classid, x.objid, x.objsubid, g.asked OR d.deptype = 'n' FROM gone g \
+        JOIN pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid AND (g.objsubid = 0 OR d.refobjsubid = g.objsubid) \
+        LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid AND w.rulename = '_RETURN' \
+        CROSS JOIN LATERAL (SELECT CASE WHEN w.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass::oid END, \
+          coalesce(w.ev_class, d.objid), CASE WHEN w.oid IS NULL THEN d.objsubid ELSE 0 END) AS x(classid, objid, objsubid) \
+        WHERE d.deptype IN ('n', 'a', 'i', 'P', 'S')) \
+        SELECT DISTINCT pg_describe_object(g.classid, g.objid, g.objsubid) FROM gone g \
+        WHERE g.classid <> 'pg_rewrite'::regclass \
+        AND NOT EXISTS (SELECT FROM gone o WHERE NOT o.asked AND (o.classid, o.objid) = (g.classid, g.objid) \
+          AND o.objsubid IN (0, g.objsubid)) \
+        AND NOT EXISTS (SELECT FROM pg_depend i WHERE i.classid = g.classid AND i.objid = g.objid AND i.deptype IN ('i', 'a') \
+          AND (i.refclassid, i.refobjid) IN (SELECT classid, objid FROM gone WHERE asked)) \
+        ORDER BY 1 LIMIT $3";
+    let limit = i64::try_from(listed).unwrap_or(i64::MAX).saturating_add(1);
+    let mut found = catalogue::texts(asking, sql, &[&catalogues, &oids, &limit]).await?;
+    let more = found.len() > listed;
+    found.truncate(listed);
+    Ok(Dependents { listed: found, more, cascade })
+}
+
+/// A function, type or schema as the session finds it.
+pub(super) async fn find(asking: &Asking, path: &Path, target: &Target) -> Result<Resolved, String> {
+    let (schema, name) = &target.written;
+    let schemas = schema.as_ref().map_or_else(|| path.schemas.clone(), |schema| vec![schema.clone()]);
+    let (sql, kind) = match &target.sort {
+        Sort::Schema => {
+            ("SELECT oid, '' FROM pg_namespace WHERE nspname = $1 AND $2::text[] IS NOT NULL LIMIT 2", "schema")
+        }
+        Sort::Type => (
+            "SELECT t.oid, n.nspname::text FROM unnest($2::text[]) WITH ORDINALITY AS p(schema, place) \
+             JOIN pg_namespace n ON n.nspname = p.schema JOIN pg_type t ON t.typnamespace = n.oid AND t.typname = $1 \
+             ORDER BY p.place LIMIT 1",
+            "type",
+        ),
+        Sort::Function(None) => (
+            "SELECT f.oid, n.nspname::text FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace \
+             WHERE f.proname = $1 AND n.nspname = ANY($2::text[]) LIMIT 2",
+            "function",
+        ),
+        Sort::Function(Some(arguments)) => return by_arguments(asking, &schemas, name, arguments).await,
+        Sort::Relation | Sort::Other => return Err("it is not looked up".to_owned()),
+    };
+    let rows = asking.ask(QUICK, sql, &[name, &schemas]).await?;
+    match rows.as_slice() {
+        [row] => Ok(Resolved { oid: cell(row, 0)?, schema: cell(row, 1)?, name: name.clone(), kind: kind.to_owned() }),
+        [] => Err(format!("the session finds no {}", display(&target.written))),
+        _ => Err(format!("there are several functions {}", display(&target.written))),
+    }
+}
+
+async fn by_arguments(asking: &Asking, schemas: &[String], name: &str, arguments: &str) -> Result<Resolved, String> {
+    for schema in schemas {
+        let signature = format!("{}.{}({arguments})", quoted(schema), quoted(name));
+        let sql = "SELECT to_regprocedure($1)::oid";
+        let rows = asking.ask(QUICK, sql, &[&signature]).await?;
+        if let Some(oid) = rows.first().map_or(Ok(None), |row| cell::<Option<u32>>(row, 0))? {
+            return Ok(Resolved { oid, schema: schema.clone(), name: name.to_owned(), kind: "function".to_owned() });
+        }
+    }
+    Err(format!("the session finds no {name}({arguments})"))
+}

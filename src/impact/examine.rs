@@ -1,0 +1,301 @@
+//! One statement after another: its objects, their rows, and what hangs on them.
+
+use std::collections::BTreeSet;
+
+use super::alter::{self, Command};
+use super::cascade;
+use super::catalogue::{self, Path, QUICK, Relation};
+use super::count::{self, Counter};
+use super::dependents;
+use super::harmless::{Names, display};
+use super::lookup::cell;
+use super::prober::Ask;
+use super::report::{Action, AlterWork, Bound, Cascade, Known, ObjectImpact, Rows, StatementImpact};
+use super::statement::{self, Outline, Sort, Target};
+
+/// Looks into the statements of one text.
+pub(super) struct Examiner<'a> {
+    counter: Counter<'a>,
+    path: &'a Path,
+    ask: &'a Ask,
+    /// Everything named so far was found.
+    pub(super) complete: bool,
+    /// Functions and operators named so far.
+    pub(super) names: Names,
+}
+
+impl<'a> Examiner<'a> {
+    pub(super) fn new(counter: Counter<'a>, path: &'a Path, ask: &'a Ask) -> Self {
+        Self { counter, path, ask, complete: true, names: Names::default() }
+    }
+
+    /// What one statement would touch; adds the tables it rests on to `seen`.
+    pub(super) async fn statement(
+        &mut self,
+        index: usize,
+        outline: &Outline,
+        seen: &mut BTreeSet<u32>,
+    ) -> StatementImpact {
+        let mut impact = StatementImpact {
+            action: outline.action,
+            lock: outline.lock.map(str::to_owned),
+            objects: Vec::new(),
+            cascades: Vec::new(),
+            alter: Vec::new(),
+            dependents: None,
+            notes: outline.notes.iter().map(|note| (*note).to_owned()).collect(),
+        };
+        if outline.targets.len() > self.counter.settings.objects {
+            impact.notes.push(format!("only the first {} objects were looked at", self.counter.settings.objects));
+            self.complete = false;
+        }
+        if outline.action == Action::Other && outline.targets.is_empty() {
+            self.complete = false;
+        }
+        let mut relations = Vec::new();
+        for target in outline.targets.iter().take(self.counter.settings.objects) {
+            let (object, relation) = self.object(index, outline, target, seen, &mut impact).await;
+            impact.objects.push(object);
+            relations.extend(relation.map(|relation| (relation, target.children)));
+        }
+        self.reads(outline, seen).await;
+        impact.alter = self.alter(outline, relations.first().map(|(relation, _)| relation)).await;
+        if outline.action == Action::Alter {
+            impact.lock = alter::strongest(&outline.alter).map(str::to_owned);
+        }
+        if outline.action == Action::Truncate {
+            let (cascades, missing) = cascade::truncate(&mut self.counter, &relations, outline.cascade, seen).await;
+            self.cascades(cascades, missing, &mut impact);
+        }
+        if outline.action == Action::Drop {
+            let oids = dependents::roots(&impact.objects, outline);
+            let limit = self.counter.settings.listed;
+            impact.dependents = Some(dependents::of(self.counter.asking, &oids, outline.cascade, limit).await.into());
+        }
+        impact
+    }
+
+    /// Names that are only read: found, so that they are part of what the statement rests on.
+    async fn reads(&mut self, outline: &Outline, seen: &mut BTreeSet<u32>) {
+        for names in [&outline.names, &outline.runs] {
+            let Ok(names) = names else {
+                self.complete = false;
+                continue;
+            };
+            self.names.functions.extend(names.functions.iter().cloned());
+            self.names.operators.extend(names.operators.iter().cloned());
+            for written in names.relations.iter().take(self.counter.settings.objects) {
+                match catalogue::relation(self.counter.asking, self.path, written).await {
+                    Ok(relation) => _ = seen.insert(relation.oid),
+                    Err(_) => self.complete = false,
+                }
+            }
+            self.complete &= names.relations.len() <= self.counter.settings.objects;
+        }
+    }
+
+    async fn object(
+        &mut self,
+        index: usize,
+        outline: &Outline,
+        target: &Target,
+        seen: &mut BTreeSet<u32>,
+        impact: &mut StatementImpact,
+    ) -> (ObjectImpact, Option<Relation>) {
+        let mut object = ObjectImpact {
+            written: display(&target.written),
+            resolved: Known::Unknown(String::new()),
+            rows: None,
+            table: None,
+            triggers: Vec::new(),
+            rules: Vec::new(),
+            through: None,
+        };
+        if target.sort != Sort::Relation {
+            object.resolved = dependents::find(self.counter.asking, self.path, target).await.into();
+            self.complete = false;
+            return (object, None);
+        }
+        let relation = match catalogue::relation(self.counter.asking, self.path, &target.written).await {
+            Ok(relation) => relation,
+            Err(why) => {
+                object.resolved = Known::Unknown(why.clone());
+                object.rows = about_rows(outline.action).then(|| count::unknown(&why));
+                self.complete = false;
+                return (object, None);
+            }
+        };
+        seen.insert(relation.oid);
+        object.resolved = Known::Known(relation.resolved());
+        if relation.is_table() || relation.kind == 'm' {
+            object.table = Some(catalogue::facts(self.counter.asking, &relation, target.children).await.into());
+        }
+        self.consequences(outline.action, &relation, &mut object, impact).await;
+        object.rows = self.rows(index, outline, target, &relation, &object, seen, impact).await;
+        (object, Some(relation))
+    }
+
+    /// Triggers, rules, and the table behind a view.
+    async fn consequences(
+        &self,
+        action: Action,
+        relation: &Relation,
+        object: &mut ObjectImpact,
+        impact: &mut StatementImpact,
+    ) {
+        // Bits of `tgtype` and numbers of `ev_type` (pg_trigger.h, CmdType in nodes.h).
+        let (events, rule) = match action {
+            Action::Insert => (4, "3"),
+            Action::Delete => (8, "4"),
+            Action::Update => (16, "2"),
+            Action::Merge => (4 | 8 | 16, ""),
+            Action::Truncate => (32, ""),
+            Action::Drop | Action::Alter | Action::Read | Action::Other => return,
+        };
+        let asking = self.counter.asking;
+        let limit = i64::try_from(self.counter.settings.listed).unwrap_or(i64::MAX);
+        match catalogue::triggers(asking, relation, events, limit).await {
+            Ok(triggers) => object.triggers = triggers,
+            Err(why) => impact.notes.push(format!("triggers are not known: {why}")),
+        }
+        match catalogue::rules(asking, relation, rule).await {
+            Ok(rules) => object.rules = rules,
+            Err(why) => impact.notes.push(format!("rules are not known: {why}")),
+        }
+        if relation.kind == 'v' {
+            object.through = catalogue::through(asking, relation).await.unwrap_or_default();
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are what is known at this point, each of its own kind")]
+    async fn rows(
+        &mut self,
+        index: usize,
+        outline: &Outline,
+        target: &Target,
+        relation: &Relation,
+        object: &ObjectImpact,
+        seen: &mut BTreeSet<u32>,
+        impact: &mut StatementImpact,
+    ) -> Option<Rows> {
+        let bound = self.bound(object).await;
+        match outline.action {
+            Action::Truncate => return Some(self.whole(relation, target.children, seen).await),
+            Action::Drop if relation.is_table() => return Some(self.whole(relation, true, seen).await),
+            Action::Drop | Action::Alter | Action::Read | Action::Other => return None,
+            Action::Merge => return Some(count::unknown("rows of MERGE are not counted")),
+            Action::Insert => {
+                if let Some(rows) = outline.written_rows {
+                    return Some(Rows { estimate: Known::Known(rows), exact: Known::Known(rows), bound });
+                }
+            }
+            Action::Delete | Action::Update => (),
+        }
+        let mut query = self.query(index, outline, relation, seen).await;
+        if outline.joins && !relation.is_table() {
+            query = Err("rows of a view that is joined are not counted".to_owned());
+        }
+        let rows = match &query {
+            Ok(query) => self.counter.rows(query, outline.joins, bound).await,
+            Err(why) => count::unknown(why),
+        };
+        let change = match outline.action {
+            Action::Delete => Some(cascade::Change::Delete),
+            Action::Update => Some(cascade::Change::Update(outline.columns.clone())),
+            Action::Insert
+            | Action::Merge
+            | Action::Truncate
+            | Action::Drop
+            | Action::Alter
+            | Action::Read
+            | Action::Other => None,
+        };
+        if let Some(change) = change
+            && relation.is_table()
+        {
+            let (cascades, missing) = cascade::follow(&mut self.counter, relation, change, query, seen).await;
+            self.cascades(cascades, missing, impact);
+        }
+        Some(rows)
+    }
+
+    fn cascades(&mut self, cascades: Vec<Cascade>, missing: Option<String>, impact: &mut StatementImpact) {
+        impact.cascades.extend(cascades);
+        if let Some(why) = missing {
+            impact.notes.push(format!("not every foreign key could be followed: {why}"));
+            self.complete = false;
+        }
+    }
+
+    /// The query over the rows a statement touches, safe to run.
+    async fn query(
+        &mut self,
+        index: usize,
+        outline: &Outline,
+        relation: &Relation,
+        seen: &mut BTreeSet<u32>,
+    ) -> Result<String, String> {
+        let unknown = |why: String| format!("unknown: {why}");
+        let names = outline.names.as_ref().map_err(|why| unknown(why.clone()))?;
+        let found = self.counter.prepare(self.path, names, seen).await.map_err(unknown)?;
+        let (text, values, physical) = (self.ask.text.clone(), self.ask.values.clone(), relation.is_table());
+        let built = tokio::task::spawn_blocking(move || statement::rows_query(&text, index, &values, &found, physical));
+        built.await.map_err(|_| unknown("it could not be written as a query".to_owned()))?.map_err(unknown)
+    }
+
+    async fn whole(&mut self, relation: &Relation, children: bool, seen: &mut BTreeSet<u32>) -> Rows {
+        match self.counter.ready(relation, seen).await {
+            Ok(()) => {
+                let query = count::whole_table(relation, children);
+                self.counter.rows(&query, false, Bound::Exact).await
+            }
+            Err(why) => count::unknown(&why),
+        }
+    }
+
+    /// Row security that binds the session but not the prober, rows that triggers may drop, rules that replace the statement.
+    async fn bound(&self, object: &ObjectImpact) -> Bound {
+        let Some(resolved) = object.resolved.known() else { return Bound::AtMost };
+        let before_row =
+            object.triggers.iter().any(|trigger| trigger.when != "AFTER ROW" && trigger.when.ends_with("ROW"));
+        if before_row || !object.rules.is_empty() {
+            return Bound::AtMost;
+        }
+        let sql = "SELECT NOT c.relrowsecurity OR coalesce((SELECT rolbypassrls OR rolsuper FROM pg_roles WHERE rolname = $2), false) \
+                   FROM pg_class c WHERE c.oid = $1";
+        let free = match self.counter.asking.ask(QUICK, sql, &[&resolved.oid, &self.path.role]).await {
+            Ok(rows) => rows.first().is_some_and(|row| cell(row, 0).unwrap_or(false)),
+            Err(_) => false,
+        };
+        if free { Bound::Exact } else { Bound::AtMost }
+    }
+
+    /// Sub-commands, with what the column's present type adds.
+    async fn alter(&self, outline: &Outline, relation: Option<&Relation>) -> Vec<super::report::AlterStep> {
+        let mut steps = Vec::new();
+        for Command { step, retyped } in &outline.alter {
+            let mut step = step.clone();
+            if let (Some((column, to)), Some(relation)) = (retyped, relation) {
+                let sql = "SELECT t.typname::text FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+                           WHERE a.attrelid = $1 AND a.attname = $2 AND t.typnamespace = 'pg_catalog'::regnamespace";
+                let rows = self.counter.asking.ask(QUICK, sql, &[&relation.oid, column]).await.unwrap_or_default();
+                let from: Option<String> = rows.first().and_then(|row| cell(row, 0).ok());
+                // The one pair that is common and certain: unbounded text from either.
+                let same = from.is_some_and(|from| matches!(from.as_str(), "varchar" | "text"));
+                if same && matches!(to.as_str(), "varchar" | "text") {
+                    step.work = AlterWork::Catalogue;
+                    "from varchar or text to text: the values stay as they are".clone_into(&mut step.why);
+                }
+            }
+            steps.push(step);
+        }
+        steps
+    }
+}
+
+fn about_rows(action: Action) -> bool {
+    match action {
+        Action::Delete | Action::Update | Action::Insert | Action::Merge | Action::Truncate => true,
+        Action::Drop | Action::Alter | Action::Read | Action::Other => false,
+    }
+}

@@ -1,0 +1,146 @@
+//! The public face of the room: what is asked, and the order in which the database is.
+
+use std::collections::BTreeSet;
+
+use tokio::sync::Semaphore;
+
+use super::catalogue::{self, Path, QUICK};
+use super::connection::{Asking, Dial};
+use super::count::Counter;
+use super::examine::Examiner;
+use super::harmless::Value;
+use super::report::{Impact, Known};
+use super::settings::ImpactSettings;
+use super::{check, fingerprint, locks, statement};
+use crate::clock;
+
+/// What is asked about: a text, and what of its session decides what it means.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// Database of the session.
+    pub database: String,
+    /// The whole text; one statement or several.
+    pub text: String,
+    /// Bound values, `$1` first. Empty in the simple protocol.
+    pub values: Vec<Value>,
+    /// `search_path` as SHOW prints it. `None`: taken from the role's and database's settings, which is noted.
+    pub search_path: Option<String>,
+    /// The session's current role.
+    pub role: Option<String>,
+    /// The session is inside a transaction block.
+    pub in_transaction: bool,
+    /// Its backend, for locks and temporary tables.
+    pub backend_pid: Option<i32>,
+    /// `TimeZone`, `DateStyle` and `IntervalStyle` as the session reports them: literals are read by them. Others are ignored.
+    pub settings: Vec<(String, String)>,
+}
+
+/// Asks Postgres what statements would touch. Shared by all holds.
+pub struct Prober {
+    settings: ImpactSettings,
+    dial: Dial,
+    seats: Semaphore,
+}
+
+/// Settings by which literals are read.
+const READING: [&str; 3] = ["TimeZone", "DateStyle", "IntervalStyle"];
+
+impl Prober {
+    /// A prober that connects with `dial`. Does not connect yet.
+    pub fn new(settings: ImpactSettings, dial: Dial) -> Self {
+        let seats = Semaphore::new(settings.connections.clamp(1, Semaphore::MAX_PERMITS));
+        Self { settings, dial, seats }
+    }
+
+    /// What `ask` would touch. Takes no longer than the budget (and a moment); never fails: what went wrong is in the answer.
+    ///
+    /// # Cancellation safety
+    /// A dropped future closes its connection; the server rolls back.
+    pub async fn probe(&self, ask: &Ask) -> Impact {
+        let mut impact = Impact {
+            statements: Vec::new(),
+            session: None,
+            fingerprint: Known::Unknown("nothing was looked up".to_owned()),
+            requester_may_see: false,
+            notes: Vec::new(),
+            trouble: None,
+        };
+        if let Err(why) = self.fill(ask, &mut impact).await {
+            impact.trouble = Some(why);
+        }
+        impact
+    }
+
+    /// What the prober's role lacks in `database`, in plain words; empty if nothing.
+    ///
+    /// # Errors
+    /// Why it cannot even be asked.
+    pub async fn check(&self, database: &str) -> Result<Vec<String>, String> {
+        let now = clock::now();
+        let deadline = now.checked_add(self.settings.budget).unwrap_or(now);
+        let asking = Asking::open(&self.settings, &self.dial, database, deadline).await?;
+        check::missing(&asking, &self.settings.user).await
+    }
+
+    async fn fill(&self, ask: &Ask, impact: &mut Impact) -> Result<(), String> {
+        if ask.text.len() > self.settings.statement_bytes {
+            return Err(format!("the text is longer than {} bytes", self.settings.statement_bytes));
+        }
+        let now = clock::now();
+        let deadline = now.checked_add(self.settings.budget).unwrap_or(now);
+        let (text, values) = (ask.text.clone(), ask.values.clone());
+        let outlines = tokio::task::spawn_blocking(move || statement::outlines(&text, &values));
+        let outlines = outlines.await.map_err(|_| "the text cannot be parsed".to_owned())??;
+        let seat = tokio::time::timeout(self.settings.budget, self.seats.acquire()).await;
+        let _seat = seat.map_err(|_| "too many are being looked into".to_owned())?;
+        let asking = Asking::open(&self.settings, &self.dial, &ask.database, deadline).await?;
+        mirror(&asking, &ask.settings).await?;
+        if let Some(pid) = ask.backend_pid {
+            impact.session = Some(locks::of(&asking, pid, self.settings.listed).await.into());
+        }
+        let path = catalogue::path(&asking, ask.search_path.as_deref(), ask.role.as_deref(), ask.backend_pid).await?;
+        impact.notes = notes(ask, &path, outlines.len(), self.settings.statements);
+        let mut seen = BTreeSet::new();
+        let mut examiner = Examiner::new(Counter::new(&asking, &self.settings), &path, ask);
+        for (index, outline) in outlines.iter().enumerate().take(self.settings.statements) {
+            impact.statements.push(examiner.statement(index, outline, &mut seen).await);
+        }
+        let complete = outlines.len() <= self.settings.statements && examiner.complete;
+        impact.fingerprint = if complete {
+            fingerprint::of(&asking, &path, &seen, &examiner.names).await.into()
+        } else {
+            Known::Unknown("not every object could be looked up".to_owned())
+        };
+        // Fail closed: who may not read the rows, or might not, is not told how many there are.
+        let may_read = catalogue::may_read(&asking, path.role.as_deref(), &seen).await;
+        impact.requester_may_see = complete && may_read.unwrap_or_default();
+        Ok(())
+    }
+}
+
+/// Reads literals as the session does.
+async fn mirror(asking: &Asking, settings: &[(String, String)]) -> Result<(), String> {
+    for (name, value) in settings {
+        if READING.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            asking.ask(QUICK, "SELECT set_config($1, $2, true)", &[name, value]).await?;
+        }
+    }
+    Ok(())
+}
+
+fn notes(ask: &Ask, path: &Path, statements: usize, limit: usize) -> Vec<String> {
+    let mut notes = Vec::new();
+    if path.assumed {
+        notes.push("the session's search_path is not known: names were looked up by its role's settings".to_owned());
+    }
+    if ask.in_transaction {
+        notes.push("what the session's transaction has done so far is not seen".to_owned());
+    }
+    if statements > 1 {
+        notes.push("each statement is looked at by itself, as if those before it had not run".to_owned());
+    }
+    if statements > limit {
+        notes.push(format!("only the first {limit} of {statements} statements were looked at"));
+    }
+    notes
+}

@@ -1,0 +1,252 @@
+//! Findings in words: one line for whoever asked, a list for whoever decides.
+
+use super::report::{
+    Action, AlterWork, Bound, Cascade, CascadeAction, Dependents, Impact, Known, ObjectImpact, Rows, StatementImpact,
+    TableFacts,
+};
+
+/// Longest digest, in characters.
+const DIGEST: usize = 400;
+/// Longest line of a summary, in characters.
+const LINE: usize = 300;
+/// Cascades named in a digest.
+const DIGEST_CASCADES: usize = 3;
+
+/// One or two lines for the NOTICE that the requester sees. Empty if there is nothing to say. Numbers are left out unless the
+/// requester may read the rows themselves: otherwise a held statement would be a way to count what one may not see.
+pub fn digest(impact: &Impact) -> String {
+    if let Some(trouble) = &impact.trouble {
+        return cut(&format!("what it would touch is not known: {trouble}"), DIGEST);
+    }
+    if !impact.requester_may_see {
+        return if impact.statements.iter().any(|statement| !statement.objects.is_empty()) {
+            "what it would touch is shown to approvers".to_owned()
+        } else {
+            String::new()
+        };
+    }
+    let parts: Vec<String> = impact.statements.iter().filter_map(sentence).collect();
+    cut(&parts.join("; "), DIGEST)
+}
+
+/// Everything, a line each, for approvers.
+pub fn summary(impact: &Impact) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(trouble) = &impact.trouble {
+        lines.push(format!("what it would touch is not fully known: {trouble}"));
+    }
+    for statement in &impact.statements {
+        of_statement(statement, &mut lines);
+    }
+    match &impact.session {
+        Some(Known::Known(locks)) => {
+            if !locks.held.is_empty() {
+                lines.push(format!("its transaction holds {}", locks.held.join(", ")));
+            }
+            for waiting in &locks.waiting {
+                let user = waiting.user.as_deref().unwrap_or("somebody");
+                let seconds = waiting.seconds.map_or_else(String::new, |seconds| format!(" for {seconds} s"));
+                lines.push(format!("{user} (pid {}) waits for it{seconds}", waiting.pid));
+            }
+        }
+        Some(Known::Unknown(why)) => lines.push(format!("its locks are not known: {why}")),
+        None => (),
+    }
+    lines.extend(impact.notes.iter().cloned());
+    lines.iter().map(|line| cut(line, LINE)).collect()
+}
+
+/// `deletes about 1,204 rows of shop.customers; cascades to …`.
+fn sentence(statement: &StatementImpact) -> Option<String> {
+    let objects: Vec<String> =
+        statement.objects.iter().map(|object| object_sentence(statement.action, object)).collect();
+    if objects.is_empty() {
+        return None;
+    }
+    let mut text = objects.join(", ");
+    for step in &statement.alter {
+        text = format!("{text}; {}", work(&step.command, step.work));
+    }
+    for cascade in statement.cascades.iter().take(DIGEST_CASCADES) {
+        text = format!("{text}; {}", cascade_sentence(cascade));
+    }
+    let more = statement.cascades.len().saturating_sub(DIGEST_CASCADES);
+    if more > 0 {
+        text = format!("{text}; and {more} foreign keys more");
+    }
+    Some(text)
+}
+
+fn of_statement(statement: &StatementImpact, lines: &mut Vec<String>) {
+    for object in &statement.objects {
+        lines.push(object_sentence(statement.action, object));
+        if let Some(rows) = &object.rows
+            && let (Some(why), Some(_)) = (rows.exact.unknown(), rows.estimate.known())
+        {
+            lines.push(why.to_owned());
+        }
+        match &object.table {
+            Some(Known::Known(facts)) => lines.push(table(&name(object), facts)),
+            Some(Known::Unknown(why)) => lines.push(format!("size and use of {} are not known: {why}", name(object))),
+            None => (),
+        }
+        for trigger in &object.triggers {
+            lines.push(format!("trigger {} fires ({}): {}()", trigger.name, trigger.when, trigger.function));
+        }
+        for rule in &object.rules {
+            lines.push(format!("rule {rule}"));
+        }
+    }
+    lines.extend(statement.cascades.iter().map(cascade_sentence));
+    for step in &statement.alter {
+        lines.push(format!("{} under {}: {}", work(&step.command, step.work), step.lock, step.why));
+    }
+    if let Some(lock) = &statement.lock {
+        lines.push(format!("it locks {lock}"));
+    }
+    match &statement.dependents {
+        Some(Known::Known(dependents)) => lines.extend(dependent_lines(dependents)),
+        Some(Known::Unknown(why)) => lines.push(format!("what depends on it is not known: {why}")),
+        None => (),
+    }
+    lines.extend(statement.notes.iter().cloned());
+}
+
+fn name(object: &ObjectImpact) -> String {
+    object.resolved.known().map_or_else(|| object.written.clone(), super::report::Resolved::qualified)
+}
+
+fn object_sentence(action: Action, object: &ObjectImpact) -> String {
+    let verb = match action {
+        Action::Delete => "deletes",
+        Action::Update => "updates",
+        Action::Insert => "inserts",
+        Action::Merge => "merges",
+        Action::Truncate => "empties",
+        Action::Drop => "drops",
+        Action::Alter => "alters",
+        Action::Read => "reads",
+        Action::Other => "concerns",
+    };
+    let name = name(object);
+    let through = object.through.as_ref().map_or_else(String::new, |table| format!(" (through the view, of {table})"));
+    if let Some(why) = object.resolved.unknown() {
+        return format!("{verb} {name}, which is not known: {why}");
+    }
+    let Some(rows) = &object.rows else { return format!("{verb} {name}") };
+    let counted = row_count(rows);
+    match action {
+        Action::Insert => format!("{verb} {counted} into {name}{through}"),
+        Action::Truncate | Action::Drop => format!("{verb} {name} with {counted}"),
+        Action::Delete | Action::Update | Action::Merge | Action::Alter | Action::Read | Action::Other => {
+            format!("{verb} {counted} of {name}{through}")
+        }
+    }
+}
+
+fn cascade_sentence(cascade: &Cascade) -> String {
+    let rows = row_count(&cascade.rows);
+    let round = if cascade.cycle { ", and round again" } else { "" };
+    let to = &cascade.to;
+    match cascade.action {
+        CascadeAction::Delete => format!("cascades to {rows} of {to}{round}"),
+        CascadeAction::Update => format!("changes the key of {rows} of {to}{round}"),
+        CascadeAction::SetNull => format!("sets null in {rows} of {to}{round}"),
+        CascadeAction::SetDefault => format!("sets defaults in {rows} of {to}{round}"),
+        CascadeAction::Refuse => format!("fails if rows of {to} refer to it ({rows} do)"),
+        CascadeAction::Truncate => format!("empties {to} with {rows}"),
+    }
+}
+
+/// `3,910 rows (exact)`, `about 1,204 rows`, `an unknown number of rows (calls f())`.
+fn row_count(rows: &Rows) -> String {
+    let bound = match rows.bound {
+        Bound::Exact => "",
+        Bound::AtMost => "at most ",
+        Bound::AtLeast => "at least ",
+    };
+    match (&rows.exact, &rows.estimate) {
+        (Known::Known(count), _) => format!("{bound}{} {} (exact)", grouped(*count), plural(*count)),
+        (_, Known::Known(count)) => format!("{bound}about {} {}", grouped(*count), plural(*count)),
+        (_, Known::Unknown(why)) => {
+            format!("an unknown number of rows ({})", why.strip_prefix("unknown: ").unwrap_or(why))
+        }
+    }
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "row" } else { "rows" }
+}
+
+/// `1234567` → `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && digits.len().saturating_sub(place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn table(name: &str, facts: &TableFacts) -> String {
+    let mut text = match &facts.bytes {
+        Known::Known(bytes) => format!("{name} has {}", size(*bytes)),
+        Known::Unknown(why) => format!("the size of {name} is not known ({why})"),
+    };
+    if let Some(rows) = facts.reltuples {
+        text = format!("{text}, about {rows:.0} rows");
+    }
+    if facts.children > 0 {
+        text = format!("{text}, in {} partitions or children", facts.children);
+    }
+    if let Some(used) = &facts.last_use {
+        text = format!("{text}, last read {used}");
+    }
+    if facts.row_security {
+        text.push_str(", row security is on");
+    }
+    text
+}
+
+fn size(bytes: u64) -> String {
+    let mut number = bytes;
+    for unit in ["bytes", "KiB", "MiB", "GiB"] {
+        if number < 10_240 {
+            return format!("{} {unit}", grouped(number));
+        }
+        number /= 1024;
+    }
+    format!("{} TiB", grouped(number))
+}
+
+fn work(command: &str, work: AlterWork) -> String {
+    match work {
+        AlterWork::Catalogue => format!("{command} changes the catalogue only"),
+        AlterWork::Scan => format!("{command} reads every row"),
+        AlterWork::Rewrite => format!("{command} rewrites every row"),
+        AlterWork::Unknown => format!("{command} may rewrite every row"),
+    }
+}
+
+fn dependent_lines(dependents: &Dependents) -> Vec<String> {
+    if dependents.listed.is_empty() {
+        return vec!["nothing else depends on it".to_owned()];
+    }
+    let more = if dependents.more { ", and more" } else { "" };
+    let list = dependents.listed.join(", ");
+    vec![if dependents.cascade {
+        format!("CASCADE drops as well: {list}{more}")
+    } else {
+        format!("it fails, because there depends on it: {list}{more}")
+    }]
+}
+
+fn cut(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit {
+        return text.to_owned();
+    }
+    text.chars().take(limit.saturating_sub(1)).chain(['…']).collect()
+}
