@@ -29,8 +29,8 @@ const SESSION_DEPENDENT: &[&str] = &[
     "getdatabaseencoding",
 ];
 
-/// Families of the server's functions that run text, look names up by the prober's search_path, or look at the server.
-const REFUSED_PREFIXES: &[&str] = &["pg_", "has_", "to_reg", "lo_", "binary_upgrade_", "reg"];
+/// Families of the server's functions that run text, look names up by the prober's `search_path`, or look at the server.
+const REFUSED_PREFIXES: &[&str] = &["pg_", "has_", "to_reg", "lo_", "binary_upgrade_", "regclass"];
 const REFUSED_PARTS: &[&str] = &["_to_xml", "ts_rewrite", "ts_stat", "dblink"];
 
 fn is_refused(name: &str) -> bool {

@@ -109,7 +109,7 @@ pub(super) fn rows_query(
 /// What a view's definition names; `definition` as `pg_get_viewdef` prints it.
 pub(super) fn view_names(definition: &str) -> Result<Names, Refusal> {
     on_deep_stack(|| {
-        Some(parse(definition).and_then(|parsed| match parsed.stmts.into_iter().filter_map(inner).next() {
+        Some(parse(definition).and_then(|parsed| match parsed.stmts.into_iter().find_map(inner) {
             Some(NodeEnum::SelectStmt(mut select)) => {
                 let mut walker = Walker::collecting(&[]);
                 walker.select(&mut select)?;

@@ -39,7 +39,7 @@ impl Stage {
         Prober::new(settings, dial(self.database.target()))
     }
 
-    /// A question from a session of `postgres` with the usual search_path.
+    /// A question from a session of `postgres` with the usual `search_path`.
     pub(crate) fn ask(&self, text: &str) -> Ask {
         Ask {
             database: self.database.target().database.clone(),
