@@ -10,12 +10,14 @@
 //! This room knows no session, no people and no rules: whoever holds a statement fills in an [`Ask`].
 
 mod alter;
+mod body;
 mod cascade;
 mod catalogue;
 mod check;
 mod connection;
 mod count;
 mod fingerprint;
+mod functions;
 mod dependents;
 mod examine;
 mod harmless;
@@ -28,8 +30,9 @@ mod statement;
 mod text;
 
 pub use connection::{Dial, Dialling, Stream};
+pub use functions::{FunctionFacts, FunctionLookup};
 pub use harmless::Value;
-pub use prober::{Ask, Prober};
+pub use prober::{Ask, Prober, called};
 pub use report::{
     Action, AlterStep, AlterWork, Bound, Cascade, CascadeAction, Dependents, Impact, Known, ObjectImpact, Resolved,
     Rows, SessionLocks, StatementImpact, TableFacts, Trigger, Waiting,

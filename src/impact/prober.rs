@@ -8,11 +8,13 @@ use super::catalogue::{self, Path, QUICK};
 use super::connection::{Asking, Dial};
 use super::count::Counter;
 use super::examine::Examiner;
+use super::functions::{self, FunctionLookup};
 use super::harmless::Value;
 use super::report::{Impact, Known};
 use super::settings::ImpactSettings;
 use super::{check, fingerprint, locks, statement};
 use crate::clock;
+use crate::judge::ObjectName;
 
 /// What is asked about: a text, and what of its session decides what it means.
 #[derive(Debug, Clone, Default)]
@@ -40,7 +42,11 @@ pub struct Prober {
     settings: ImpactSettings,
     dial: Dial,
     seats: Semaphore,
+    bodies: functions::Bodies,
 }
+
+/// Answers about functions' bodies that are remembered.
+const BODIES: usize = 4096;
 
 /// Settings by which literals are read.
 const READING: [&str; 3] = ["TimeZone", "DateStyle", "IntervalStyle"];
@@ -49,7 +55,7 @@ impl Prober {
     /// A prober that connects with `dial`. Does not connect yet.
     pub fn new(settings: ImpactSettings, dial: Dial) -> Self {
         let seats = Semaphore::new(settings.connections.clamp(1, Semaphore::MAX_PERMITS));
-        Self { settings, dial, seats }
+        Self { settings, dial, seats, bodies: functions::Bodies::new(BODIES) }
     }
 
     /// What `ask` would touch. Takes no longer than the budget (and a moment); never fails: what went wrong is in the answer.
@@ -80,6 +86,21 @@ impl Prober {
         let deadline = now.checked_add(self.settings.budget).unwrap_or(now);
         let asking = Asking::open(&self.settings, &self.dial, database, deadline).await?;
         check::missing(&asking, &self.settings.user).await
+    }
+
+    /// What the functions of these names are, as the session of `ask` would find them; its text is not looked at. Their definitions
+    /// are asked for every time, so a redefinition is seen by the next question; one that the session's own open transaction made is not.
+    ///
+    /// # Errors
+    /// Why it could not be had: a caller takes every function for one that writes.
+    pub async fn functions(&self, ask: &Ask, names: &[ObjectName]) -> Result<Vec<FunctionLookup>, String> {
+        let now = clock::now();
+        let deadline = now.checked_add(self.settings.budget).unwrap_or(now);
+        let seat = tokio::time::timeout(self.settings.budget, self.seats.acquire()).await;
+        let _seat = seat.map_err(|_| "too many are being looked into".to_owned())?;
+        let asking = Asking::open(&self.settings, &self.dial, &ask.database, deadline).await?;
+        let path = catalogue::path(&asking, ask.search_path.as_deref(), ask.role.as_deref(), ask.backend_pid).await?;
+        functions::of(&asking, &ask.database, &path, names, &self.bodies).await
     }
 
     async fn fill(&self, ask: &Ask, impact: &mut Impact) -> Result<(), String> {
@@ -143,4 +164,10 @@ fn notes(ask: &Ask, path: &Path, statements: usize, limit: usize) -> Vec<String>
         notes.push(format!("only the first {limit} of {statements} statements were looked at"));
     }
     notes
+}
+
+/// Names of the functions a text calls, for [`Prober::functions`]; `None` if it cannot be read. What operators, casts and triggers
+/// call is not among them. May take long for long texts.
+pub fn called(text: &str) -> Option<Vec<ObjectName>> {
+    crate::judge::called(text)
 }

@@ -210,7 +210,7 @@ pub(super) fn attribute_danger(name: &str) -> Option<EffectKind> {
 }
 
 /// Whether the server's own function of this name is known to leave the session's settings alone.
-pub(super) fn is_builtin(schema: Option<&str>, name: &str) -> bool {
+pub(crate) fn is_builtin(schema: Option<&str>, name: &str) -> bool {
     schema.is_none_or(|schema| last_part(schema) == "pg_catalog") && BUILTIN.contains(name)
 }
 

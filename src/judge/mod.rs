@@ -27,7 +27,7 @@ pub(crate) use analyse::on_deep_stack;
 pub use analysis::{Analysis, Effect, EffectKind, ObjectName, Piece, SessionAct};
 pub use cache::JudgeCache;
 pub use decide::{Finding, PieceJudgement};
-pub(crate) use functions::danger as function_danger;
+pub(crate) use functions::{danger as function_danger, is_builtin as function_is_builtin};
 pub use lexer::{LexError, MAX_TOKENS, PieceTokens, Token, TokenKind, Tokens, Trouble, lex, lex_bounded};
 pub use limits::Limits;
 pub use policy::{
@@ -38,6 +38,7 @@ pub use rule::{
     AddressRange, Freeze, Frozen, Glob, Match, Moment, ObjectPattern, OneOf, Redact, Rule, Scene, TagPatterns,
     TimeWindow, WrittenFreeze, Zone,
 };
+pub(crate) use second::called;
 pub use tags::Tags;
 
 use cache::Found;

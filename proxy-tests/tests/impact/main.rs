@@ -5,6 +5,7 @@
 mod alter;
 mod cascades;
 mod fingerprints;
+mod functions;
 mod hostile;
 mod limits;
 mod rows;
