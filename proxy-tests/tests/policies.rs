@@ -1,4 +1,4 @@
-//! Rules as sessions meet them: by person, by time, by tag.
+//! Rules as sessions meet them (by person, by time, by tag), and what tells of them: `policy`, `check --explain`, the cookbook.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -7,13 +7,15 @@
     reason = "tests"
 )]
 
+use std::process::Command;
 use std::time::Duration;
 
-use proxy_tests::gate::Gate;
+use proxy_tests::gate::{Gate, binary};
 use proxy_tests::message as m;
 use proxy_tests::postgres::{Database, shared};
 use proxy_tests::raw::{Frame, Raw};
 use querygate::clock;
+use tempfile::TempDir;
 
 /// A table `t` of three rows.
 fn database() -> Database {
@@ -135,4 +137,151 @@ fn what_passes_and_is_told_of_goes_on_record_under_the_redaction_of_its_rule() {
         assert_eq!(notice["origin"]["user"].as_str(), Some(database.target().user.as_str()));
     }
     assert_eq!(gate.api().get("/health")["dropped_notices"], 0);
+}
+
+struct Run {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+fn run(args: &[&str]) -> Run {
+    let output = Command::new(binary()).args(args).env_remove("QUERYGATE_CONFIG").output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Run { status: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn write(dir: &TempDir, name: &str, text: &str) -> String {
+    let path = dir.path().join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Fenced blocks of this kind.
+fn blocks<'t>(text: &'t str, kind: &str) -> Vec<&'t str> {
+    let fence = format!("```{kind}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+#[test]
+fn every_recipe_of_the_cookbook_does_what_its_cases_say() {
+    let text = include_str!("../docs/policies.md");
+    let (policies, cases) = (blocks(text, "toml policy"), blocks(text, "toml cases"));
+    assert!(policies.len() >= 5 && policies.len() == cases.len(), "{} {}", policies.len(), cases.len());
+    for (policy, cases) in policies.into_iter().zip(cases) {
+        let dir = TempDir::new().unwrap();
+        let (config, file) = (write(&dir, "c.toml", policy), write(&dir, "cases.toml", cases));
+        let run = run(&["policy", "test", "--config", &config, &file]);
+        assert_eq!(run.status, 0, "{policy}\n{}{}", run.out, run.err);
+        let count = cases.matches("[[case]]").count();
+        assert_eq!(run.out, format!("{count} passed, 0 failed\n"));
+    }
+}
+
+const CAUTIOUS: &str = "[[rule]]\nname = \"reads\"\naction = \"allow\"\neffects = [\"read\"]\n\
+                        [[rule]]\nname = \"late\"\naction = \"reject\"\nusers = [\"etl\"]\neffects = [\"delete\"]\n\
+                        [[rule]]\nname = \"tables\"\naction = \"hold\"\nobjects = [\"shop.*\"]\n";
+
+#[test]
+fn cases_that_are_not_so_are_told_as_a_diff_and_by_the_exit_status() {
+    let dir = TempDir::new().unwrap();
+    let config = write(&dir, "c.toml", CAUTIOUS);
+    let cases = write(
+        &dir,
+        "cases.toml",
+        "[[case]]\nsql = \"SELECT 1\"\nverdict = \"allow\"\n\n[[case]]\nname = \"etl\"\nuser = \"etl\"\nsql = \"DELETE FROM t\"\nverdict = \"hold\"\nrule = \"tables\"\n",
+    );
+    let failing = run(&["policy", "test", "--config", &config, &cases]);
+    assert_eq!(failing.status, 1, "{}{}", failing.out, failing.err);
+    for part in
+        ["cases.toml:5: etl", "  DELETE FROM t\n", "- hold by tables\n", "+ reject by late\n", "1 passed, 1 failed"]
+    {
+        assert!(failing.out.contains(part), "{part}: {}", failing.out);
+    }
+    for wrong in
+        ["[[case]]\nsql = \"SELECT 1\"\n", "[[case]]\nsql = \"\"\nverdict = \"allow\"\npeople = [\"bob\"]\n", "x"]
+    {
+        let file = write(&dir, "wrong.toml", wrong);
+        assert_eq!(run(&["policy", "test", "--config", &config, &file]).status, 2, "{wrong}");
+    }
+    assert_eq!(run(&["policy", "test", "--config", &config, "nowhere.toml"]).status, 2);
+    assert_eq!(run(&["policy", "test", "--config", "nowhere.toml", &cases]).status, 2);
+}
+
+#[test]
+fn lint_tells_what_is_odd_by_its_exit_status() {
+    let dir = TempDir::new().unwrap();
+    let fine = write(&dir, "fine.toml", CAUTIOUS);
+    assert_eq!(run(&["policy", "lint", "--config", &fine]).status, 0);
+    let odd = write(
+        &dir,
+        "odd.toml",
+        "[[rule]]\nname = \"all\"\naction = \"allow\"\n[[rule]]\nname = \"b\"\naction = \"hold\"\n",
+    );
+    let odd = run(&["policy", "lint", "--config", &odd]);
+    assert_eq!(odd.status, 1, "{}", odd.err);
+    assert!(odd.out.contains("`b` is never asked") && odd.out.contains("allows `everything`"), "{}", odd.out);
+    let unknown = write(&dir, "unknown.toml", "[[rule]]\nname = \"a\"\naction = \"hold\"\napproval = \"nobody\"\n");
+    assert_eq!(run(&["policy", "lint", "--config", &unknown]).status, 2);
+}
+
+#[test]
+fn check_explains_which_rules_were_asked_and_why_they_did_not_match() {
+    let dir = TempDir::new().unwrap();
+    let config = write(&dir, "c.toml", CAUTIOUS);
+    let check = |sql: &str| run(&["check", "--config", &config, "--explain", "--format", "json", "--user", "app", sql]);
+    let explained = |sql: &str| {
+        let json: serde_json::Value = serde_json::from_str(&check(sql).out).unwrap();
+        json[0]["effects"][0]["explain"].clone()
+    };
+    let expected = serde_json::json!([
+        { "rule": "reads", "matches": "no", "because": ["effects"] },
+        { "rule": "late", "matches": "no", "because": ["users"] },
+        { "rule": "tables", "matches": "possibly", "because": ["objects"] },
+    ]);
+    assert_eq!(explained("DELETE FROM t"), expected);
+    assert_eq!(explained("DELETE FROM shop.t")[2], serde_json::json!({ "rule": "tables", "matches": "surely" }));
+    let text = run(&["check", "--config", &config, "--explain", "DROP TABLE shop.t"]).out;
+    assert!(text.contains("asked late no: users; effects") && text.contains("asked tables surely"), "{text}");
+}
+
+#[test]
+fn a_replay_says_what_another_policy_would_have_done_with_what_is_on_record() {
+    let database = database();
+    let gate = Gate::builder()
+        .toml(
+            "[policy]\nfallback = \"shipped\"\n[[rule]]\nname = \"tell\"\naction = \"notify\"\neffects = [\"insert\"]\n\
+             [[rule]]\nname = \"cards\"\naction = \"hold\"\nredact = \"literals\"\nobjects = [\"cards\"]\n",
+        )
+        .start(database.target());
+    assert_eq!(outcome(&mut Raw::login(&gate.target()), "INSERT INTO t VALUES (4)"), "passed");
+    recorded(&gate, "noticed", 1);
+    for sql in ["DELETE FROM t WHERE x = 1", "DROP TABLE nosuch", "DROP TABLE cards"] {
+        let mut raw = Raw::login(&gate.target());
+        raw.send(m::query(sql));
+        // Of the redacted one, the API shows what approvers see.
+        gate.api().wait_held(sql);
+    }
+    let audit = gate.dir().join("querygate-audit.jsonl");
+    let replay = |policy: &str| {
+        let dir = TempDir::new().unwrap();
+        let against = write(&dir, "new.toml", policy);
+        run(&["policy", "replay", "--audit", audit.to_str().unwrap(), "--against", &against])
+    };
+    let same = replay("");
+    assert_eq!(
+        (same.status, same.out.as_str()),
+        (0, "3 as before, 0 changed, 1 not on record with their whole text\n")
+    );
+    let changed = replay("[[rule]]\nname = \"all\"\naction = \"reject\"\neffects = [\"drop\", \"insert\"]\n");
+    assert_eq!(changed.status, 1, "{}{}", changed.out, changed.err);
+    for part in [
+        "DROP TABLE nosuch\n- hold by changed-definitions\n+ reject by all",
+        "- allow by tell\n+ reject by all",
+        "1 as before, 2 changed",
+    ] {
+        assert!(changed.out.contains(part), "{part}: {}", changed.out);
+    }
+    assert_eq!(replay("x").status, 2);
 }

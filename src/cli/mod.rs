@@ -1,6 +1,7 @@
-//! The command line: `serve`, `check`, `config check`, `requests`, `audit`, `slack`, `demo`. May use everything.
+//! The command line: `serve`, `check`, `config check`, `policy`, `requests`, `audit`, `slack`, `demo`. May use everything.
 
 use std::process::ExitCode;
+use std::thread;
 
 use clap::{Parser, Subcommand};
 
@@ -10,6 +11,7 @@ pub mod audit;
 pub mod check;
 pub mod config;
 pub mod demo;
+pub mod policy;
 pub mod requests;
 pub mod serve;
 pub mod slack;
@@ -32,6 +34,8 @@ enum Command {
     Check(check::Args),
     /// Work with the configuration file.
     Config(config::Args),
+    /// Test, lint and replay a policy.
+    Policy(policy::Args),
     /// List and decide held statements.
     Requests(requests::Args),
     /// Prove, search and export the record.
@@ -51,12 +55,27 @@ fn load_error(error: &LoadError) -> String {
     }
 }
 
+/// Deep trees are walked by recursion; sessions have the same.
+const STACK_BYTES: usize = 256 << 20;
+
+/// Runs `judge` where any statement can be read.
+fn on_deep_stack<T: Send>(judge: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    thread::scope(|scope| {
+        let judging = thread::Builder::new().name("judge".to_owned()).stack_size(STACK_BYTES);
+        match judging.spawn_scoped(scope, judge) {
+            Ok(thread) => thread.join().unwrap_or_else(|_| Err("judging failed: this is a bug".to_owned())),
+            Err(error) => Err(format!("cannot start a thread to judge on: {error}")),
+        }
+    })
+}
+
 /// Runs the command line and returns the process's exit status.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Config(args) => config::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Requests(args) => requests::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Slack(args) => slack::run(&args),

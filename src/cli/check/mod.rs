@@ -10,22 +10,18 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 
 use jiff::Timestamp;
 
 use crate::approval::{People, Person};
 use crate::clock;
-use crate::judge::{Analysis, Facts, Judge, Prepared, SessionAct, SessionClass, Somebody, Verdict};
+use crate::judge::{Analysis, Facts, Finding, Judge, Prepared, Scene, SessionAct, SessionClass, Somebody, Verdict};
 use crate::server::settings::Settings;
 
 /// Exit status when something would be held.
 pub const HELD: u8 = 10;
 /// Exit status when something would be rejected.
 pub const REJECTED: u8 = 20;
-
-/// Deep trees are walked by recursion; sessions have the same.
-const STACK_BYTES: usize = 256 << 20;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -62,11 +58,14 @@ pub struct Args {
     /// Judge as inside a transaction block.
     #[arg(long)]
     in_transaction: bool,
+    /// Say of each effect which rules were asked before the one that judged it, and why they did not.
+    #[arg(long)]
+    explain: bool,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Read `{"id", "sql"}` lines from standard input and print a line of JSON for each.
-    #[arg(long, conflicts_with_all = ["sql", "file", "format"])]
+    #[arg(long, conflicts_with_all = ["sql", "file", "format", "explain"])]
     jsonl: bool,
     /// Judge the text of a file.
     #[arg(short, long, value_name = "FILE")]
@@ -86,14 +85,7 @@ enum Format {
 
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
-    let outcome = thread::scope(|scope| {
-        let judging = thread::Builder::new().name("judge".to_owned()).stack_size(STACK_BYTES);
-        match judging.spawn_scoped(scope, || judge(args)) {
-            Ok(thread) => thread.join().unwrap_or_else(|_| Err("judging failed: this is a bug".to_owned())),
-            Err(error) => Err(format!("cannot start a thread to judge on: {error}")),
-        }
-    });
-    match outcome {
+    match super::on_deep_stack(|| judge(args)) {
         Ok(code) => code,
         Err(message) => {
             eprintln!("{message}");
@@ -118,19 +110,22 @@ fn judge(args: &Args) -> Result<ExitCode, String> {
     };
     let people = people(args, &settings.approval.people)?;
     let judge = Judge::new(settings.policy);
-    let class = judge.class(&Facts {
+    let facts = Facts {
         user: &args.user,
         database: if args.database.is_empty() { &args.user } else { &args.database },
         application_name: &args.application,
         client_addr: args.address,
         people: &people,
         now: args.at.unwrap_or_else(clock::wall),
-    });
+    };
+    let class = judge.class(&facts);
     if args.jsonl {
         let (input, output) = (io::stdin().lock(), io::stdout().lock());
         return quiet_pipe(jsonl::run(&judge, &class, args.in_transaction, input, output));
     }
-    let mut session = Session { judge: &judge, class, in_transaction: args.in_transaction, prepared: Names::default() };
+    let explained = args.explain.then_some(facts);
+    let in_transaction = args.in_transaction;
+    let mut session = Session { judge: &judge, class, explained, in_transaction, prepared: Names::default() };
     let messages: Vec<report::Message> = texts(args)?.iter().map(|text| session.judge(text)).collect();
     let strictest = messages.iter().map(|message| message.judgement.verdict).max().unwrap_or(Verdict::Allow);
     let written = match args.format {
@@ -182,6 +177,8 @@ fn texts(args: &Args) -> Result<Vec<Vec<u8>>, String> {
 struct Session<'j> {
     judge: &'j Judge,
     class: SessionClass,
+    /// Explain for these.
+    explained: Option<Facts<'j>>,
     in_transaction: bool,
     prepared: Names,
 }
@@ -194,7 +191,14 @@ impl Session<'_> {
         for act in analysis.pieces.iter().flat_map(|piece| &piece.acts) {
             self.prepared.follow(act);
         }
-        report::Message::new(text, judgement, pieces)
+        let scene = Scene { in_transaction: self.in_transaction, tags: &analysis.tags };
+        let explain = |finding: &Finding| {
+            let facts = self.explained.as_ref()?;
+            let (effect, object) = (&finding.effect, finding.effect.objects.first());
+            let column = finding.effect.columns.first().map(String::as_str);
+            Some(self.judge.policy().explain(facts, effect, object, column, scene))
+        };
+        report::Message::new(text, judgement, pieces, explain)
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
 
-use crate::judge::{Finding, Judgement, PieceJudgement, Verdict};
+use crate::judge::{Finding, Judgement, Match, PieceJudgement, Step, Verdict};
 
 /// Characters of a statement shown in a line.
 const SHOWN: usize = 100;
@@ -41,23 +41,51 @@ struct EffectLine {
     verdict: Verdict,
     rule: String,
     why: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<Vec<Asked>>,
+}
+
+/// A rule that was asked.
+#[derive(Debug, Serialize)]
+struct Asked {
+    rule: String,
+    matches: &'static str,
+    /// Conditions that do not match, or cannot be told.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    because: Vec<&'static str>,
+}
+
+impl Asked {
+    fn new(step: Step) -> Self {
+        let matches = match step.matches {
+            Match::No => "no",
+            Match::Possibly => "possibly",
+            Match::Surely => "surely",
+        };
+        Self { rule: step.rule, matches, because: step.because }
+    }
 }
 
 impl Message {
-    pub(super) fn new(text: &[u8], judgement: Judgement, pieces: Vec<PieceJudgement>) -> Self {
-        let statements = pieces.into_iter().map(|piece| Statement::new(text, piece)).collect();
+    pub(super) fn new(
+        text: &[u8],
+        judgement: Judgement,
+        pieces: Vec<PieceJudgement>,
+        explain: impl Fn(&Finding) -> Option<Vec<Step>>,
+    ) -> Self {
+        let statements = pieces.into_iter().map(|piece| Statement::new(text, piece, &explain)).collect();
         Self { judgement, statements }
     }
 }
 
 impl Statement {
-    fn new(text: &[u8], piece: PieceJudgement) -> Self {
+    fn new(text: &[u8], piece: PieceJudgement, explain: &impl Fn(&Finding) -> Option<Vec<Step>>) -> Self {
         let sql = text.get(piece.range).unwrap_or(text);
         Self {
             sql: String::from_utf8_lossy(sql).trim().to_owned(),
             verdict: piece.judgement.verdict,
             rule: piece.judgement.rule.to_string(),
-            effects: piece.findings.into_iter().map(EffectLine::new).collect(),
+            effects: piece.findings.into_iter().map(|finding| EffectLine::new(finding, explain)).collect(),
             why: piece.judgement.why,
             message: piece.judgement.message.map(|message| message.to_string()),
         }
@@ -65,8 +93,10 @@ impl Statement {
 }
 
 impl EffectLine {
-    fn new(finding: Finding) -> Self {
+    fn new(finding: Finding, explain: &impl Fn(&Finding) -> Option<Vec<Step>>) -> Self {
+        let steps = explain(&finding);
         Self {
+            explain: steps.map(|steps| steps.into_iter().map(Asked::new).collect()),
             kind: finding.effect.kind.to_string(),
             objects: finding.effect.objects.iter().map(ToString::to_string).collect(),
             has_where: finding.effect.has_where,
@@ -127,6 +157,11 @@ impl Statement {
             }
             let _ = write!(line, " → {} by {}", plain(effect.verdict), effect.rule);
             writeln!(out, "       {label} {}", one_line(&line))?;
+            for asked in effect.explain.iter().flatten() {
+                let because = if asked.because.is_empty() { "" } else { ": " };
+                let line = format!("{} {}{because}{}", asked.rule, asked.matches, asked.because.join("; "));
+                writeln!(out, "                 asked {}", one_line(&line))?;
+            }
         }
         if let Some(more) = self.effects.len().checked_sub(LISTED).filter(|more| *more > 0) {
             writeln!(out, "               … and {more} more")?;

@@ -302,6 +302,31 @@ fn worlds(rules: &[Rule], effect: &Effect, object: Option<&ObjectName>, in_trans
     }
 }
 
+/// The explanation asks the rules in order, up to the first that surely matches, and names that one's verdict and rule.
+fn explains(
+    policy: &Policy,
+    effect: &Effect,
+    object: Option<&ObjectName>,
+    in_transaction: bool,
+) -> Result<(), TestCaseError> {
+    let scene = Scene { in_transaction, tags: &Tags::default() };
+    let steps = policy.explain(&FACTS, effect, object, None, scene);
+    let rules: Vec<&Rule> = policy.rules().collect();
+    for (step, rule) in steps.iter().zip(&rules) {
+        prop_assert_eq!(&step.rule, &rule.name);
+        prop_assert_eq!(step.matches, rule.matches_effect(effect, object, None, scene));
+        prop_assert_eq!(step.because.is_empty(), step.matches == Match::Surely);
+    }
+    let one = Effect { objects: object.into_iter().cloned().collect(), ..effect.clone() };
+    let judged = policy.decide(&analysis(vec![piece(vec![one], Vec::new())]), &FACTS, in_transaction, &NothingPrepared);
+    let sure = steps.last().filter(|step| step.matches == Match::Surely);
+    prop_assert!(sure.is_some() || steps.len() == rules.len());
+    let decided = sure.map_or(DEFAULT_RULE, |step| step.rule.as_str());
+    let doubted = steps.iter().any(|step| step.matches == Match::Possibly && step.rule == *judged.rule);
+    prop_assert!(*judged.rule == *decided || doubted, "{} {:?}", judged.rule, steps);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
@@ -347,6 +372,13 @@ proptest! {
             }
         }
         prop_assert_eq!(judged.verdict, expected);
+        for effect in &effects {
+            let objects: Vec<Option<&ObjectName>> =
+                if effect.objects.is_empty() { vec![None] } else { effect.objects.iter().map(Some).collect() };
+            for object in objects {
+                explains(&policy, effect, object, in_transaction)?;
+            }
+        }
         prop_assert!(judged.rule.as_ref() == DEFAULT_RULE || list.iter().any(|rule| *rule.name == *judged.rule));
         prop_assert!(effects.iter().any(|effect| judged.why.starts_with(&effect.kind.to_string())), "{}", judged.why);
     }

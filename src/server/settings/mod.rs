@@ -24,7 +24,7 @@ use crate::approval::slack::settings::SlackSettings;
 use crate::approval::webhook::WebhookSettings;
 use crate::approval::{AdminSettings, ApprovalSettings};
 use crate::hold::HoldSettings;
-use crate::judge::Policy;
+use crate::judge::{Glob, Policy};
 use crate::session::{ListenTlsSettings, SessionSettings, UpstreamSettings};
 use crate::store::StoreSettings;
 
@@ -205,6 +205,8 @@ trait Sources {
     fn variable(&self, name: &str) -> Option<String>;
     /// A file's text, and whether others than its owner and group may read it.
     fn file(&self, path: &Path) -> io::Result<(String, bool)>;
+    /// The files whose names match a pattern as written in the configuration, sorted. `*` and `?` stand in the last part only.
+    fn matching(&self, pattern: &str) -> io::Result<Vec<PathBuf>>;
     /// A path as written in the configuration, made usable from here.
     fn path(&self, written: &Path) -> PathBuf;
     /// Everybody on this machine may read the configuration itself.
@@ -227,6 +229,28 @@ impl Sources for World {
 
     fn file(&self, path: &Path) -> io::Result<(String, bool)> {
         Ok((fs::read_to_string(path)?, mode(path) & OTHERS_READ != 0))
+    }
+
+    fn matching(&self, pattern: &str) -> io::Result<Vec<PathBuf>> {
+        let path = self.path(Path::new(pattern));
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+            return Ok(Vec::new());
+        };
+        let Ok(glob) = Glob::try_from(name.to_owned()) else { return Ok(Vec::new()) };
+        // A file that is named need not be in a directory that can be listed.
+        if !name.contains(['*', '?']) {
+            return Ok(vec![path]);
+        }
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(|name| glob.matches(name)) && !entry.path().is_dir() {
+                found.push(entry.path());
+            }
+        }
+        found.sort();
+        Ok(found)
     }
 
     fn path(&self, written: &Path) -> PathBuf {

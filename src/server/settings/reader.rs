@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -17,6 +17,8 @@ const CLOSE_ENOUGH: f64 = 0.7;
 /// Something about a configuration that its author should know.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
+    /// The file it is in; `None`: the configuration itself.
+    pub file: Option<PathBuf>,
     /// Line from 1 and column (in characters) from 1; `None` where the problem is that something is missing altogether.
     pub place: Option<(usize, usize)>,
     /// It keeps the gate from starting.
@@ -30,7 +32,7 @@ impl Problem {
     pub fn display(&self, file: &Path) -> String {
         let place = self.place.map_or_else(String::new, |(line, column)| format!("{line}:{column}:"));
         let kind = if self.fatal { "error" } else { "warning" };
-        format!("{}:{place} {kind}: {}", file.display(), self.message)
+        format!("{}:{place} {kind}: {}", self.file.as_deref().unwrap_or(file).display(), self.message)
     }
 }
 
@@ -67,7 +69,14 @@ impl<'t> Document<'t> {
 
     fn add(&self, span: Option<Range<usize>>, fatal: bool, message: String) {
         let place = span.map(|span| self.place(span.start));
-        self.problems.borrow_mut().push(Problem { place, fatal, message });
+        self.problems.borrow_mut().push(Problem { file: None, place, fatal, message });
+    }
+
+    /// Takes over what was found in a file that this one includes.
+    pub(super) fn adopt(&self, file: &Path, included: Document<'_>) {
+        let (problems, _) = included.finish();
+        let named = problems.into_iter().map(|problem| Problem { file: Some(file.to_owned()), ..problem });
+        self.problems.borrow_mut().extend(named);
     }
 
     fn place(&self, offset: usize) -> (usize, usize) {

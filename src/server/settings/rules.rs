@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::Settings;
 use super::reader::{Document, Section};
+use super::{Settings, Sources};
 use crate::approval::People;
 use crate::judge::{Action, Freeze, Glob, Parts, Policy, Rule, WrittenFreeze, Zone};
 
@@ -21,63 +21,130 @@ enum Fallback {
     Shipped,
 }
 
-pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) {
+/// Largest number of files that are included.
+const MAX_FILES: usize = 1_000;
+
+pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: &mut Settings) {
     let mut section = root.section("policy");
     let fallback = section.take("fallback").unwrap_or_default();
     let observe = section.take("observe").unwrap_or(false);
+    let include = section.take_spanned::<Vec<String>>("include");
     let span = section.span();
     section.finish();
 
-    let freezes = freezes(root);
-    let sections = root.sections("rule");
+    let document = root.document();
+    let mut gathered = Gathered::default();
+    gathered.take(root, &settings.approval.people);
+    if let Some((patterns, at)) = include {
+        gathered.include(document, &patterns, &at, sources, &settings.approval.people);
+    }
     if observe {
-        root.document().warning(
+        document.warning(
             span.clone(),
             "OBSERVE MODE: nothing is held or rejected by the policy; what would have been is only put on record",
         );
     }
-    if sections.is_empty() {
-        if observe {
-            let rules = Policy::shipped().rules().cloned().collect();
-            set(root.document(), span, settings, Parts { rules, observe, freezes: Vec::new() });
-        }
+    let Gathered { mut rules, freezes, broken, .. } = gathered;
+    // Fail closed: a part of a policy is another policy.
+    if broken || (rules.is_empty() && !observe) {
         return;
     }
-    let document = root.document();
-    let written = sections.len();
-    let mut names: Vec<String> = Vec::with_capacity(written);
-    let mut clash = false;
-    let mut last: Option<String> = None;
-    let mut rules: Vec<Rule> = sections
-        .into_iter()
-        .filter_map(|section| {
+    let shipped = match fallback {
+        Fallback::Hold => rules.is_empty(),
+        Fallback::Shipped => true,
+    };
+    if shipped {
+        rules.extend(Policy::shipped().rules().cloned());
+    }
+    set(document, span, settings, Parts { rules, freezes, observe });
+}
+
+/// Rules and freezes of all files so far, in order.
+#[derive(Default)]
+struct Gathered {
+    rules: Vec<Rule>,
+    freezes: Vec<Freeze>,
+    /// The rule behind which none is asked.
+    last: Option<String>,
+    /// Something of it is wrong, and told.
+    broken: bool,
+}
+
+impl Gathered {
+    /// What a file has of them.
+    fn take(&mut self, root: &mut Section<'_, '_>, people: &People) {
+        let document = root.document();
+        match freezes(root) {
+            Some(freezes) => self.freezes.extend(freezes),
+            None => self.broken = true,
+        }
+        for section in root.sections("rule") {
             let span = section.span();
-            let rule = rule(section)?;
-            warn_of_nobody(document, span.as_ref(), &rule, &settings.approval.people);
-            if names.contains(&rule.name) {
+            let Some(rule) = rule(section) else {
+                self.broken = true;
+                continue;
+            };
+            warn_of_nobody(document, span.as_ref(), &rule, people);
+            if self.rules.iter().any(|earlier| earlier.name == rule.name) {
                 document.error(span.clone(), format!("there is another rule named `{}`", rule.name));
-                clash = true;
+                self.broken = true;
             }
-            if let Some(last) = &last {
+            if let Some(last) = &self.last {
                 document.warning(
                     span,
                     format!("rule `{}` is never asked: `{last}` before it matches everything", rule.name),
                 );
             } else if rule.is_unconditional() {
-                last = Some(rule.name.clone());
+                self.last = Some(rule.name.clone());
             }
-            names.push(rule.name.clone());
-            Some(rule)
-        })
-        .collect();
-    let Some(freezes) = freezes.filter(|_| !clash && rules.len() == written) else {
-        return;
-    };
-    match fallback {
-        Fallback::Hold => {}
-        Fallback::Shipped => rules.extend(Policy::shipped().rules().cloned()),
+            self.rules.push(rule);
+        }
     }
-    set(document, span, settings, Parts { rules, freezes, observe });
+
+    /// Files of rules and freezes, behind those of the configuration itself.
+    fn include(
+        &mut self,
+        document: &Document<'_>,
+        patterns: &[String],
+        at: &Range<usize>,
+        sources: &dyn Sources,
+        people: &People,
+    ) {
+        let mut files = Vec::new();
+        for pattern in patterns {
+            let found = sources.matching(pattern).map_err(|error| error.to_string());
+            match found
+                .and_then(|found| if found.is_empty() { Err("there is no such file".to_owned()) } else { Ok(found) })
+            {
+                Ok(found) => files.extend(found),
+                Err(why) => {
+                    document.error(Some(at.clone()), format!("`policy.include`: `{pattern}`: {why}"));
+                    self.broken = true;
+                }
+            }
+        }
+        if files.len() > MAX_FILES {
+            document.error(Some(at.clone()), format!("`policy.include`: more than {MAX_FILES} files"));
+            self.broken = true;
+            return;
+        }
+        for path in files {
+            let text = match sources.file(&path) {
+                Ok((text, _)) => text,
+                Err(error) => {
+                    let message = format!("`policy.include`: cannot read {}: {error}", path.display());
+                    document.error(Some(at.clone()), message);
+                    self.broken = true;
+                    continue;
+                }
+            };
+            let included = Document::new(&text);
+            let mut root = included.root();
+            self.take(&mut root, people);
+            root.finish();
+            document.adopt(&path, included);
+        }
+    }
 }
 
 fn set(document: &Document<'_>, span: Option<Range<usize>>, settings: &mut Settings, parts: Parts) {

@@ -26,7 +26,7 @@ pub(super) fn read(text: &str, sources: &dyn Sources) -> (Settings, Vec<Problem>
         store(root.section("store"), sources, &mut settings.store);
         audit(root.section("audit"), sources, &mut settings.store);
         people::read(&mut root, sources, &mut settings);
-        rules::read(&mut root, &mut settings);
+        rules::read(&mut root, sources, &mut settings);
         let mentions = approval::read(&mut root, &mut settings);
         slack::read(&mut root, sources, &mut settings);
         webhook::read(&mut root, sources, &mut settings);

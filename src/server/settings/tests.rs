@@ -26,6 +26,12 @@ impl Sources for Fake {
         Ok((text.clone(), name.contains("public")))
     }
 
+    fn matching(&self, pattern: &str) -> io::Result<Vec<PathBuf>> {
+        let pattern = self.path(Path::new(pattern)).to_str().unwrap().to_owned();
+        let glob = Glob::try_from(pattern).unwrap();
+        Ok(self.files.keys().filter(|name| glob.matches(name)).map(PathBuf::from).collect())
+    }
+
     fn path(&self, written: &Path) -> PathBuf {
         Path::new("/etc/querygate").join(written)
     }
@@ -322,6 +328,57 @@ fn freezes_are_told_with_their_lines_and_rules_name_only_those_there_are() {
             found.iter().any(|error| error.starts_with(&format!("{line}: ")) && error.contains(part)),
             "{found:#?}"
         );
+    }
+}
+
+#[test]
+fn rules_of_included_files_stand_behind_those_of_the_configuration_in_order() {
+    let rule = |name: &str| format!("[[rule]]\nname = \"{name}\"\naction = \"hold\"\neffects = [\"drop\"]\n");
+    let freeze = "[[freeze]]\nname = \"f\"\nfrom = 2026-12-20\nuntil = 2027-01-04\n";
+    let world = Fake {
+        files: BTreeMap::from([
+            ("/etc/querygate/policies/b.toml", rule("b1") + &rule("b2")),
+            ("/etc/querygate/policies/a.toml", rule("a")),
+            ("/etc/querygate/last.toml", freeze.to_owned() + &rule("last") + "frozen = [\"f\"]\n"),
+        ]),
+        ..Fake::default()
+    };
+    let text =
+        format!("[policy]\ninclude = [\"policies/*.toml\", \"last.toml\"]\nfallback = \"shipped\"\n{}", rule("own"));
+    let settings = Settings::parse(&text, &world).unwrap().settings;
+    let names: Vec<_> = settings.policy.rules().map(|rule| rule.name.clone()).collect();
+    assert_eq!(names[..5], ["own", "a", "b1", "b2", "last"]);
+    assert_eq!(names.len(), 5 + Policy::shipped().rules().count());
+    assert_eq!(settings.policy.freezes().len(), 1);
+    let alone = Settings::parse("[policy]\ninclude = [\"policies/a.toml\"]\n", &world).unwrap().settings;
+    assert_eq!(alone.policy.rules().map(|rule| rule.name.clone()).collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
+fn what_is_wrong_in_an_included_file_is_told_with_its_name_and_line() {
+    let world = Fake {
+        files: BTreeMap::from([
+            ("/etc/querygate/a.toml", "[[rule]]\nname = \"own\"\naction = \"hold\"\n".to_owned()),
+            (
+                "/etc/querygate/b.toml",
+                "\n[[rule]]\nname = \"b\"\naction = \"alow\"\n[[people]]\nname = \"x\"\n".to_owned(),
+            ),
+            ("/etc/querygate/c.toml", "[[rule]".to_owned()),
+        ]),
+        ..Fake::default()
+    };
+    let text = "[policy]\ninclude = [\"a.toml\", \"b.toml\", \"c.toml\", \"d/*.toml\"]\n[[rule]]\nname = \"own\"\naction = \"hold\"\neffects = [\"drop\"]\n";
+    let problems = Settings::parse(text, &world).unwrap_err();
+    let told: Vec<_> =
+        problems.iter().filter(|problem| problem.fatal).map(|one| one.display(Path::new("m.toml"))).collect();
+    for (start, part) in [
+        ("/etc/querygate/a.toml:1:", "another rule named `own`"),
+        ("/etc/querygate/b.toml:4:", "alow"),
+        ("/etc/querygate/b.toml:5:", "unknown key `people`"),
+        ("/etc/querygate/c.toml:1:", ""),
+        ("m.toml:2:", "`d/*.toml`: there is no such file"),
+    ] {
+        assert!(told.iter().any(|line| line.starts_with(start) && line.contains(part)), "{start} {part}: {told:#?}");
     }
 }
 

@@ -1,0 +1,185 @@
+//! `policy lint`: what is odd about a policy that is valid.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::load;
+use crate::clock;
+use crate::judge::{Action, EffectKind, OneOf, Policy, Rule};
+
+/// Whether something was found.
+pub(super) fn run(config: &Path) -> Result<bool, String> {
+    let loaded = load(config)?;
+    let policy = &loaded.settings.policy;
+    let about_rules = |message: &str| {
+        ["never asked", "OBSERVE MODE", "nobody in [[people]]", "will read its `message`"]
+            .iter()
+            .any(|part| message.contains(part))
+    };
+    let warnings = loaded.warnings.iter().filter(|warning| about_rules(&warning.message));
+    let mut found: Vec<String> = warnings.map(|warning| warning.display(config)).collect();
+    let own = lint(policy, clock::wall());
+    found.extend(own.into_iter().map(|message| format!("{}: warning: {message}", config.display())));
+    for line in &found {
+        println!("{line}");
+    }
+    if found.is_empty() {
+        println!("{}: nothing is odd about {} rules", config.display(), policy.rules().count());
+    }
+    Ok(!found.is_empty())
+}
+
+fn lint(policy: &Policy, now: Timestamp) -> Vec<String> {
+    let mut found = Vec::new();
+    let rules: Vec<&Rule> = policy.rules().collect();
+    for (index, rule) in rules.iter().enumerate() {
+        let covering = rules.iter().take(index).find(|earlier| covers(earlier, rule));
+        // What an unconditional rule covers is a warning of the configuration already.
+        if let Some(earlier) = covering.filter(|earlier| !earlier.is_unconditional()) {
+            found.push(format!(
+                "rule `{}` is never asked: `{}` before it matches all it would",
+                rule.name, earlier.name
+            ));
+        }
+        if let Some(kind) = allows_danger(rule) {
+            let name = &rule.name;
+            found.push(format!("rule `{name}` allows `{kind}` to everybody, on everything, at any time"));
+        }
+    }
+    for freeze in policy.freezes().iter().filter(|freeze| freeze.until <= now) {
+        found.push(format!("the freeze `{}` was over at {}", freeze.name, freeze.until));
+    }
+    found
+}
+
+/// Every effect that `later` matches, `earlier` surely matches too: each of its conditions is absent, or the same, or a longer
+/// list of effects. A condition of another kind is taken to matter.
+fn covers(earlier: &Rule, later: &Rule) -> bool {
+    let wider = |wide: &Option<OneOf<EffectKind>>, narrow: &Option<OneOf<EffectKind>>| match (wide, narrow) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(wide), Some(narrow)) => narrow.iter().all(|kind| wide.contains(kind)),
+    };
+    fn loose<T: PartialEq>(earlier: &Option<T>, later: &Option<T>) -> bool {
+        earlier.is_none() || earlier == later
+    }
+    // Behind a shared user, conditions on people mean something else to rules that allow.
+    let people = !earlier.names_people() || earlier.action == later.action;
+    people
+        // What matches these only possibly goes on to the next rule.
+        && earlier.objects.is_none()
+        && earlier.columns.is_none()
+        && earlier.has_where.is_none()
+        && wider(&earlier.effects, &later.effects)
+        && loose(&earlier.users, &later.users)
+        && loose(&earlier.databases, &later.databases)
+        && loose(&earlier.application_names, &later.application_names)
+        && loose(&earlier.addresses, &later.addresses)
+        && loose(&earlier.people, &later.people)
+        && loose(&earlier.groups, &later.groups)
+        && loose(&earlier.times, &later.times)
+        && loose(&earlier.frozen, &later.frozen)
+        && loose(&earlier.in_transaction, &later.in_transaction)
+        && loose(&earlier.tags, &later.tags)
+}
+
+/// The dangerous kind that a rule allows without any other condition.
+fn allows_danger(rule: &Rule) -> Option<String> {
+    let passes = match rule.action {
+        Action::Allow | Action::Notify => true,
+        Action::Hold | Action::Reject => false,
+    };
+    let bare = Rule { effects: None, ..rule.clone() };
+    if !passes || !bare.is_unconditional() {
+        return None;
+    }
+    match &rule.effects {
+        None => Some("everything".to_owned()),
+        Some(kinds) => kinds.iter().find(|kind| is_dangerous(**kind)).map(ToString::to_string),
+    }
+}
+
+/// Kinds that the shipped policy lets through nowhere.
+fn is_dangerous(kind: EffectKind) -> bool {
+    match kind {
+        EffectKind::Read
+        | EffectKind::Insert
+        | EffectKind::Merge
+        | EffectKind::Create
+        | EffectKind::Session
+        | EffectKind::Transaction
+        | EffectKind::Execute => false,
+        EffectKind::Update
+        | EffectKind::Delete
+        | EffectKind::Truncate
+        | EffectKind::Drop
+        | EffectKind::Alter
+        | EffectKind::Privilege
+        | EffectKind::Code
+        | EffectKind::CopyServerFile
+        | EffectKind::LargeObject
+        | EffectKind::Admin
+        | EffectKind::ReadingSetting
+        | EffectKind::SensitiveSetting
+        | EffectKind::Unparsed
+        | EffectKind::Disagreement
+        | EffectKind::Unknown => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(rules: &str) -> Vec<String> {
+        lint(&Policy::from_toml(rules).unwrap(), "2026-11-21T00:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn the_shipped_policy_is_not_odd() {
+        assert_eq!(lint(&Policy::shipped(), Timestamp::UNIX_EPOCH), [""; 0]);
+    }
+
+    #[test]
+    fn a_rule_that_another_covers_is_found_and_one_that_may_still_be_asked_is_not() {
+        let two = |earlier: &str, later: &str| {
+            found(&format!(
+                "[[rule]]\nname = \"a\"\naction = \"hold\"\n{earlier}\n[[rule]]\nname = \"b\"\naction = \"reject\"\n{later}\n"
+            ))
+        };
+        for (earlier, later) in [
+            ("effects = [\"drop\", \"alter\"]", "effects = [\"drop\"]"),
+            ("effects = [\"drop\"]", "effects = [\"drop\"]\nobjects = [\"x\"]"),
+            ("users = [\"app\"]", "users = [\"app\"]\neffects = [\"drop\"]"),
+        ] {
+            assert_eq!(two(earlier, later).len(), 1, "{earlier} / {later}");
+        }
+        for (earlier, later) in [
+            ("effects = [\"drop\"]", "effects = [\"drop\", \"alter\"]"),
+            ("effects = [\"drop\"]", ""),
+            ("objects = [\"p.x\"]", "objects = [\"p.x\"]"),
+            ("users = [\"app\"]", "users = [\"etl\"]"),
+            ("people = [\"ann\"]\neffects = [\"drop\"]", "people = [\"ann\"]\neffects = [\"drop\"]"),
+        ] {
+            assert_eq!(two(earlier, later), [""; 0], "{earlier} / {later}");
+        }
+    }
+
+    #[test]
+    fn what_is_dangerous_and_allowed_to_everybody_is_found() {
+        let one = |text: &str| found(&format!("[[rule]]\nname = \"a\"\n{text}\n")).len();
+        assert_eq!(one("action = \"allow\"\neffects = [\"read\", \"drop\"]"), 1);
+        assert_eq!(one("action = \"notify\""), 1);
+        assert_eq!(one("action = \"allow\"\neffects = [\"drop\"]\nusers = [\"dba\"]"), 0);
+        assert_eq!(one("action = \"hold\"\neffects = [\"drop\"]"), 0);
+        assert_eq!(one("action = \"allow\"\neffects = [\"read\"]"), 0);
+    }
+
+    #[test]
+    fn a_freeze_that_is_over_is_found() {
+        let freeze =
+            |until: &str| found(&format!("[[freeze]]\nname = \"f\"\nfrom = 2020-01-01\nuntil = {until}\n")).len();
+        assert_eq!((freeze("2026-11-21"), freeze("2026-11-22")), (1, 0));
+    }
+}
