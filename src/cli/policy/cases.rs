@@ -60,9 +60,9 @@ pub(super) fn run(config: Option<&Path>, files: &[PathBuf]) -> Result<bool, Stri
     for path in files {
         let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         let file: File = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        for case in file.case {
-            let line = text.get(..case.span().start).unwrap_or_default().matches('\n').count().saturating_add(1);
-            let case = case.into_inner();
+        for written in file.case {
+            let line = text.get(..written.span().start).unwrap_or_default().matches('\n').count().saturating_add(1);
+            let case = written.into_inner();
             match run_case(&case, &settings, &judge).map_err(|why| format!("{}:{line}: {why}", path.display()))? {
                 None => passed = passed.saturating_add(1),
                 Some(diff) => {
@@ -82,11 +82,11 @@ fn run_case(case: &Case, settings: &Settings, judge: &Judge) -> Result<Option<St
     let people: Vec<Somebody> = match &case.people {
         None => everybody.working_as(case.certificate.as_deref(), &case.user).map(Person::to_judge).collect(),
         Some(names) => {
-            let named = |name: &String| {
+            let somebody = |name: &String| {
                 let person = everybody.named(name).map(Person::to_judge);
                 person.ok_or_else(|| format!("there is no person `{name}` in [[people]]"))
             };
-            names.iter().map(named).collect::<Result<_, _>>()?
+            names.iter().map(somebody).collect::<Result<_, _>>()?
         }
     };
     let class = judge.class(&Facts {

@@ -61,9 +61,6 @@ fn covers(earlier: &Rule, later: &Rule) -> bool {
         (Some(_), None) => false,
         (Some(wide), Some(narrow)) => narrow.iter().all(|kind| wide.contains(kind)),
     };
-    fn loose<T: PartialEq>(earlier: &Option<T>, later: &Option<T>) -> bool {
-        earlier.is_none() || earlier == later
-    }
     // Behind a shared user, conditions on people mean something else to rules that allow.
     let people = !earlier.names_people() || earlier.action == later.action;
     people
@@ -72,16 +69,20 @@ fn covers(earlier: &Rule, later: &Rule) -> bool {
         && earlier.columns.is_none()
         && earlier.has_where.is_none()
         && wider(&earlier.effects, &later.effects)
-        && loose(&earlier.users, &later.users)
-        && loose(&earlier.databases, &later.databases)
-        && loose(&earlier.application_names, &later.application_names)
-        && loose(&earlier.addresses, &later.addresses)
-        && loose(&earlier.people, &later.people)
-        && loose(&earlier.groups, &later.groups)
-        && loose(&earlier.times, &later.times)
-        && loose(&earlier.frozen, &later.frozen)
-        && loose(&earlier.in_transaction, &later.in_transaction)
-        && loose(&earlier.tags, &later.tags)
+        && loose(earlier.users.as_ref(), later.users.as_ref())
+        && loose(earlier.databases.as_ref(), later.databases.as_ref())
+        && loose(earlier.application_names.as_ref(), later.application_names.as_ref())
+        && loose(earlier.addresses.as_ref(), later.addresses.as_ref())
+        && loose(earlier.people.as_ref(), later.people.as_ref())
+        && loose(earlier.groups.as_ref(), later.groups.as_ref())
+        && loose(earlier.times.as_ref(), later.times.as_ref())
+        && loose(earlier.frozen.as_ref(), later.frozen.as_ref())
+        && loose(earlier.in_transaction.as_ref(), later.in_transaction.as_ref())
+        && loose(earlier.tags.as_ref(), later.tags.as_ref())
+}
+
+fn loose<T: PartialEq>(earlier: Option<&T>, later: Option<&T>) -> bool {
+    earlier.is_none() || earlier == later
 }
 
 /// The dangerous kind that a rule allows without any other condition.
