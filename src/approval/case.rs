@@ -142,10 +142,11 @@ impl Case {
             break_glass: false,
             review: None,
             may_again: again::longest(&profile, &request),
+            window: window::of(&request),
             again: None,
             ended: None,
             execution: None,
-            timeline: vec![Milestone { at: request.opened_at, what: format!("held by rule {}", request.rule) }],
+            timeline: vec![Milestone { at: request.opened_at, what: window::beginning(&request) }],
             request: Arc::clone(&request),
         };
         Self {
@@ -248,11 +249,6 @@ impl Case {
         }
         let by = self.view.approved_by.iter().cloned().chain([by]).collect::<Vec<_>>().join(", ");
         Ok(Step::Decide(Decision::Approve { by, reason, at, under: None }))
-    }
-
-    /// Something happened that changes nothing else.
-    pub(super) fn say(&mut self, at: Timestamp, what: String) {
-        self.note(at, what);
     }
 
     /// A request that a standing approval decides.
@@ -419,6 +415,9 @@ fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
 }
 
 mod again;
+mod window;
+
+pub(super) use window::OVER;
 
 #[cfg(test)]
 mod tests;

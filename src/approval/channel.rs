@@ -3,6 +3,7 @@
 //! A channel is told a request's whole state each time, not what changed: it makes what it shows agree with that, whatever it
 //! showed before and however often it is told. So a lost message, a restart or a slow network needs no bookkeeping elsewhere.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub struct RequestView {
     pub may_again: Option<Duration>,
     /// "This statement again, in this session": given with the decision.
     pub again: Option<Again>,
+    /// What has passed of statements that were asked for beforehand; `None` for a held statement.
+    pub window: Option<Window>,
     /// How it ended, once it has.
     pub ended: Option<Ended>,
     /// What the database said, once it has.
@@ -73,6 +76,17 @@ pub struct Again {
     pub uses: u64,
     /// Why it holds no more; `None` while it does.
     pub ended: Option<String>,
+}
+
+/// Statements that were asked for beforehand, each of which may pass once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Window {
+    /// How many they are.
+    pub statements: usize,
+    /// Those that have passed, counted from 0.
+    pub passed: BTreeSet<usize>,
+    /// Why no more pass; `None` while they may.
+    pub over: Option<String>,
 }
 
 /// Somebody has looked.

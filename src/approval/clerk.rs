@@ -107,14 +107,11 @@ pub async fn recover_beforehand(desk: &ApprovalDesk, store: &Store, now: Timesta
         if history.iter().any(|event| matches!(event.event, Event::Revoked { .. } | Event::Lapsed { .. })) {
             continue;
         }
-        let used = history
-            .into_iter()
-            .flat_map(|event| if let Event::Used { statements, .. } = event.event { statements } else { Vec::new() });
-        let used: BTreeSet<usize> = used.collect();
         let Some(ended) = stored.ended else { continue };
         let request = Arc::new(stored.request);
         let settings = desk.settings();
         let mut case = Case::new(&request, Arc::clone(settings.profile(&request.rule)), &settings.people);
+        let used = case.restore_window(&history);
         case.end(&ended, format!("approved beforehand; {} statements have passed", used.len()));
         desk.put(case, stored.announcements.into_iter().collect());
         desk.begin_beforehand(&request, &decision, used).await;
@@ -213,6 +210,7 @@ async fn opened(desk: &ApprovalDesk, request: Arc<HoldRequest>) {
     let settings = desk.settings();
     let profile = Arc::clone(settings.profile(&request.rule));
     desk.put(Case::new(&request, profile, &settings.people), HashMap::new());
+    desk.board.ask(&request.id);
 }
 
 /// The request is one that was approved before, by a standing approval.

@@ -30,7 +30,9 @@ pub async fn retell(desk: &ApprovalDesk, store: &Store, now: Timestamp) -> Resul
     let newest = latest.iter().filter_map(|stored| stored.ended.as_ref().map(|ended| ended.at)).max();
     let mut retold = 0_usize;
     for stored in latest {
-        let result_is_missing = is_released(&stored) && stored.execution.is_none();
+        // What was asked for beforehand runs as other requests.
+        let runs = stored.request.beforehand.is_none();
+        let result_is_missing = runs && is_released(&stored) && stored.execution.is_none();
         if result_is_missing {
             let event = Event::Executed { id: stored.request.id.clone(), execution: Execution::Unknown };
             desk.record.record(vec![event]).await?;
@@ -55,6 +57,41 @@ pub async fn retell(desk: &ApprovalDesk, store: &Store, now: Timestamp) -> Resul
         }
     }
     Ok(())
+}
+
+/// Asks again what was asked beforehand in an earlier process: nothing about it depends on a client's connection. `false`: it is not such
+/// a request, or cannot be asked again.
+///
+/// # Errors
+/// The record cannot be read.
+pub async fn ask_again(
+    desk: &Arc<ApprovalDesk>,
+    store: &Store,
+    stored: &StoredRequest,
+    now: Timestamp,
+) -> Result<bool, String> {
+    if stored.request.beforehand.is_none() {
+        return Ok(false);
+    }
+    let history = store.history(&stored.request.id).await.map_err(|error| error.to_string())?;
+    let settings = desk.settings();
+    Ok(desk.ask_again(&stored.request, stored.decision.as_ref(), now, |request| {
+        let profile = Arc::clone(settings.profile(&request.rule));
+        let mut case = Case::new(request, profile, &settings.people);
+        for event in &history {
+            if let Event::Escalated { step, .. } = &event.event {
+                case.escalate(*step, event.at);
+            } else if let Some(what) = milestone(&event.event) {
+                case.view.timeline.push(Milestone { at: event.at, what });
+            }
+        }
+        match &stored.decision {
+            Some(alone) if stored.break_glass && stored.reviewed_by.is_none() => case.was_broken(alone, now),
+            Some(decision) => case.was_decided(decision),
+            None => case.asked_again(now),
+        }
+        (case, stored.announcements.iter().cloned().collect())
+    }))
 }
 
 /// Standing approvals of an earlier process hold no more: their sessions ended with it. Their messages must not offer to revoke them.
@@ -106,7 +143,9 @@ fn put(desk: &ApprovalDesk, stored: StoredRequest, history: &[StoredEvent], now:
     }
     case.view.break_glass = stored.break_glass;
     case.end(&ended, super::clerk::outcome_in_words(&ended));
-    if let Some(execution) = stored.execution.or(released.then_some(Execution::Unknown)) {
+    case.restore_window(history);
+    let ran = released && case.view.window.is_none();
+    if let Some(execution) = stored.execution.or(ran.then_some(Execution::Unknown)) {
         // When the database said it is not on record beside it; the line in the thread keeps the order.
         let at = history.last().map_or(now, |event| event.at);
         case.executed(&execution, at);

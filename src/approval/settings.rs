@@ -9,6 +9,7 @@ use super::channel::Actor;
 use super::integration::Integration;
 use super::people::{People, Person};
 use super::profile::Profile;
+use crate::judge::Policy;
 
 /// Who is who, and who may decide what.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +22,8 @@ pub struct ApprovalSettings {
     pub profiles: BTreeMap<String, Arc<Profile>>,
     /// Which profile a policy rule names.
     pub by_rule: HashMap<String, String>,
+    /// What judges statements; says what to keep off the record of those that are asked for beforehand.
+    pub policy: Option<Arc<Policy>>,
     /// Programs that hand in people's decisions.
     pub integrations: Vec<Integration>,
 }

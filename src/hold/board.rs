@@ -180,6 +180,13 @@ impl<L: Locks> Board<L> {
         Ok(Arc::clone(&entry.request))
     }
 
+    /// People are asked about a hold; nothing has decided it at once. Its session may tell the client that it waits.
+    pub fn ask(&self, id: &HoldId) {
+        if let Some(entry) = self.shared.entry(id) {
+            entry.cell.ask();
+        }
+    }
+
     /// Ends a hold that nobody has decided, because people cannot be asked; its session tells the client. `false`: it was
     /// decided or over.
     pub fn fail(&self, id: &HoldId, cause: Cause, at: Timestamp) -> bool {
@@ -299,6 +306,12 @@ impl<L: Locks> Ticket<L> {
     /// never ready.
     pub fn poll_decision(&mut self, context: &mut Context<'_>) -> Poll<Decision> {
         self.entry.cell.poll_decision(context)
+    }
+
+    /// Whether people are asked by now ([`Board::ask`]). The task that polls the decision is woken by that.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.entry.cell.is_asked()
     }
 
     /// Why the hold was ended from outside, if it was ([`Board::fail`]). The task that polls the decision is woken by that.

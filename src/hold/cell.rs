@@ -106,6 +106,8 @@ pub(super) struct Cell<L: Locks> {
 
 struct Inner {
     phase: Phase,
+    /// People are asked, or are about to be.
+    asked: bool,
     /// The session's task, while `Pending`.
     waiting: Option<Waker>,
 }
@@ -113,7 +115,7 @@ struct Inner {
 impl<L: Locks> Cell<L> {
     /// A pending hold.
     pub(super) fn new(deadline: Timestamp) -> Self {
-        let inner = Inner { phase: Phase::Pending, waiting: None };
+        let inner = Inner { phase: Phase::Pending, asked: false, waiting: None };
         Self { deadline, inner: L::Mutex::new(inner) }
     }
 
@@ -125,6 +127,22 @@ impl<L: Locks> Cell<L> {
     /// A copy of the state.
     pub(super) fn phase(&self) -> Phase {
         self.inner.with(|inner| inner.phase.clone())
+    }
+
+    /// Nobody has decided it without asking: people are asked. The session wakes to tell its client.
+    pub(super) fn ask(&self) {
+        let waiting = self.inner.with(|inner| {
+            inner.asked = true;
+            inner.waiting.take()
+        });
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+    }
+
+    /// Whether [`Cell::ask`] was called.
+    pub(super) fn is_asked(&self) -> bool {
+        self.inner.with(|inner| inner.asked)
     }
 
     /// Records a decision: the first one, on a pending hold, before its deadline.

@@ -355,6 +355,30 @@ impl Policy {
         class
     }
 
+    /// What has to be kept of a text that is not run yet: it is not known who will run it, when, from where and after what. So the
+    /// strictest of all rules counts that might judge an effect of it as that user in that database, in whatever order they stand.
+    pub fn may_redact(&self, analysis: &Analysis, user: &str, database: &str) -> Redact {
+        let facts =
+            Facts { user, database, application_name: "", client_addr: None, people: &[], now: Timestamp::UNIX_EPOCH };
+        let redacting = self.rules().filter(|rule| !rule.redact.is_none());
+        let each = redacting.map(|rule| {
+            let alone = Rule {
+                users: rule.users.clone(),
+                databases: rule.databases.clone(),
+                effects: rule.effects.clone(),
+                objects: rule.objects.clone(),
+                columns: rule.columns.clone(),
+                has_where: rule.has_where,
+                redact: rule.redact,
+                ..Rule::new("alone", Verdict::Hold)
+            };
+            // Fail closed: a rule that cannot stand alone might mean anything.
+            Self::new(vec![alone])
+                .map_or(rule.redact, |policy| policy.decide(analysis, &facts, false, &NothingPrepared).redact)
+        });
+        each.max().unwrap_or_default()
+    }
+
     /// The verdict for a whole message. Convenience for callers that judge once; sessions keep their [`SessionClass`].
     pub fn decide(
         &self,

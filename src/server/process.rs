@@ -288,7 +288,12 @@ async fn open_store(settings: StoreSettings) -> Result<(Store, Recovered), Start
 }
 
 /// Notes the start, and the end of what an earlier process left behind.
-async fn begin(store: &Store, desk: &ApprovalDesk, settings: &Settings, recovered: Recovered) -> Result<(), String> {
+async fn begin(
+    store: &Store,
+    desk: &Arc<ApprovalDesk>,
+    settings: &Settings,
+    recovered: Recovered,
+) -> Result<(), String> {
     let started = Event::Started {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         policy_version: settings.policy.version().to_string(),
@@ -306,13 +311,18 @@ async fn begin(store: &Store, desk: &ApprovalDesk, settings: &Settings, recovere
         })
     });
     recover_reviews(desk, unreviewed.collect(), now);
-    let interrupted = recovered.open.into_iter().map(|stored| Interrupted {
-        request: stored.request,
-        decision: stored.decision,
-        unreviewed: stored.break_glass && stored.reviewed_by.is_none(),
-        references: stored.announcements,
-    });
-    recover(desk, interrupted.collect(), now).await?;
+    let mut interrupted = Vec::new();
+    for stored in recovered.open {
+        if !approval::recovery::ask_again(desk, store, &stored, now).await? {
+            interrupted.push(Interrupted {
+                request: stored.request,
+                decision: stored.decision,
+                unreviewed: stored.break_glass && stored.reviewed_by.is_none(),
+                references: stored.announcements,
+            });
+        }
+    }
+    recover(desk, interrupted, now).await?;
     recover_beforehand(desk, store, now).await?;
     approval::recovery::retell(desk, store, now).await
 }

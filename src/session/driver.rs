@@ -498,6 +498,11 @@ impl<'a> Session<'a> {
         };
         match holding.poll(cx) {
             Poll::Pending => false,
+            Poll::Ready(Turn::Asked) => {
+                let notice = holding.take_notice();
+                self.tell_asked(notice);
+                true
+            }
             Poll::Ready(Turn::Remind) => {
                 if self.machine.at_backend_frame() && self.outbox_partial.is_empty() {
                     holding.reminder().encode(&mut self.to_client.bytes);
@@ -520,6 +525,10 @@ impl<'a> Session<'a> {
         // A CancelRequest that was accepted for the hold is kept: it wins over an approval carried out just now.
         let turn = if cancelled { Turn::Withdraw(Cause::CancelRequest) } else { turn };
         let under = holding.under(&turn);
+        if under.is_none() {
+            // People were asked, and have answered before the client could hear of it.
+            self.tell_asked(holding.take_notice());
+        }
         let ending = holding.conclude(turn, clock::wall());
         if matches!(ending, Ending::Release) {
             if let Some(notice) = under.filter(|_| self.machine.at_backend_frame() && self.outbox_partial.is_empty()) {
@@ -598,16 +607,22 @@ impl<'a> Session<'a> {
             return;
         }
         match Holding::open(&self.worker.shared, &self.origin, draft) {
-            Ok((holding, notice)) => {
+            Ok(holding) => {
                 self.signal.signal().begin_hold();
                 self.holding = Some(Box::new(holding));
-                let mut outbox = Outbox::default();
-                self.machine.handle_opened(&notice, &mut outbox);
-                for bytes in outbox.to_client(&[]) {
-                    self.to_client.bytes.extend_from_slice(bytes);
-                }
+                self.machine.handle_opened();
             }
             Err(report) => self.finish_machine(cx, Ending::Refuse(report)),
+        }
+    }
+
+    /// The client hears that its statement waits.
+    fn tell_asked(&mut self, notice: Option<Report>) {
+        let Some(notice) = notice else { return };
+        let mut outbox = Outbox::default();
+        self.machine.handle_asked(&notice, &mut outbox);
+        for bytes in outbox.to_client(&[]) {
+            self.to_client.bytes.extend_from_slice(bytes);
         }
     }
 

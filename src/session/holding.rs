@@ -23,14 +23,21 @@ pub(super) enum Turn {
     Decided(Decision),
     Expire,
     Withdraw(Cause),
+    /// People are asked: the client hears that it waits.
+    Asked,
     Remind,
 }
+
+/// A client hears that it waits after so long, also where it is not known yet that people are asked.
+const UNTOLD: Duration = Duration::from_secs(1);
 
 /// A ticket on the board, with its timers.
 pub(super) struct Holding {
     ticket: Option<Ticket>,
     /// Set when the session itself ends the hold.
     turn: Option<Turn>,
+    /// That it waits, until the client was told. What is released at once does not wait.
+    notice: Option<Report>,
     /// Length of the held frame, in bytes.
     frame_bytes: usize,
     deadline: Instant,
@@ -41,8 +48,8 @@ pub(super) struct Holding {
 }
 
 impl Holding {
-    /// Opens a ticket. Returns it with the notice for the client, or why it could not be opened.
-    pub(super) fn open(shared: &Shared, origin: &Origin, draft: Draft) -> Result<(Self, Report), Report> {
+    /// Opens a ticket; or why it could not be opened.
+    pub(super) fn open(shared: &Shared, origin: &Origin, draft: Draft) -> Result<Self, Report> {
         let id = HoldId::generate().map_err(|error| trouble(&format!("no request id could be made: {error}")))?;
         let frame_bytes = draft.frame_bytes;
         let settings = &shared.settings;
@@ -54,18 +61,24 @@ impl Holding {
         let now = clock::now();
         let deadline = now.checked_add(time_to_live).unwrap_or(now);
         let reminder = next_reminder(now, settings.reminder_interval);
-        let first = reminder.map_or(deadline, |reminder| reminder.min(deadline));
-        let holding = Self {
+        let told = now.checked_add(UNTOLD).unwrap_or(now);
+        let first = reminder.map_or(deadline, |reminder| reminder.min(deadline)).min(told);
+        Ok(Self {
             ticket: Some(ticket),
             turn: None,
+            notice: Some(notice),
             frame_bytes,
             deadline,
             reminder,
             reminder_interval: settings.reminder_interval,
             timer: Box::pin(tokio::time::sleep_until(first.into())),
             id,
-        };
-        Ok((holding, notice))
+        })
+    }
+
+    /// What the client has not been told yet: that it waits.
+    pub(super) fn take_notice(&mut self) -> Option<Report> {
+        self.notice.take()
     }
 
     pub(super) fn frame_bytes(&self) -> usize {
@@ -88,6 +101,9 @@ impl Holding {
             if let Some(cause) = ticket.failure() {
                 return Poll::Ready(Turn::Withdraw(cause));
             }
+            if self.notice.is_some() && ticket.is_asked() {
+                return Poll::Ready(Turn::Asked);
+            }
         }
         if self.timer.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
@@ -96,10 +112,13 @@ impl Holding {
         if now >= self.deadline {
             return Poll::Ready(Turn::Expire);
         }
-        self.reminder = next_reminder(now, self.reminder_interval);
+        let is_told = self.notice.is_none();
+        if self.reminder.is_none_or(|reminder| now >= reminder) {
+            self.reminder = next_reminder(now, self.reminder_interval);
+        }
         let next = self.reminder.map_or(self.deadline, |reminder| reminder.min(self.deadline));
         self.timer.as_mut().reset(next.into());
-        Poll::Ready(Turn::Remind)
+        Poll::Ready(if is_told { Turn::Remind } else { Turn::Asked })
     }
 
     /// Says how the hold ends on the wire. The record is completed by [`Self::finish`], after that has been done.
@@ -117,8 +136,8 @@ impl Holding {
                 }
                 Ending::Refuse(self.withdrawn(cause))
             }
-            // Reminders do not end a hold.
-            Turn::Remind => Ending::Refuse(trouble("a reminder cannot end a hold")),
+            // Notices do not end a hold.
+            Turn::Remind | Turn::Asked => Ending::Refuse(trouble("a reminder cannot end a hold")),
         }
     }
 

@@ -21,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::{ApprovalDesk, Change, tidy_reason};
-use crate::approval::case::{Case, Denied};
+use crate::approval::case::{Case, Denied, OVER};
 use crate::approval::channel::RequestView;
 use crate::approval::people::Person;
 use crate::clock;
@@ -37,7 +37,7 @@ const MAX_STATEMENTS: usize = 500;
 /// The longest window.
 const MAX_WINDOW: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// The rule's name where none is stated; it resolves to the profile of `[approval]` itself.
-const NO_RULE: &str = "beforehand";
+pub(in crate::approval) const NO_RULE: &str = "beforehand";
 /// Not sessions of clients, whose numbers count up from 1.
 static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
 
@@ -207,8 +207,9 @@ impl ApprovalDesk {
             None => NO_RULE.to_owned(),
         };
         let window = SignedDuration::try_from(wish.window).map_err(|_| no("the window is too long"))?;
-        let effects =
-            analyse(wish.sql.as_bytes(), &Limits::default()).pieces.into_iter().flat_map(|piece| piece.effects);
+        let analysis = analyse(wish.sql.as_bytes(), &Limits::default());
+        let redact = settings.policy.as_ref().map(|policy| policy.may_redact(&analysis, &user, &wish.database));
+        let effects = analysis.pieces.into_iter().flat_map(|piece| piece.effects);
         let count = statements.len();
         Ok(HoldRequest {
             id: HoldId::generate().map_err(|error| no(&error.to_string()))?,
@@ -232,7 +233,7 @@ impl ApprovalDesk {
             why: format!("{} asks beforehand; each of its {count} statements may run once", person.name),
             policy_version: Arc::from(""),
             in_transaction: false,
-            redact: crate::judge::Redact::None,
+            redact: redact.unwrap_or_default(),
             reason: Some(reason),
             opened_at: now,
             deadline: now.checked_add(window).map_err(|_| no("the window is too long"))?,
@@ -240,6 +241,43 @@ impl ApprovalDesk {
             standing: Standing::default(),
             beforehand: Some(Beforehand { by: person.name.clone(), statements }),
         })
+    }
+
+    /// Asks again what was asked in an earlier process, which put everything on record that is needed. `false`: it cannot be, and
+    /// is over.
+    pub(in crate::approval) fn ask_again(
+        self: &Arc<Self>,
+        request: &HoldRequest,
+        decision: Option<&Decision>,
+        now: Timestamp,
+        case: impl FnOnce(&Arc<HoldRequest>) -> (Case, HashMap<String, String>),
+    ) -> bool {
+        let Some(own) = &request.beforehand else { return false };
+        let settings = self.settings.load();
+        // Fail closed: what was taken out of the record nobody can be shown any more, and what does not fit together nobody asked for.
+        let is_whole = request.redact.is_none()
+            && !request.statement.lossy
+            && request.statement.sha256 == hex::encode(Sha256::digest(request.statement.text.as_bytes()))
+            && statements(&request.statement.text).is_ok_and(|found| found == own.statements);
+        // Fail closed: another configuration may mean other approvers.
+        let is_known = settings.people.named(&own.by).is_some()
+            && (&*request.rule == NO_RULE || settings.by_rule.contains_key(&*request.rule));
+        let left = request.deadline.duration_since(now);
+        let Ok(time_to_live) = Duration::try_from(left) else { return false };
+        if !is_whole || !is_known || time_to_live.is_zero() {
+            return false;
+        }
+        let session = SessionId(NEXT.fetch_add(1, Ordering::Relaxed));
+        let origin = Origin { session, ..request.origin.clone() };
+        let Ok(ticket) = self.board.open(HoldRequest { origin, time_to_live, ..request.clone() }) else { return false };
+        let (case, references) = case(ticket.request());
+        self.put(case, references);
+        if let Some(decision) = decision {
+            // It is on record, and nothing has been done about it: it is carried out now.
+            let _late = self.board.decide(&request.id, decision.clone());
+        }
+        tokio::spawn(keep(ticket));
+        true
     }
 
     /// It was approved, now or in an earlier process, where `used` of its statements have passed.
@@ -285,7 +323,7 @@ impl ApprovalDesk {
         let numbers: Vec<_> = statements.iter().map(|index| index.saturating_add(1).to_string()).collect();
         let of = approved.request.beforehand.as_ref().map_or(0, |own| own.statements.len());
         let words = format!("statement {} of {of} passed as request {}", numbers.join(", "), request.id);
-        self.say(&id, words, now);
+        self.change(&id, |case| case.passed(&statements, words, now));
         let _ = self.board.decide(&request.id, decision);
         true
     }
@@ -306,7 +344,7 @@ impl ApprovalDesk {
         // A task of its own: what was taken away is also put on record, whoever hangs up meanwhile.
         let taken = tokio::spawn(async move {
             let event = Event::Revoked { id: id.clone(), channel: "api".to_owned(), by: by.clone() };
-            desk.close_beforehand(&id, event, &format!("withdrawn by {by}: nothing more passes"), at).await
+            desk.close_beforehand(&id, event, &format!("withdrawn by {by}"), at).await
         });
         taken.await.unwrap_or_else(|error| Err(Denied::NotRecorded(format!("the desk failed: {error}"))))
     }
@@ -315,7 +353,7 @@ impl ApprovalDesk {
         if self.beforehand.lock().await.remove(id).is_none() {
             return Err(Denied::NothingToRevoke);
         }
-        self.say(id, words.to_owned(), at);
+        self.change(id, |case| case.end_window(words, at));
         self.forget(id);
         self.record.record(vec![event]).await.map_err(Denied::NotRecorded)
     }
@@ -328,18 +366,17 @@ impl ApprovalDesk {
         };
         for id in over {
             let event = Event::Lapsed { id: id.clone() };
-            if let Err(error) = self.close_beforehand(&id, event, "its window is over: nothing more passes", now).await
-            {
+            if let Err(error) = self.close_beforehand(&id, event, OVER, now).await {
                 tracing::error!(request = %id, "cannot record the end of a pre-approval: {error}");
             }
         }
     }
 
-    fn say(&self, id: &HoldId, words: String, at: Timestamp) {
+    fn change(&self, id: &HoldId, change: impl FnOnce(&mut Case)) {
         let Some(place) = self.place(id) else { return };
         let view = {
             let mut case = place.case();
-            case.say(at, words);
+            change(&mut case);
             case.view.clone()
         };
         self.tell(Change::Changed(Box::new(view)));

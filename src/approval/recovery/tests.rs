@@ -1,7 +1,9 @@
 #![allow(clippy::arithmetic_side_effects)]
 
 use super::*;
-use crate::approval::testing::{at, request, settings};
+use crate::approval::channel::Receipt;
+use crate::approval::testing::{at, desk_with, person, request, settings};
+use crate::approval::{Answer, ApprovalSettings, Wish};
 use crate::hold::{Board, Decision, HoldId, HoldSettings};
 use crate::store::{Answered, StoreSettings};
 
@@ -121,4 +123,125 @@ async fn a_standing_approval_of_an_earlier_process_is_over_and_its_message_says_
     assert_eq!((again.uses, again.ended.as_deref()), (1, Some("the gate was started again")));
     assert!(desk.view_of(&over).is_none(), "its message said so before");
     assert!(restarted(&store).await.view_of(&stood).is_none(), "it is told once");
+}
+
+/// dev asks beforehand in an earlier process.
+async fn asked_beforehand(store: &Store) -> HoldId {
+    let desk = desk_with(settings(), Arc::new(store.clone())).0;
+    let wish = Wish {
+        sql: "DROP TABLE a; DELETE FROM b".to_owned(),
+        reason: Some("release 12".to_owned()),
+        database: "shop".to_owned(),
+        window: std::time::Duration::from_secs(7_200),
+        ..Wish::default()
+    };
+    let id = desk.ask_beforehand(&person(&desk, "dev"), wish, crate::clock::wall()).unwrap();
+    let mut changes = desk.changes();
+    while desk.view_of(&id).is_none() {
+        changes.recv().await.unwrap();
+    }
+    store
+        .record(Event::Announced { id: id.clone(), channel: "slack".to_owned(), reference: "C01/1.2".to_owned() })
+        .await
+        .unwrap();
+    id
+}
+
+/// Whether another process asks it again, and its desk.
+async fn asks_again(
+    store: &Store,
+    id: &HoldId,
+    settings: ApprovalSettings,
+    change: impl FnOnce(&mut StoredRequest),
+) -> (bool, Arc<ApprovalDesk>) {
+    let desk = Arc::new(ApprovalDesk::new(Board::new(HoldSettings::default()), settings, Arc::new(store.clone())));
+    let mut stored = store.find(id).await.unwrap().unwrap();
+    change(&mut stored);
+    (ask_again(&desk, store, &stored, crate::clock::wall()).await.unwrap(), desk)
+}
+
+#[tokio::test]
+async fn what_was_asked_beforehand_is_asked_again_with_all_its_messages() {
+    let (store, _) = Store::open(&StoreSettings::default()).unwrap();
+    let id = asked_beforehand(&store).await;
+    let (again, desk) = asks_again(&store, &id, settings(), |_| {}).await;
+    assert!(again && desk.pending() == 1);
+    assert_eq!(desk.place(&id).unwrap().references().get("slack").map(String::as_str), Some("C01/1.2"));
+    let view = desk.view_of(&id).unwrap();
+    assert!(view.decision.is_none() && view.timeline.last().unwrap().what.contains("started again"));
+    let denied = desk.answer(&person(&desk, "dev"), &id, Answer { approve: true, ..Answer::default() }, at(0)).await;
+    assert!(denied.is_err(), "whoever asked does not decide");
+    let yes = Answer { approve: true, ..Answer::default() };
+    assert_eq!(desk.answer(&person(&desk, "ann"), &id, yes, crate::clock::wall()).await, Ok(Receipt::Decided));
+}
+
+#[tokio::test]
+async fn a_decision_that_was_on_record_is_carried_out_and_nothing_else_is_asked() {
+    for approve in [true, false] {
+        let (store, _) = Store::open(&StoreSettings::default()).unwrap();
+        let id = asked_beforehand(&store).await;
+        let (by, now) = ("ann".to_owned(), crate::clock::wall());
+        let decision = if approve {
+            Decision::Approve { by, reason: None, at: now, under: None }
+        } else {
+            Decision::Reject { by, reason: None, at: now }
+        };
+        store.record(Event::Decided { id: id.clone(), decision }).await.unwrap();
+        let (again, desk) = asks_again(&store, &id, settings(), |_| {}).await;
+        assert!(again && desk.pending() == 0);
+        let (_sender, stop) = tokio::sync::watch::channel(false);
+        let mut changes = desk.changes();
+        tokio::spawn(crate::approval::clerk::run(Arc::clone(&desk), stop));
+        while desk.view_of(&id).unwrap().ended.is_none() {
+            changes.recv().await.unwrap();
+        }
+        let outcome = desk.view_of(&id).unwrap().ended.unwrap().outcome;
+        assert_eq!(outcome, if approve { Outcome::Released } else { Outcome::Rejected });
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_whole_or_whose_people_are_gone_is_not_asked_again() {
+    type Change = fn(&mut StoredRequest);
+    let (store, _) = Store::open(&StoreSettings::default()).unwrap();
+    let id = asked_beforehand(&store).await;
+    let changes: [(&str, Change); 5] = [
+        ("redacted", |stored| stored.request.redact = crate::judge::Redact::Literals),
+        ("another text", |stored| stored.request.statement.text = Arc::from("DROP TABLE c; DELETE FROM b")),
+        ("other statements", |stored| {
+            stored.request.beforehand.as_mut().unwrap().statements.pop();
+        }),
+        ("over", |stored| stored.request.deadline = at(0)),
+        ("a rule that is gone", |stored| stored.request.rule = Arc::from("gone")),
+    ];
+    for (what, change) in changes {
+        let (again, desk) = asks_again(&store, &id, settings(), change).await;
+        assert!(!again && desk.pending() == 0 && desk.view_of(&id).is_none(), "{what}");
+    }
+    let mut without = settings();
+    without.people = crate::approval::People::default();
+    assert!(!asks_again(&store, &id, without, |_| {}).await.0, "whoever asked is gone");
+    let held = left_behind(&store, 0, true, |_| Vec::new()).await;
+    assert!(!asks_again(&store, &held, settings(), |_| {}).await.0, "its client is gone");
+}
+
+#[tokio::test]
+async fn what_was_approved_beforehand_has_no_result_of_its_own_to_miss() {
+    let (store, _) = Store::open(&StoreSettings::default()).unwrap();
+    let id = asked_beforehand(&store).await;
+    let decision = Decision::Approve { by: "ann".to_owned(), reason: None, at: at(0), under: None };
+    store
+        .record_all(vec![
+            Event::Decided { id: id.clone(), decision },
+            Event::Ended { id: id.clone(), outcome: Outcome::Released, at: at(0) },
+            Event::Used { id: id.clone(), request: HoldId("qg-used000000".to_owned()), statements: vec![0] },
+            Event::Lapsed { id: id.clone() },
+        ])
+        .await
+        .unwrap();
+    let desk = restarted(&store).await;
+    let view = desk.view_of(&id).unwrap();
+    let window = view.window.unwrap();
+    assert_eq!((window.passed.len(), window.over.as_deref()), (1, Some("its window is over")));
+    assert!(view.execution.is_none() && store.find(&id).await.unwrap().unwrap().execution.is_none());
 }

@@ -227,7 +227,8 @@ impl Inner {
     fn shown(&self, desk: &dyn Desk, known: &Known, id: &HoldId) -> Message {
         let directory = self.directory.load();
         let view = desk.view(id).filter(|view| {
-            let own = directory.people.is_own(&view.request.origin, &known.actor.identity);
+            let own = directory.people.is_own(&view.request.origin, &known.actor.identity)
+                || view.request.beforehand.as_ref().is_some_and(|own| known.actor.is_named(&own.by));
             own || desk.may_decide(&known.actor, id).is_ok()
         });
         match view {

@@ -80,10 +80,14 @@ impl Inner {
         directory: &Directory,
         message: &Message,
     ) -> Result<(), ApiError> {
-        let mut known = directory.people.behind(&request.origin);
-        let (Some(person), None) = (known.next(), known.next()) else {
-            return Ok(());
+        let people = &directory.people;
+        let mut known = people.behind(&request.origin);
+        let person = match (&request.beforehand, known.next(), known.next()) {
+            (Some(own), _, _) => people.named(&own.by),
+            (None, Some(person), None) => Some(person),
+            (None, _, _) => None,
         };
+        let Some(person) = person else { return Ok(()) };
         let user = match (&person.slack_user, &person.email) {
             (Some(user), _) => user.clone(),
             (None, Some(email)) => self.api.user_by_email(email).await?,

@@ -12,10 +12,11 @@ use slack_morphism::blocks::SlackBlock;
 
 use crate::approval::channel::RequestView;
 use crate::approval::people::People;
-use crate::hold::{Decision, Execution, HoldId, HoldRequest, Outcome};
+use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest, Outcome};
 use crate::judge::{EffectKind, Redact};
 
 use super::again;
+use super::beforehand;
 use super::footer::footer;
 use super::glass;
 use super::kit::{self, limit};
@@ -66,11 +67,21 @@ pub(super) enum State {
     Rejected,
     Expired,
     Withdrawn,
+    /// Approved beforehand: its statements may pass.
+    Window,
+    /// They may no more.
+    WindowOver,
 }
 
 impl State {
     pub(super) fn of(view: &RequestView) -> Self {
         match (&view.ended, &view.decision) {
+            (Some(Ended { outcome: Outcome::Released, .. }), _) | (None, Some(Decision::Approve { .. }))
+                if view.window.is_some() =>
+            {
+                let over = view.window.as_ref().is_some_and(|window| window.over.is_some());
+                if over { Self::WindowOver } else { Self::Window }
+            }
             (Some(ended), _) => match ended.outcome {
                 Outcome::Rejected => Self::Rejected,
                 Outcome::Expired => Self::Expired,
@@ -100,11 +111,16 @@ impl State {
             | Self::NotKnown
             | Self::Rejected
             | Self::Expired
-            | Self::Withdrawn => false,
+            | Self::Withdrawn
+            | Self::Window
+            | Self::WindowOver => false,
         }
     }
 
-    fn words(self) -> (&'static str, &'static str) {
+    fn words(self, beforehand: bool) -> (&'static str, &'static str) {
+        if beforehand {
+            return beforehand::words_for(self);
+        }
         match self {
             Self::Pending => (":hourglass_flowing_sand:", "Approval needed"),
             Self::Escalated => (":rotating_light:", "Still waiting"),
@@ -115,6 +131,8 @@ impl State {
             Self::Rejected => (":no_entry:", "Rejected"),
             Self::Expired => (":alarm_clock:", "Expired"),
             Self::Withdrawn => (":leftwards_arrow_with_hook:", "Withdrawn"),
+            // Of what is asked for beforehand only.
+            Self::Window | Self::WindowOver => beforehand::words_for(self),
         }
     }
 }
@@ -150,7 +168,7 @@ pub(super) fn message(view: &RequestView, look: &Look<'_>) -> Message {
     }
     let footer = footer(view, look, state, 100);
     let id = &view.request.id;
-    let (emoji, verb) = state.words();
+    let (emoji, verb) = state.words(view.request.beforehand.is_some());
     let title = words(&title(&view.request), 100);
     Message { text: format!("{emoji} {verb}: {title} (request {id}; {footer})"), blocks, whole }
 }
@@ -249,7 +267,7 @@ fn in_room(view: &RequestView, look: &Look<'_>, state: State, shown: &Shown, roo
 }
 
 fn header(view: &RequestView, state: State) -> String {
-    let (emoji, verb) = state.words();
+    let (emoji, verb) = state.words(view.request.beforehand.is_some());
     clip(&format!("{emoji} {verb}: {}", plain(&title(&view.request), limit::HEADER)), limit::HEADER)
 }
 
@@ -280,7 +298,7 @@ pub(super) fn title(request: &HoldRequest) -> String {
 }
 
 /// Names of what is changed, without repetition; of what is only read where nothing is changed.
-fn objects(request: &HoldRequest) -> Vec<String> {
+pub(super) fn objects(request: &HoldRequest) -> Vec<String> {
     let changed = |reads: bool| {
         let mut names: Vec<String> = Vec::new();
         let mut seen = HashSet::new();
@@ -297,6 +315,9 @@ fn objects(request: &HoldRequest) -> Vec<String> {
 }
 
 fn facts<'a>(request: &HoldRequest, look: &Look<'_>, room: Room) -> Vec<(&'a str, String)> {
+    if let Some(own) = &request.beforehand {
+        return beforehand::facts(request, own, look, room.words);
+    }
     let origin = &request.origin;
     let name = room.words.min(70);
     let mut facts = vec![
@@ -316,14 +337,19 @@ fn facts<'a>(request: &HoldRequest, look: &Look<'_>, room: Room) -> Vec<(&'a str
     }
     let transaction = if request.in_transaction { "open; its locks stay while it waits" } else { "none open" };
     facts.push(("Transaction", transaction.to_owned()));
-    let reason =
-        request.reason.as_deref().map_or_else(|| "_none given_".to_owned(), |reason| words(reason, room.words));
-    facts.push(("Reason", reason));
+    facts.push(("Reason", reason(request, room.words)));
     facts
+}
+
+pub(super) fn reason(request: &HoldRequest, most: usize) -> String {
+    request.reason.as_deref().map_or_else(|| "_none given_".to_owned(), |reason| words(reason, most))
 }
 
 /// Who asked: the person, if exactly one works as the database user.
 pub(super) fn requester(request: &HoldRequest, people: &People) -> String {
+    if let Some(own) = &request.beforehand {
+        return person(&own.by, people);
+    }
     let user = &request.origin.user;
     let mut known = people.behind(&request.origin);
     match (known.next(), known.next()) {
@@ -392,7 +418,9 @@ fn buttons(view: &RequestView, look: &Look<'_>, approvable: bool) -> SlackBlock 
         let title = clip(&format!("{}?", plain(&title(request), 98)), limit::CONFIRM_TITLE);
         let who = plain(&requester_name(request, look.people), 80);
         let sha256 = prefix(&request.statement.sha256);
-        let text = if request.redact.is_none() {
+        let text = if let Some(own) = &request.beforehand {
+            beforehand::confirm(request, own, &who)
+        } else if request.redact.is_none() {
             let characters = request.statement.text.chars().count();
             format!(
                 "You approve exactly the statement shown ({characters} characters, sha256 {sha256}), once, for {who}."
@@ -402,7 +430,8 @@ fn buttons(view: &RequestView, look: &Look<'_>, approvable: bool) -> SlackBlock 
                 "You approve a statement whose values are redacted here (sha256 of the whole {sha256}), once, for {who}."
             )
         };
-        let confirm = kit::confirm(&title, &clip(&text, limit::CONFIRM_TEXT), "Run it", "Go back");
+        let yes = if request.beforehand.is_some() { "Approve it" } else { "Run it" };
+        let confirm = kit::confirm(&title, &clip(&text, limit::CONFIRM_TEXT), yes, "Go back");
         buttons.push(kit::primary(kit::button(APPROVE, "Approve", value.clone())).with_confirm(confirm));
         buttons.extend(again::button(view, look.people));
     }
@@ -415,6 +444,9 @@ fn buttons(view: &RequestView, look: &Look<'_>, approvable: bool) -> SlackBlock 
 }
 
 pub(super) fn requester_name(request: &HoldRequest, people: &People) -> String {
+    if let Some(own) = &request.beforehand {
+        return people.named(&own.by).and_then(|one| one.email.clone()).unwrap_or_else(|| own.by.clone());
+    }
     let user = &request.origin.user;
     let mut known = people.behind(&request.origin);
     match (known.next(), known.next()) {

@@ -3,6 +3,7 @@
 // Writing into a string cannot fail.
 use std::fmt::Write as _;
 
+use super::beforehand;
 use super::blocks::{Look, State};
 use super::text::{code, day_and_moment, mentions, milliseconds, moment, person, span, words};
 use crate::approval::channel::RequestView;
@@ -15,6 +16,12 @@ pub(super) fn footer(view: &RequestView, look: &Look<'_>, state: State, most: us
         State::Pending | State::Escalated => waiting(view, look, state, most),
         State::Running => format!("{} · running", decided()),
         State::Done | State::Failed | State::NotKnown => format!("{} · {}", decided(), result(view, most)),
+        State::Window | State::WindowOver => {
+            let progress = view.window.as_ref().map(|window| beforehand::progress(&view.request, window));
+            format!("{} · {}", decided(), progress.unwrap_or_default())
+        }
+        State::Rejected if view.window.is_some() => format!("{} · nothing passes", decided()),
+        State::Expired if view.window.is_some() => format!("Nobody decided within {} · nothing passes", waited(view)),
         State::Rejected => format!("{} · the statement did *not* run", decided()),
         State::Expired => {
             let waited = waited(view);
@@ -109,5 +116,6 @@ fn withdrawn(view: &RequestView, look: &Look<'_>) -> String {
         Some(_) => format!("{}, but ", decided(view, look)),
         None => String::new(),
     };
-    format!("{first}{why} at {} · the statement did *not* run", moment(ended.at))
+    let so = if view.window.is_some() { "nothing passes" } else { "the statement did *not* run" };
+    format!("{first}{why} at {} · {so}", moment(ended.at))
 }

@@ -15,6 +15,7 @@ mod blocks;
 mod footer;
 mod glass;
 mod again;
+mod beforehand;
 mod panels;
 mod copies;
 mod directory;

@@ -12,10 +12,11 @@ use crate::approval::channel::RequestView;
 use crate::approval::people::People;
 use crate::hold::{HoldId, HoldRequest};
 
+use super::beforehand;
 use super::blocks::{self, Look, Message, State};
 use super::footer;
 use super::kit::{self, limit};
-use super::text::{clip, code, length, literal, mentions, moment, person, start, words};
+use super::text::{clip, code, day_and_moment, length, literal, mentions, moment, person, start, words};
 
 /// `callback_id` of the modal that asks why.
 pub(super) const REJECT_VIEW: &str = "reject";
@@ -97,18 +98,26 @@ pub(super) fn details_modal(view: &RequestView, people: &People) -> SlackView {
         .map(|effect| format!("• {}: {}", code(&effect.kind.to_string(), 40), words(&effect.why, 150)))
         .collect();
     blocks.push(kit::section(clip_mrkdwn(effects, "What it can do")));
-    blocks.push(kit::section(format!(
-        "*Rule* {} of policy {}\n*Asked by* {}\n*Session* {}, backend {}\n*sha256* `{}`",
-        code(&request.rule, 70),
-        code(blocks::prefix(&request.policy_version), 20),
-        blocks::requester(request, people),
-        request.origin.session,
-        request.origin.backend_pid.map_or_else(|| "not known".to_owned(), |pid| pid.to_string()),
-        words(&request.statement.sha256, 64),
-    )));
+    blocks.push(kit::section(origin(view, people)));
     blocks.push(kit::context(timeline(view)));
     SlackView::Modal(
         SlackModalView::new(kit::plain_text("Statement and details"), blocks).with_close(kit::plain_text("Close")),
+    )
+}
+
+fn origin(view: &RequestView, people: &People) -> String {
+    let request = &view.request;
+    let (asked, sha256) = (blocks::requester(request, people), words(&request.statement.sha256, 64));
+    if let Some(window) = &view.window {
+        let progress = beforehand::progress(request, window);
+        return format!("*Asked beforehand by* {asked}\n*Statements* {progress}\n*sha256* `{sha256}`");
+    }
+    format!(
+        "*Rule* {} of policy {}\n*Asked by* {asked}\n*Session* {}, backend {}\n*sha256* `{sha256}`",
+        code(&request.rule, 70),
+        code(blocks::prefix(&request.policy_version), 20),
+        request.origin.session,
+        request.origin.backend_pid.map_or_else(|| "not known".to_owned(), |pid| pid.to_string()),
     )
 }
 
@@ -179,7 +188,7 @@ pub(super) fn line(view: &RequestView, people: &People) -> String {
     let request = &view.request;
     format!(
         "*{}* · {} · expires {} · `{}`",
-        words(&blocks::title(request), 120),
+        beforehand::subject(view, 120),
         blocks::requester(request, people),
         moment(request.deadline),
         request.id
@@ -210,10 +219,18 @@ pub(super) fn to_requester(view: &RequestView, look: &Look<'_>, link: Option<&st
         }
         Some(_) | None => because,
     };
-    let subject = format!("*{title}* (`{}`)", request.id);
+    let subject = format!("*{}* (`{}`)", beforehand::subject(view, 100), request.id);
     let (short, text) = match State::of(view) {
         State::Rejected => ("Rejected", format!(":no_entry: Your {subject} was rejected by {}.{because}", by())),
         State::Expired => ("Expired", format!(":alarm_clock: Nobody decided your {subject} in time; it did not run.")),
+        State::Window => {
+            let until = day_and_moment(request.deadline);
+            let text = "each of its statements may run once, in the order shown, until";
+            (
+                "Pre-approved",
+                format!(":white_check_mark: Your {subject} was approved by {}: {text} {until}.{because}", by()),
+            )
+        }
         State::Done => {
             ("Done", format!(":white_check_mark: Your {subject} was approved by {} and has run.{because}", by()))
         }
@@ -223,7 +240,7 @@ pub(super) fn to_requester(view: &RequestView, look: &Look<'_>, link: Option<&st
             format!(":grey_question: Your {subject} was approved by {}; whether it ran is not known.", by()),
         ),
         // The result follows.
-        State::Pending | State::Escalated | State::Running | State::Withdrawn => return None,
+        State::Pending | State::Escalated | State::Running | State::Withdrawn | State::WindowOver => return None,
     };
     let text = match link {
         Some(link) => format!("{text}\n<{link}|Open request>"),
@@ -239,7 +256,7 @@ pub(super) fn reminder(view: &RequestView, look: &Look<'_>) -> Message {
     }
     note(format!(
         ":bell: {} still waits for {}; expires {}",
-        words(&blocks::title(&view.request), 150),
+        beforehand::subject(view, 150),
         footer::asked(view, look, 300),
         moment(view.request.deadline)
     ))
@@ -250,7 +267,7 @@ pub(super) fn escalation(view: &RequestView) -> Message {
     let to = if view.escalated_to.is_empty() { "others".to_owned() } else { mentions(&view.escalated_to, 300) };
     note(format!(
         ":rotating_light: {} still waits and is now asked of {to}; expires {}",
-        words(&blocks::title(&view.request), 150),
+        beforehand::subject(view, 150),
         moment(view.request.deadline)
     ))
 }

@@ -108,6 +108,11 @@ pub(super) fn utc(at: Timestamp) -> String {
     at.to_zoned(TimeZone::UTC).strftime("%H:%M:%S UTC").to_string()
 }
 
+/// The same with the day.
+pub(super) fn utc_day(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
 /// A length of time, roughly.
 pub(super) fn span(seconds: i64) -> String {
     match seconds {

@@ -78,6 +78,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) -> Vec<M
     let nobody = !names.has_channels(&default);
     let mentions = names.mentions.into_inner();
 
+    settings.approval.policy = Some(Arc::clone(&settings.policy));
     settings.approval.by_rule = by_rule(document, settings, &profiles);
     settings.approval.default = Arc::new(default);
     settings.approval.profiles = profiles;

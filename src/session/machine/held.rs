@@ -100,16 +100,22 @@ impl Machine {
         self.act(Action::OpenHold(Box::new(draft)));
     }
 
-    /// The ticket is open; the client is told.
-    pub fn handle_opened(&mut self, notice: &Report, out: &mut Outbox) {
+    /// The ticket is open.
+    pub fn handle_opened(&mut self) {
         match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
             Waiting::Opening(held) => {
                 self.waiting = Waiting::Decision(held);
-                self.send_client(notice.to_bytes(), out);
             }
             other @ (Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis(_) | Waiting::Decision(_)) => {
                 self.waiting = other;
             }
+        }
+    }
+
+    /// People are asked about the statement; the client is told.
+    pub fn handle_asked(&mut self, notice: &Report, out: &mut Outbox) {
+        if matches!(self.waiting, Waiting::Decision(_)) {
+            self.send_client(notice.to_bytes(), out);
         }
     }
 

@@ -82,7 +82,7 @@ pub enum Action {
     ApplicationName(String),
     /// Analyse this text off the thread and answer with [`Machine::handle_analysis`].
     Analyse(Vec<u8>),
-    /// Open a ticket and answer with [`Machine::handle_opened`] or [`Machine::end_hold`].
+    /// Open a ticket and answer with [`Machine::handle_opened`] (and later [`Machine::handle_asked`]) or [`Machine::end_hold`].
     OpenHold(Box<Draft>),
     /// A statement passes that people want to be told of.
     Notice(Box<Draft>),

@@ -378,7 +378,8 @@ impl World {
             match action {
                 Action::OpenHold(_) => {
                     let mut out = Outbox::default();
-                    self.bench.machine.handle_opened(&Report::notice("held"), &mut out);
+                    self.bench.machine.handle_opened();
+                    self.bench.machine.handle_asked(&Report::notice("held"), &mut out);
                     self.opened = true;
                 }
                 Action::Analyse(text) => {

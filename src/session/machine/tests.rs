@@ -196,7 +196,8 @@ impl Bench {
     pub(super) fn opened(&mut self) -> Box<Draft> {
         let draft = self.draft();
         let mut out = Outbox::default();
-        self.machine.handle_opened(&Report::notice("held"), &mut out);
+        self.machine.handle_opened();
+        self.machine.handle_asked(&Report::notice("held"), &mut out);
         self.collect(&out, &[], &[]);
         let notice = Report::notice("held").to_bytes();
         assert!(self.told().ends_with(&notice), "the client is told at once");
@@ -605,7 +606,8 @@ fn the_notice_of_a_hold_waits_for_the_end_of_the_backends_frame() {
     bench.say(&[query("HOLD me")]);
     bench.draft();
     let mut out = Outbox::default();
-    bench.machine.handle_opened(&Report::notice("held"), &mut out);
+    bench.machine.handle_opened();
+    bench.machine.handle_asked(&Report::notice("held"), &mut out);
     assert_eq!(out.to_client(&[]).count(), 0);
     bench.server(&[notification[12..].to_vec()]);
     assert_eq!(bench.told(), [&notification[12..], &Report::notice("held").to_bytes()].concat());

@@ -186,3 +186,27 @@ async fn what_changes_its_session_or_cannot_be_seen_through_is_not_asked_beforeh
         assert_eq!(statements(sql).map(|found| found.len()), Ok(count), "{sql}");
     }
 }
+
+#[tokio::test]
+async fn what_any_rule_might_redact_of_it_is_redacted() {
+    use crate::judge::{Policy, Redact, Rule, Verdict};
+    let rule = |toml: &str| -> Rule { toml::from_str(toml).unwrap() };
+    let rules = vec![
+        // Stands before, and would let it pass: whose session it will be nobody knows.
+        Rule::new("all", Verdict::Allow),
+        rule("name = \"cards\"\naction = \"hold\"\neffects = [\"delete\"]\ngroups = [\"x\"]\nredact = \"literals\""),
+        rule("name = \"other\"\naction = \"hold\"\nusers = [\"app\"]\nredact = \"all\""),
+    ];
+    let mut settings = settings();
+    settings.policy = Some(Arc::new(Policy::new(rules).unwrap()));
+    let (desk, _board) = desk_with(settings, Arc::new(Forgetful));
+    for (person_name, user, sql, expected) in [
+        ("dev", None, SQL, Redact::Literals),
+        ("dev", None, "DROP TABLE a", Redact::None),
+        ("dev", Some("app".to_owned()), "DROP TABLE a", Redact::All),
+    ] {
+        let wish = Wish { user, ..wish(sql) };
+        let request = desk.beforehand(&person(&desk, person_name), wish, clock::wall()).unwrap();
+        assert_eq!(request.redact, expected, "{sql}");
+    }
+}

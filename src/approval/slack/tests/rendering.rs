@@ -7,13 +7,13 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::limits;
-use crate::approval::channel::{Acknowledged, Again, Milestone, RequestView, Review};
+use crate::approval::channel::{Acknowledged, Again, Milestone, RequestView, Review, Window};
 use crate::approval::people::{People, Person};
 use crate::approval::slack::blocks::{self, Look, bound, message};
 use crate::approval::slack::settings::LongStatements;
 use crate::approval::slack::{glass, panels};
 use crate::approval::testing::request;
-use crate::hold::{Cause, Decision, Ended, Execution, HoldId, HoldRequest, Outcome, Parameter};
+use crate::hold::{Beforehand, Cause, Decision, Ended, Execution, HoldId, HoldRequest, Outcome, Parameter};
 use crate::judge::{ObjectName, Redact};
 
 fn at(second: i64) -> Timestamp {
@@ -60,6 +60,7 @@ fn view(request: HoldRequest) -> RequestView {
         break_glass: false,
         review: None,
         may_again: None,
+        window: None,
         again: None,
         ended: None,
         execution: None,
@@ -260,6 +261,84 @@ fn a_standing_approval_is_offered_with_exactly_what_it_grants_and_shown_until_it
     assert!(blocks.to_string().contains("no longer runs again: revoked by &lt;!here&gt;; used 3 times"), "{blocks}");
 }
 
+/// What rita asked for beforehand.
+fn asked_beforehand() -> RequestView {
+    let mut request = held("DELETE FROM a;\nDELETE FROM b WHERE note = '<!channel>'");
+    request.beforehand = Some(Beforehand { by: "rita".to_owned(), statements: vec!["0f".repeat(32); 2] });
+    request.origin.user = "migrate".to_owned();
+    let window = Some(Window { statements: 2, ..Window::default() });
+    RequestView { window, ..view(request) }
+}
+
+#[test]
+fn what_is_asked_beforehand_says_so_in_every_state_and_what_may_pass_until_when() {
+    let pending = asked_beforehand();
+    let with = |change: &dyn Fn(&mut RequestView)| {
+        let mut view = pending.clone();
+        change(&mut view);
+        view
+    };
+    let approved_with = |passed: &[usize], over: Option<&str>| {
+        with(&|view| {
+            view.decision = approved();
+            ended(view, Outcome::Released);
+            let (passed, over) = (passed.iter().copied().collect(), over.map(str::to_owned));
+            view.window = Some(Window { statements: 2, passed, over });
+        })
+    };
+    let rejected = Decision::Reject { by: "bob".to_owned(), reason: None, at: at(40) };
+    for (view, parts) in [
+        (
+            pending.clone(),
+            &["Pre-approval asked: DELETE", "each of 2 statements may run once", "`shop` as `migrate`"][..],
+        ),
+        (approved_with(&[], None), &["Pre-approved: DELETE", "0 of 2 statements passed", "until <!date^1795180900"]),
+        (approved_with(&[0], None), &["1 of 2 statements passed"]),
+        (
+            approved_with(&[0, 1], Some("every statement has passed")),
+            &["Pre-approval is over", "2 of 2 statements passed"],
+        ),
+        (
+            approved_with(&[0], Some("withdrawn by rita")),
+            &["Pre-approval is over", "withdrawn by rita: nothing more passes"],
+        ),
+        (
+            with(&|view| {
+                view.decision = Some(rejected.clone());
+                ended(view, Outcome::Rejected);
+            }),
+            &["Pre-approval rejected", "nothing passes"],
+        ),
+        (with(&|view| ended(view, Outcome::Expired)), &["Pre-approval expired", "nothing passes"]),
+        (
+            with(&|view| ended(view, Outcome::Withdrawn { cause: Cause::CancelRequest })),
+            &["Pre-approval withdrawn", "nothing passes"],
+        ),
+    ] {
+        let blocks = rendered(&view);
+        let text = blocks.to_string();
+        for part in parts {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(text.contains("<@U0REQ>") && !text.contains("held by") && !text.contains("did *not* run"), "{text}");
+        assert_eq!(button_names(&blocks).is_empty(), view.decision.is_some() || view.ended.is_some(), "{text}");
+        assert_eq!(limits::wrong(&blocks, 50), Vec::<String>::new());
+    }
+    let blocks = rendered(&pending);
+    let confirm = find(&blocks, "actions")[0]["elements"][0]["confirm"]["text"]["text"].as_str().unwrap();
+    for part in ["Nothing waits", "2 statements", "b8c08e78c676", "shop", "migrate", "rita@example.com", "UTC", "once"]
+    {
+        assert!(confirm.contains(part), "{part}: {confirm}");
+    }
+    let people = people();
+    let listed = json!(panels::pending(&[pending.clone()], &people, |_| None).blocks).to_string();
+    assert!(listed.contains("pre-approval of DELETE"), "{listed}");
+    let told = panels::to_requester(&approved_with(&[], None), &look(&people, &[]), None).unwrap();
+    assert!(json!(told.blocks).to_string().contains("may run once, in the order shown, until"), "{told:?}");
+    let details = json!(panels::details_modal(&pending, &people)).to_string();
+    assert!(details.contains("Asked beforehand by") && !details.contains("backend"), "{details}");
+}
+
 #[test]
 fn a_parameter_cannot_look_like_two() {
     let mut request = held("DELETE FROM orders WHERE id = $1");
@@ -334,6 +413,7 @@ prop_compose! {
         values in proptest::collection::vec(proptest::option::of(nasty(10)), 0..6),
         names in proptest::collection::vec(nasty(1), 0..40),
         (lossy, state, approvals, quorum) in (any::<bool>(), 0_usize..9, 0_usize..9, 0_usize..9),
+        (beforehand, over) in (any::<bool>(), any::<bool>()),
         (glass, seen, redact, repeats, uses) in (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<u64>()),
     ) -> RequestView {
         let mut request = held(&text);
@@ -352,7 +432,13 @@ prop_compose! {
         request.effects[0].objects.extend(objects);
         request.effects[0].why.clone_from(&words);
         request.redact = if redact { Redact::Literals } else { Redact::None };
+        if beforehand {
+            request.beforehand = Some(Beforehand { by: words.clone(), statements: vec!["0f".repeat(32); 500] });
+        }
         let (_, mut view) = states(&request).swap_remove(state);
+        if beforehand {
+            view.window = Some(Window { statements: 500, passed: (0..500).collect(), over: over.then(|| words.clone()) });
+        }
         view.approved_by = vec![words.clone(); approvals];
         view.quorum = quorum;
         view.asked = words.clone();
