@@ -238,20 +238,31 @@ fn approve_again(gate: &Gate, id: &str) -> u16 {
 /// Sends it; whether it ran under a standing approval, without anybody being asked. What is held is rejected.
 fn passes(gate: &Gate, raw: &mut Raw, frames: impl AsRef<[u8]>) -> bool {
     raw.send(frames);
-    let id = held_behind(raw);
-    let found = eventually("a decision or an open request", || {
-        let request = gate.api().call("GET", &format!("/v1/requests/{id}"), None).json;
-        let under = !request["progress"]["under"].is_null();
-        (under || request["state"] == "pending").then_some(under)
-    });
-    if !found {
+    let words = loop {
+        let message = raw.read().expect("a notice");
+        let words = String::from_utf8_lossy(&message.body).into_owned();
+        if message.tag == b'N' && words.contains("querygate:") {
+            break words;
+        }
+    };
+    let found = words.contains("released under the standing approval");
+    assert!(found != words.contains("waiting for approval"), "the client hears one of them, at once: {words}");
+    // A use names the other request first.
+    let id = format!(
+        "qg-{}",
+        words.split_once(if found { "Request qg-" } else { "request qg-" }).unwrap().1.get(..10).unwrap()
+    );
+    if found {
+        let request = gate.api().get(&format!("/v1/requests/{id}"));
+        assert!(!request["progress"]["under"].is_null(), "{request}");
+    } else {
         gate.api().reject(&id, "no");
     }
     let answers = raw.until(b'Z');
-    let notice = answers.iter().any(|message| {
-        message.tag == b'N' && String::from_utf8_lossy(&message.body).contains("released under the standing approval")
-    });
-    assert_eq!(notice, found, "the client is told of a use, and of nothing else");
+    let more = answers
+        .iter()
+        .any(|message| message.tag == b'N' && String::from_utf8_lossy(&message.body).contains("querygate: "));
+    assert!(!more, "the client is told once: {answers:?}");
     found
 }
 

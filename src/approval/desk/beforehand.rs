@@ -20,7 +20,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
-use super::{ApprovalDesk, Change, tidy_reason};
+use super::{ApprovalDesk, Change, SETTLE, tidy_reason};
 use crate::approval::case::{Case, Denied, OVER};
 use crate::approval::channel::RequestView;
 use crate::approval::people::Person;
@@ -340,6 +340,7 @@ impl ApprovalDesk {
         if hold.phase == Phase::Pending && self.board.fail(id, Cause::CancelRequest, at) {
             return Ok(());
         }
+        self.begun(id).await;
         let (desk, by, id) = (Arc::clone(self), person.name.clone(), id.clone());
         // A task of its own: what was taken away is also put on record, whoever hangs up meanwhile.
         let taken = tokio::spawn(async move {
@@ -347,6 +348,21 @@ impl ApprovalDesk {
             desk.close_beforehand(&id, event, &format!("withdrawn by {by}"), at).await
         });
         taken.await.unwrap_or_else(|error| Err(Denied::NotRecorded(format!("the desk failed: {error}"))))
+    }
+
+    /// Waits a moment for what was just approved to begin, so that it can be taken back as soon as anybody reads of it.
+    async fn begun(&self, id: &HoldId) {
+        let mut changes = self.changes();
+        let begins = |view: RequestView| {
+            let over = view.window.is_none_or(|window| window.over.is_some());
+            !over && matches!(view.decision, Some(Decision::Approve { .. }))
+        };
+        let begun = async {
+            while self.view_of(id).is_some_and(begins) && !self.beforehand.lock().await.contains_key(id) {
+                let _ = changes.recv().await;
+            }
+        };
+        let _ = tokio::time::timeout(SETTLE, begun).await;
     }
 
     async fn close_beforehand(&self, id: &HoldId, event: Event, words: &str, at: Timestamp) -> Result<(), Denied> {
