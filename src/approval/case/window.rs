@@ -62,6 +62,9 @@ impl Case {
                 | Event::Ended { .. }
                 | Event::Executed { .. }
                 | Event::Granted { .. }
+                | Event::Noticed { .. }
+                | Event::WouldHaveHeld { .. }
+                | Event::WouldHaveRejected { .. }
                 | Event::Reviewed { .. } => {}
             }
         }

@@ -331,7 +331,7 @@ fn what_is_asked_beforehand_says_so_in_every_state_and_what_may_pass_until_when(
         assert!(confirm.contains(part), "{part}: {confirm}");
     }
     let people = people();
-    let listed = json!(panels::pending(&[pending.clone()], &people, |_| None).blocks).to_string();
+    let listed = json!(panels::pending(std::slice::from_ref(&pending), &people, |_| None).blocks).to_string();
     assert!(listed.contains("pre-approval of DELETE"), "{listed}");
     let told = panels::to_requester(&approved_with(&[], None), &look(&people, &[]), None).unwrap();
     assert!(json!(told.blocks).to_string().contains("may run once, in the order shown, until"), "{told:?}");
