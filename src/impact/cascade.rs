@@ -24,6 +24,8 @@ pub(super) enum Change {
 /// A table on the way, and what happens to which of its rows.
 struct Stop {
     relation: Relation,
+    /// Rows of its partitions and children as well.
+    children: bool,
     change: Change,
     /// The query over those rows, or why there is none.
     rows: Result<String, String>,
@@ -47,21 +49,21 @@ struct Key {
 /// Follows every foreign key from the rows of `query`. The second part says what is missing.
 pub(super) async fn follow(
     counter: &mut Counter<'_>,
-    start: &Relation,
+    (start, children): (&Relation, bool),
     change: Change,
-    rows: Result<String, String>,
+    (rows, bound): (Result<String, String>, Bound),
     seen: &mut BTreeSet<u32>,
 ) -> (Vec<Cascade>, Option<String>) {
     let mut found = Vec::new();
     let bound = match change {
-        Change::Delete => Bound::Exact,
+        Change::Delete => bound,
         // A column that is written its old value over cascades nothing.
         Change::Update(_) => Bound::AtMost,
     };
-    let first = Stop { relation: start.clone(), change, rows, way: vec![start.oid], depth: 1, bound };
+    let first = Stop { relation: start.clone(), children, change, rows, way: vec![start.oid], depth: 1, bound };
     let mut stops = VecDeque::from([first]);
     while let Some(stop) = stops.pop_front() {
-        let keys = match keys(counter, stop.relation.oid).await {
+        let keys = match keys(counter, stop.relation.oid, stop.children).await {
             Ok(keys) => keys,
             Err(why) => return (found, Some(why)),
         };
@@ -86,7 +88,8 @@ pub(super) async fn follow(
             if let Some(change) = next.filter(|_| !cycle) {
                 let way = stop.way.iter().copied().chain([key.child.oid]).collect();
                 let depth = stop.depth.saturating_add(1);
-                stops.push_back(Stop { relation: key.child, change, rows: query, way, depth, bound });
+                let children = key.child.kind == 'p';
+                stops.push_back(Stop { relation: key.child, children, change, rows: query, way, depth, bound });
             }
         }
     }
@@ -104,7 +107,7 @@ pub(super) async fn truncate(
     let mut met: BTreeSet<u32> = relations.iter().map(|(relation, _)| relation.oid).collect();
     let mut stops: VecDeque<_> = relations.iter().map(|(relation, _)| (relation.clone(), 1_u32)).collect();
     while let Some((relation, depth)) = stops.pop_front() {
-        let keys = match keys(counter, relation.oid).await {
+        let keys = match keys(counter, relation.oid, true).await {
             Ok(keys) => keys,
             Err(why) => return (found, Some(why)),
         };
@@ -145,7 +148,7 @@ async fn counted(counter: &mut Counter<'_>, query: &Result<String, String>, boun
 }
 
 /// Foreign keys that refer to a table or its children. Of a partitioned key only the topmost that does.
-async fn keys(counter: &Counter<'_>, table: u32) -> Result<Vec<Key>, String> {
+async fn keys(counter: &Counter<'_>, table: u32, children: bool) -> Result<Vec<Key>, String> {
     let columns = |keys: &str, of: &str| {
         format!(
             "ARRAY(SELECT a.attname::text FROM unnest(c.{keys}) WITH ORDINALITY AS k(number, place) \
@@ -162,7 +165,7 @@ async fn keys(counter: &Counter<'_>, table: u32) -> Result<Vec<Key>, String> {
         columns("confkey", "confrelid"),
     );
     let limit = i64::try_from(counter.settings.cascades).unwrap_or(i64::MAX).saturating_add(1);
-    let rows = counter.asking.ask(QUICK, &sql, &[&table, &true, &limit]).await?;
+    let rows = counter.asking.ask(QUICK, &sql, &[&table, &children, &limit]).await?;
     rows.iter()
         .map(|row| {
             let kind: String = cell(row, 4)?;
@@ -213,12 +216,14 @@ async fn child_query(
         let foreign = lookup::column_types(counter.asking, &names, &[table]).await?;
         lookup::casts(counter.asking, &foreign, &[table]).await?;
     }
+    // What a key does it does to that table ONLY, unless it is partitioned (`ri_triggers.c`).
+    let only = if key.child.kind == 'p' { "" } else { "ONLY " };
     let list = |alias: &str, columns: &[String]| {
         let columns: Vec<String> = columns.iter().map(|column| format!("{alias}.{}", quoted(column))).collect();
         columns.join(", ")
     };
     Ok(format!(
-        "SELECT qg_child.* FROM {} AS qg_child WHERE ({}) IN (SELECT {} FROM ({parent}) AS qg_parent)",
+        "SELECT qg_child.* FROM {only}{} AS qg_child WHERE ({}) IN (SELECT {} FROM ({parent}) AS qg_parent)",
         qualified(&key.child.schema, &key.child.name),
         list("qg_child", &key.child_columns),
         list("qg_parent", &key.columns),

@@ -213,7 +213,8 @@ impl<'a> Examiner<'a> {
         if let Some(change) = change
             && relation.is_table()
         {
-            let (cascades, missing) = cascade::follow(&mut self.counter, relation, change, query, seen).await;
+            let (cascades, missing) =
+                cascade::follow(&mut self.counter, (relation, target.children), change, (query, bound), seen).await;
             self.cascades(cascades, missing, impact);
         }
         Some(rows)

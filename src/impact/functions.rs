@@ -13,7 +13,7 @@ use crate::judge::{ObjectName, function_danger};
 /// Names of one question.
 const NAMES: usize = 64;
 /// Overloads of one name.
-const OVERLOADS: i64 = 16;
+const OVERLOADS: i64 = 64;
 
 /// A function the session may mean. A name has several where it is overloaded: which one is called depends on types, so the
 /// worst counts.

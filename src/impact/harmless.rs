@@ -34,7 +34,9 @@ pub(super) struct Names {
     pub(super) own_types: BTreeSet<String>,
     /// Last words of column references.
     pub(super) columns: BTreeSet<String>,
-    /// Whole rows are compared or selected.
+    /// What tables are called here: a column of that name may be the whole row.
+    pub(super) aliases: BTreeSet<String>,
+    /// Whole rows are compared or selected, or columns have other names here.
     pub(super) stars: bool,
 }
 
@@ -156,7 +158,8 @@ impl<'a> Walker<'a> {
             NodeEnum::RangeSubselect(range) => self.maybe(range.subquery.as_mut()),
             NodeEnum::RangeFunction(range) if range.coldeflist.is_empty() => self.nodes(&mut range.functions),
             NodeEnum::JoinExpr(join) => {
-                if join.is_natural || !join.using_clause.is_empty() {
+                let renamed = join.alias.as_ref().is_some_and(|alias| !alias.colnames.is_empty());
+                if renamed || join.is_natural || !join.using_clause.is_empty() {
                     self.names.operators.insert("=".to_owned());
                     self.names.stars = true;
                 }
@@ -216,10 +219,15 @@ impl<'a> Walker<'a> {
 
     pub(super) fn relation(&mut self, relation: &mut RangeVar) -> Walked {
         if relation.schemaname.is_empty() && self.ctes.contains(&relation.relname) {
+            // Its columns are named where its own query names them.
             return Ok(());
         }
         if !relation.catalogname.is_empty() {
             return Err("it writes the database before a table's name".to_owned());
+        }
+        if let Some(alias) = &relation.alias {
+            self.names.aliases.insert(alias.aliasname.clone());
+            self.names.stars |= !alias.colnames.is_empty();
         }
         let written = written(relation);
         if let Some(found) = self.found {

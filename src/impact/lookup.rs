@@ -103,6 +103,7 @@ pub(super) async fn types(asking: &Asking, path: &Path, names: &Names) -> Result
 /// the server's own operators; others are refused.
 pub(super) async fn column_types(asking: &Asking, names: &Names, tables: &[u32]) -> Result<Vec<u32>, String> {
     let columns: Vec<&str> = names.columns.iter().map(String::as_str).collect();
+    let all = names.stars || names.columns.intersection(&names.aliases).next().is_some();
     let sql = format!(
         "SELECT DISTINCT a.attname::text, t.oid, format_type(t.oid, NULL), \
          t.typtype = 'e' OR (t.typtype = 'd' AND t.typbasetype < {OWN}) \
@@ -110,7 +111,7 @@ pub(super) async fn column_types(asking: &Asking, names: &Names, tables: &[u32])
          WHERE a.attrelid = ANY($1) AND NOT a.attisdropped AND t.oid >= {OWN} \
          AND (a.attname = ANY($2) OR $3 OR c.relname = ANY($2))"
     );
-    let rows = asking.ask(QUICK, &sql, &[&tables, &columns, &names.stars]).await?;
+    let rows = asking.ask(QUICK, &sql, &[&tables, &columns, &all]).await?;
     let mut types = Vec::new();
     for row in &rows {
         if !cell::<bool>(row, 3)? {

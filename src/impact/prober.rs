@@ -12,6 +12,7 @@ use super::functions::{self, FunctionLookup};
 use super::harmless::Value;
 use super::report::{Impact, Known};
 use super::settings::ImpactSettings;
+use super::statement::Outline;
 use super::{check, fingerprint, locks, statement};
 use crate::clock;
 use crate::judge::ObjectName;
@@ -85,7 +86,9 @@ impl Prober {
         let now = clock::now();
         let deadline = now.checked_add(self.settings.budget).unwrap_or(now);
         let asking = Asking::open(&self.settings, &self.dial, database, deadline).await?;
-        check::missing(&asking, &self.settings.user).await
+        let missing = check::missing(&asking, &self.settings.user).await;
+        asking.close().await;
+        missing
     }
 
     /// What the functions of these names are, as the session of `ask` would find them; its text is not looked at. Their definitions
@@ -100,7 +103,9 @@ impl Prober {
         let _seat = seat.map_err(|_| "too many are being looked into".to_owned())?;
         let asking = Asking::open(&self.settings, &self.dial, &ask.database, deadline).await?;
         let path = catalogue::path(&asking, ask.search_path.as_deref(), ask.role.as_deref(), ask.backend_pid).await?;
-        functions::of(&asking, &ask.database, &path, names, &self.bodies).await
+        let found = functions::of(&asking, &ask.database, &path, names, &self.bodies).await;
+        asking.close().await;
+        found
     }
 
     async fn fill(&self, ask: &Ask, impact: &mut Impact) -> Result<(), String> {
@@ -115,25 +120,37 @@ impl Prober {
         let seat = tokio::time::timeout(self.settings.budget, self.seats.acquire()).await;
         let _seat = seat.map_err(|_| "too many are being looked into".to_owned())?;
         let asking = Asking::open(&self.settings, &self.dial, &ask.database, deadline).await?;
-        mirror(&asking, &ask.settings).await?;
+        let filled = self.examine(&asking, ask, &outlines, impact).await;
+        asking.close().await;
+        filled
+    }
+
+    async fn examine(
+        &self,
+        asking: &Asking,
+        ask: &Ask,
+        outlines: &[Outline],
+        impact: &mut Impact,
+    ) -> Result<(), String> {
+        mirror(asking, &ask.settings).await?;
         if let Some(pid) = ask.backend_pid {
-            impact.session = Some(locks::of(&asking, pid, self.settings.listed).await.into());
+            impact.session = Some(locks::of(asking, pid, self.settings.listed).await.into());
         }
-        let path = catalogue::path(&asking, ask.search_path.as_deref(), ask.role.as_deref(), ask.backend_pid).await?;
+        let path = catalogue::path(asking, ask.search_path.as_deref(), ask.role.as_deref(), ask.backend_pid).await?;
         impact.notes = notes(ask, &path, outlines.len(), self.settings.statements);
         let mut seen = BTreeSet::new();
-        let mut examiner = Examiner::new(Counter::new(&asking, &self.settings), &path, ask);
+        let mut examiner = Examiner::new(Counter::new(asking, &self.settings), &path, ask);
         for (index, outline) in outlines.iter().enumerate().take(self.settings.statements) {
             impact.statements.push(examiner.statement(index, outline, &mut seen).await);
         }
         let complete = outlines.len() <= self.settings.statements && examiner.complete;
         impact.fingerprint = if complete {
-            fingerprint::of(&asking, &path, &seen, &examiner.names).await.into()
+            fingerprint::of(asking, &path, &seen, &examiner.names).await.into()
         } else {
             Known::Unknown("not every object could be looked up".to_owned())
         };
         // Fail closed: who may not read the rows, or might not, is not told how many there are.
-        let may_read = catalogue::may_read(&asking, path.role.as_deref(), &seen).await;
+        let may_read = catalogue::may_read(asking, path.role.as_deref(), &seen).await;
         impact.requester_may_see = complete && may_read.unwrap_or_default();
         Ok(())
     }

@@ -89,6 +89,22 @@ fn keys_of_several_columns_and_of_partitions_are_followed_once() {
 }
 
 #[test]
+fn a_key_reaches_no_heirs_and_a_doubtful_start_makes_doubtful_numbers() {
+    let stage = Stage::new(
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE c (t int REFERENCES t ON DELETE CASCADE); CREATE TABLE heir () INHERITS (c); \
+         INSERT INTO t VALUES (1); INSERT INTO c VALUES (1); INSERT INTO heir VALUES (1), (1)",
+    );
+    let statement = stage.one("DELETE FROM t");
+    let found = cascade(&statement, "public.c");
+    assert_eq!((exact(&found.rows), found.rows.bound), (1, Bound::Exact));
+    stage.database.run(
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+         CREATE TRIGGER keep BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION keep()",
+    );
+    assert_eq!(cascade(&stage.one("DELETE FROM t"), "public.c").rows.bound, Bound::AtMost);
+}
+
+#[test]
 fn what_cannot_be_counted_is_still_followed() {
     let stage = Stage::new(&format!(
         "{SHOP}; CREATE FUNCTION f(int) RETURNS bool LANGUAGE sql AS 'SELECT true'; REVOKE ALL ON shop.orders FROM PUBLIC"

@@ -127,6 +127,11 @@ fn a_cast_of_the_users_own_is_not_run() {
         "DELETE FROM t WHERE m + 1 = 2",
         "DELETE FROM t WHERE x = 'a'::mood",
         "DELETE FROM t WHERE abs(m) = 1",
+        "DELETE FROM t USING t AS a (q, r) WHERE a.q = a.r",
+        "DELETE FROM t USING (t AS a JOIN t AS b ON true) AS j (p, q, r, s) WHERE p = s",
+        "DELETE FROM t WHERE x IN (SELECT w.b FROM (SELECT * FROM t) AS w (a, b))",
+        "WITH w (a, b) AS (TABLE t) DELETE FROM t USING w WHERE a = b",
+        "DELETE FROM t USING t AS z WHERE abs(z) = 1",
         "DELETE FROM t WHERE x IN (SELECT m FROM t)",
     ] {
         refusal(&stage.rows(text));
