@@ -285,3 +285,53 @@ fn a_replay_says_what_another_policy_would_have_done_with_what_is_on_record() {
     }
     assert_eq!(replay("x").status, 2);
 }
+
+#[test]
+fn a_changed_file_is_in_force_without_a_signal_and_a_wrong_one_changes_nothing() {
+    let database = database();
+    let rules = |action: &str| {
+        format!(
+            "[[rule]]\nname = \"updates\"\naction = \"{action}\"\neffects = [\"update\"]\n[[rule]]\nname = \"deletes\"\naction = \"hold\"\neffects = [\"delete\"]\n"
+        )
+    };
+    let outside = TempDir::new().unwrap();
+    let included = write(&outside, "rules.toml", &rules("allow"));
+    let gate = Gate::builder()
+        .toml(&format!(
+            "[policy]\ninclude = [\"{}/*.toml\"]\n[[rule]]\nname = \"sessions\"\naction = \"allow\"\neffects = [\"read\", \"session\"]\n",
+            outside.path().display()
+        ))
+        .start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    assert_eq!(outcome(&mut raw, "UPDATE t SET x = 1 WHERE x = 1"), "passed");
+    let mut waiting = Raw::login(&gate.target());
+    waiting.send(m::query("DELETE FROM t WHERE x = 2"));
+    let id = gate.api().wait_held("DELETE FROM t WHERE x = 2");
+    let version = |id: &str| gate.api().get(&format!("/v1/requests/{id}"))["policy_version"].clone();
+    let before = version(&id);
+
+    let deadline = clock::now() + Duration::from_secs(60);
+    std::fs::write(&included, rules("reject")).unwrap();
+    while outcome(&mut raw, "UPDATE t SET x = 1 WHERE x = 1") != "42501" {
+        assert!(clock::now() < deadline, "the changed file has to be loaded:\n{}", gate.process.log());
+    }
+    assert_eq!(version(&id), before, "what is held keeps the policy that held it");
+    assert_eq!(recorded(&gate, "policy-changed", 1).len(), 1);
+
+    std::fs::write(&included, "[[rule]]\nname = \"half\"\n").unwrap();
+    let health = || gate.api().get("/health");
+    while health()["configuration"]["status"] != "degraded" {
+        assert!(clock::now() < deadline, "the wrong file has to be told of: {}", health());
+    }
+    assert!(health()["reasons"][0].as_str().unwrap().starts_with("configuration: "), "{}", health());
+    assert!(gate.process.log().contains("rules.toml:1:"), "{}", gate.process.log());
+    assert_eq!(outcome(&mut raw, "UPDATE t SET x = 1 WHERE x = 1"), "42501");
+
+    std::fs::write(&included, rules("allow")).unwrap();
+    while outcome(&mut raw, "UPDATE t SET x = 1 WHERE x = 1") != "passed" {
+        assert!(clock::now() < deadline, "the mended file has to be loaded");
+    }
+    assert_eq!(health()["configuration"]["status"], "ok");
+    gate.api().approve(&id);
+    assert_eq!(told(&waiting.until(b'Z')), "passed");
+}

@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::server::Server;
 use crate::server::settings::{LogFormat, LogSettings, Settings};
+use crate::server::watch::Watcher;
 
 /// Threads for everything that is not a session: accepting, the admin API, signals.
 const CONTROL_THREADS: usize = 2;
@@ -107,13 +108,17 @@ async fn serve(args: &Args, settings: Settings) -> Result<(), String> {
     let mut stop = Stop::new().map_err(|error| error.to_string())?;
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
     let drain_deadline = settings.session.drain_deadline;
+    let mut watch = settings.watch;
+    let mut watcher = Watcher::new(args.config.clone()).await;
     let mut server = Server::start(settings).await.map_err(|error| error.to_string())?;
     announce(&server, args)?;
     loop {
         tokio::select! {
             () = stop.asked() => break,
-            _ = hangup.recv() => reload(&server, args),
+            _ = hangup.recv() => watcher.note().await,
+            () = watcher.changed(), if watch => tracing::info!("the configuration has changed"),
         }
+        watch = reload(&server, args).unwrap_or(watch);
     }
     tracing::info!(deadline = ?drain_deadline, "ending: no new sessions; running statements are waited for");
     server.drain();
@@ -154,14 +159,17 @@ fn announce(server: &Server, args: &Args) -> Result<(), String> {
         .map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
-fn reload(server: &Server, args: &Args) {
+/// Takes over what can change. Returns whether its files are to be watched, if they could be loaded.
+fn reload(server: &Server, args: &Args) -> Option<bool> {
     let settings = match load(args) {
         Ok(settings) => settings,
         Err(error) => {
             tracing::error!("not reloaded, the configuration in force stays: {error}");
-            return;
+            server.not_loaded();
+            return None;
         }
     };
+    let watch = settings.watch;
     let errors = server.reload(settings);
     for error in &errors {
         tracing::error!("not reloaded: {error}; what was loaded before stays in use");
@@ -169,4 +177,5 @@ fn reload(server: &Server, args: &Args) {
     if errors.is_empty() {
         tracing::info!("reloaded certificates, policy, people and approvers; other settings need a restart");
     }
+    Some(watch)
 }

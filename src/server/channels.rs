@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::settings::Settings;
 use crate::approval::channel::{Channel, Desk};
-use crate::approval::http::Vitals;
+use crate::approval::http::{Configuration, Vitals};
 use crate::approval::reach::Reach;
 use crate::approval::slack::{Running, Slack, SlackError};
 use crate::approval::{ApprovalDesk, publisher, webhook};
@@ -60,9 +60,9 @@ impl Channels {
     }
 
     /// What the health endpoint asks.
-    pub(super) fn vitals(&self, store: &Store, dropped: Dropped) -> Vitals {
+    pub(super) fn vitals(&self, store: &Store, dropped: Dropped, configuration: Configuration) -> Vitals {
         let slack = self.slack.iter().map(|(slack, _running)| slack.clone()).collect();
-        Vitals { store: Some(store.clone()), slack, webhooks: self.webhooks.clone(), dropped }
+        Vitals { store: Some(store.clone()), slack, webhooks: self.webhooks.clone(), dropped, configuration }
     }
 
     /// Other people, groups and conversations from now on.

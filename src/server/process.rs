@@ -16,6 +16,7 @@ use super::notices;
 use super::settings::Settings;
 use super::workers::{Phase, Workers};
 use crate::approval::clerk::{Interrupted, Unreviewed, recover, recover_beforehand, recover_reviews};
+use crate::approval::http::Configuration;
 use crate::approval::slack::SlackError;
 use crate::approval::{self, AdminSettings, ApprovalDesk, ApprovalSettings, Person, Profile};
 use crate::hold::{Board, Notices};
@@ -48,6 +49,7 @@ pub struct Server {
     admin: Option<JoinHandle<()>>,
     clerk: JoinHandle<()>,
     noticing: JoinHandle<()>,
+    configuration: Configuration,
     channels: Channels,
     store: Store,
     policy_version: Mutex<String>,
@@ -118,6 +120,7 @@ impl Server {
         tokio::spawn(approval::journal::keep(board.clone(), stop.clone()));
         let channels = Channels::start(&desk, &store, &settings).await.map_err(StartError::Slack)?;
         let clerk = tokio::spawn(approval::clerk::run(Arc::clone(&desk), stop.clone()));
+        let configuration = Configuration::default();
         let (notices, told) = Notices::new(notices::ROOM);
         let dropped = notices.dropped().clone();
         let noticing = tokio::spawn(notices::keep(store.clone(), told, dropped.clone(), stop.clone()));
@@ -136,7 +139,7 @@ impl Server {
                 listener,
                 Arc::clone(&desk),
                 settings.admin,
-                channels.vitals(&store, dropped),
+                channels.vitals(&store, dropped, configuration.clone()),
                 stop,
             );
             tokio::spawn(async move {
@@ -156,6 +159,7 @@ impl Server {
             admin,
             clerk,
             noticing,
+            configuration,
             channels,
             store,
             policy_version,
@@ -184,6 +188,7 @@ impl Server {
     /// approves. What cannot be used is reported and
     /// the old stays.
     pub fn reload(&self, settings: Settings) -> Vec<StartError> {
+        self.configuration.note(true, crate::clock::wall());
         let mut errors = Vec::new();
         if let Err(error) = self.shared.tls.reload() {
             errors.push(StartError::ListenTls(error));
@@ -197,6 +202,11 @@ impl Server {
         self.note_policy(settings.policy.version().to_string());
         self.shared.replace_policy(Judge::new(settings.policy), who, terms);
         errors
+    }
+
+    /// The configuration's files cannot be loaded: what is in force stays, and `/health` says so.
+    pub fn not_loaded(&self) {
+        self.configuration.note(false, crate::clock::wall());
     }
 
     /// Puts another policy on record.

@@ -4,7 +4,7 @@
 //! status is 200 also when it is degraded: whoever restarts what does not answer 200 would end every session because Slack
 //! is down. Monitors that read no bodies ask with `strict`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Json;
@@ -39,6 +39,29 @@ pub struct Vitals {
     pub webhooks: Vec<String>,
     /// Notices that were dropped.
     pub dropped: Dropped,
+    /// Whether the files say what is in force.
+    pub configuration: Configuration,
+}
+
+/// Since when the configuration's files cannot be loaded, if they cannot. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Configuration(Arc<Mutex<Option<Timestamp>>>);
+
+impl Configuration {
+    /// They were loaded at `now`, or could not be.
+    pub fn note(&self, loaded: bool, now: Timestamp) {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = if loaded { None } else { since.or(Some(now)) };
+    }
+
+    fn view(&self) -> PartView {
+        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.is_none() {
+            return PartView { status: Condition::Ok, since, why: None };
+        }
+        let why = "its files are not valid, so what was loaded before stays in force; the log says what is wrong";
+        PartView { status: Condition::Degraded, since, why: Some(why.to_owned()) }
+    }
 }
 
 /// How the gate is.
@@ -61,6 +84,9 @@ pub struct HealthView {
     /// gate started, because the record was behind.
     #[serde(default)]
     pub dropped_notices: u64,
+    /// The configuration: `degraded` when its files changed and cannot be loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<PartView>,
 }
 
 /// In a word.
@@ -177,8 +203,13 @@ impl Vitals {
             reasons
                 .push(format!("{dropped_notices} notices of statements that passed are not on record: it was behind"));
         }
+        let configuration = self.configuration.view();
+        if let Some(why) = &configuration.why {
+            reasons.push(format!("configuration: {why}"));
+        }
+        let configuration = Some(configuration);
         let status = if reasons.is_empty() { Condition::Ok } else { Condition::Degraded };
-        HealthView { status, reasons, store, slack, webhooks, dropped_notices }
+        HealthView { status, reasons, store, slack, webhooks, dropped_notices, configuration }
     }
 
     /// How far it is behind the record, which is its outbox.

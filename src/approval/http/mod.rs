@@ -36,7 +36,7 @@ use super::{AdminSettings, ApprovalDesk};
 use failures::Failures;
 use listener::{Door, Peer};
 
-pub use health::{Condition, HealthView, PartView, SlackView, Vitals, WebhookView};
+pub use health::{Condition, Configuration, HealthView, PartView, SlackView, Vitals, WebhookView};
 pub use integrations::{Choice, DecisionBody, ReceiptBody};
 pub use problem::ProblemBody;
 

@@ -3,6 +3,7 @@
 //! Start at [`Settings::load`]. Each room defines and documents its own settings; this module knows how they are written.
 
 mod approval;
+mod fingerprint;
 mod integration;
 mod people;
 mod reader;
@@ -28,6 +29,7 @@ use crate::judge::{Glob, Policy};
 use crate::session::{ListenTlsSettings, SessionSettings, UpstreamSettings};
 use crate::store::StoreSettings;
 
+pub use fingerprint::{Fingerprint, fingerprint};
 pub use reader::Problem;
 
 /// Everything the configuration says.
@@ -55,6 +57,8 @@ pub struct Settings {
     pub webhooks: Vec<WebhookSettings>,
     /// What is held.
     pub policy: Arc<Policy>,
+    /// Load the configuration again when a file of it changes.
+    pub watch: bool,
     /// What is logged.
     pub log: LogSettings,
 }
@@ -113,6 +117,7 @@ impl Default for Settings {
             slack: None,
             webhooks: Vec::new(),
             policy: Arc::new(Policy::shipped()),
+            watch: true,
             log: LogSettings::default(),
         }
     }

@@ -28,6 +28,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
     let mut section = root.section("policy");
     let fallback = section.take("fallback").unwrap_or_default();
     let observe = section.take("observe").unwrap_or(false);
+    section.set("watch", &mut settings.watch);
     let include = section.take_spanned::<Vec<String>>("include");
     let span = section.span();
     section.finish();

@@ -1,0 +1,68 @@
+//! What tells one state of the configuration's files from another.
+
+use std::fs;
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use super::{Sources as _, World};
+
+/// SHA-256 of the configuration and the files it includes; `None`: it cannot be read.
+pub type Fingerprint = Option<[u8; 32]>;
+
+/// Of what is there now. A configuration that is not valid has one, too.
+pub fn fingerprint(path: &Path) -> Fingerprint {
+    let text = fs::read(path).ok()?;
+    let mut hash = Sha256::new();
+    add(&mut hash, path, Some(&text));
+    let world = World { directory: path.parent().unwrap_or(Path::new("")).to_owned(), mode: 0 };
+    for pattern in included(&text) {
+        for file in world.matching(&pattern).unwrap_or_default() {
+            add(&mut hash, &file, fs::read(&file).ok().as_deref());
+        }
+    }
+    Some(hash.finalize().into())
+}
+
+fn included(text: &[u8]) -> Vec<String> {
+    let table: Option<toml::Table> = std::str::from_utf8(text).ok().and_then(|text| toml::from_str(text).ok());
+    let patterns = table.as_ref().and_then(|table| table.get("policy")?.get("include")?.as_array());
+    patterns.into_iter().flatten().filter_map(|pattern| pattern.as_str().map(str::to_owned)).collect()
+}
+
+fn add(hash: &mut Sha256, path: &Path, content: Option<&[u8]>) {
+    for part in [Some(path.as_os_str().as_encoded_bytes()), content] {
+        hash.update([u8::from(part.is_some())]);
+        let part = part.unwrap_or_default();
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_that_counts_changes_it_and_no_other() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("querygate.toml");
+        assert_eq!(fingerprint(&path), None);
+        let mut seen = Vec::new();
+        let mut write = |name: &str, text: &str, counts: bool| {
+            fs::write(dir.path().join(name), text).unwrap();
+            let now = fingerprint(&path);
+            assert_eq!(seen.contains(&now), !counts, "{name} {text:?}");
+            seen.push(now);
+        };
+        write("querygate.toml", "[policy]\ninclude = [\"p/*.toml\", \"one.toml\"]\n", true);
+        fs::create_dir(dir.path().join("p")).unwrap();
+        write("p/a.toml", "", true);
+        write("p/a.toml", "# x", true);
+        write("p/b.toml", "", true);
+        write("p/c.txt", "", false);
+        write("other.toml", "", false);
+        write("one.toml", "", true);
+        write("querygate.toml", "[policy", true);
+    }
+}
