@@ -290,3 +290,42 @@ async fn the_same_bytes_in_another_encoding_are_another_statement() {
     runs(&mut stage.session("UTF8"), sql);
     assert_eq!(stage.database.raw().value("SELECT count(*) FROM t WHERE note = 'Ã©'"), "1");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_longest_texts_stay_within_what_slack_takes() {
+    let stage = Stage::start("").await;
+    // As many statements, objects and characters as there may be, with a reason as long as one may be.
+    let name = |n: usize| format!("\"<!channel>&{}{n}\"", "🙂".repeat(10));
+    let many: String = (0..500)
+        .map(name)
+        .map(|name| format!("DELETE FROM {name} WHERE a = '\\\u{202e}';\n").replace('\\', ""))
+        .collect();
+    let whole = format!("DROP TABLE {}", (0..40).map(name).collect::<Vec<_>>().join(", "));
+    for sql in [many.as_str(), whole.as_str(), "DELETE FROM t"] {
+        let file = stage.gate.config.with_file_name("long.sql");
+        std::fs::write(&file, sql).unwrap();
+        let created = Command::new(binary())
+            .args(["requests", "--api", &format!("http://{}", stage.gate.admin), "create", "--window", "7d"])
+            .args(["--reason", &"<&>".repeat(333), "--database", &"d<&>".repeat(15), "--sql-file"])
+            .arg(&file)
+            .env("QUERYGATE_TOKEN", RITA)
+            .output()
+            .unwrap();
+        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+        let message = stage.saying("Pre-approval asked").await;
+        stage.click(&message, "details", "U0APP1").await;
+        let details = |state: &State| state.modal("U0APP1").map(|_| ());
+        stage.workspace.wait_for("the details", details).await;
+        stage.workspace.close_view("U0APP1").unwrap();
+        if message.buttons().contains(&"Approve".to_owned()) {
+            stage.click(&message, "approve", "U0APP1").await;
+            stage.saying("Pre-approved").await;
+        } else {
+            assert!(message.rendered().contains("NOT shown in full"));
+            let id = stage.gate.api().pending()[0]["id"].as_str().unwrap().to_owned();
+            stage.gate.api().approve(&id);
+            stage.saying("Pre-approved").await;
+        }
+    }
+    stage.workspace.assert_no_violations();
+}

@@ -5,7 +5,7 @@
 //! | setting | in the statement | bound values | elsewhere |
 //! | --- | --- | --- | --- |
 //! | `none` | nothing | nothing | nothing |
-//! | `literals` | each literal, of any spelling, by `?`; comments by `/* ? */` and `-- ?` | `?` | the database's error messages, and explanations that may quote the text, by `?` |
+//! | `literals` | each literal, of any spelling, by `?`; comments by `/* ? */` and `-- ?` | `?` | the database's error messages by `(redacted)`, explanations that may quote the text by `?` |
 //! | `all` | the whole text by `?` | `?` | as before, and every explanation |
 //!
 //! NULL stays NULL, and what people said themselves (reasons, notes) stays. The statement's SHA-256 is of the real text, so an
@@ -23,6 +23,8 @@ use crate::judge::{Effect, EffectKind, TokenKind, lex};
 
 /// Stands where something was.
 pub const REDACTED: &str = "?";
+/// Stands where the database's own words were.
+pub const UNSAID: &str = "(redacted)";
 
 /// The event as it goes on record. `of_request` says what is redacted of a request that is on record.
 pub(super) fn redact(setting: Redact, event: Event, of_request: impl FnOnce(&HoldId) -> Redact) -> Event {
@@ -145,7 +147,7 @@ fn may_quote(kind: EffectKind) -> bool {
 pub fn quiet(how: Redact, execution: Execution) -> Execution {
     match execution {
         Execution::Failed { sqlstate, message: _, duration_ms } if !how.is_none() => {
-            Execution::Failed { sqlstate, message: REDACTED.to_owned(), duration_ms }
+            Execution::Failed { sqlstate, message: UNSAID.to_owned(), duration_ms }
         }
         Execution::Completed { .. } | Execution::Failed { .. } | Execution::Unknown => execution,
     }
