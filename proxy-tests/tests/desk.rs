@@ -117,6 +117,45 @@ fn a_rule_says_how_many_have_to_agree_and_for_how_long() {
 }
 
 #[test]
+fn whoever_any_rule_asks_has_to_agree_whatever_the_statement_names_first() {
+    let (database, gate) = setup(
+        "[[approval.profile]]\nname = \"lax\"\nunknown_requester = \"allow\"\napprovers = [\"bob\"]\n\
+         [[approval.profile]]\nname = \"strict\"\nunknown_requester = \"allow\"\napprovers = [\"ann\"]\n\
+         [policy]\nfallback = \"shipped\"\n\
+         [[rule]]\nname = \"vault\"\naction = \"hold\"\nobjects = [\"vault.*\"]\napproval = \"strict\"\n\
+         [[rule]]\nname = \"scratch\"\naction = \"hold\"\nobjects = [\"scratch.*\"]\napproval = \"lax\"\n",
+    );
+    database.run(
+        "CREATE SCHEMA vault; CREATE SCHEMA scratch; CREATE TABLE vault.s (x int); CREATE TABLE scratch.a (x int); \
+         INSERT INTO vault.s VALUES (1)",
+    );
+    for sql in [
+        "DELETE FROM scratch.a; DELETE FROM vault.s",
+        "TRUNCATE scratch.a, vault.s",
+        "WITH v AS (DELETE FROM vault.s RETURNING x) DELETE FROM scratch.a WHERE x IN (SELECT x FROM v)",
+        "DROP TABLE scratch.a, vault.s",
+    ] {
+        let mut raw = Raw::login(&gate.target());
+        raw.send(m::query(sql));
+        let id = held(&mut raw);
+        let bob = gate.api().with_token(BOB);
+        bob.approve(&id);
+        let request = gate.api().get(&format!("/v1/requests/{id}"));
+        assert_eq!(request["state"], "pending", "{sql}: {request}");
+        assert_eq!(database.raw().value("SELECT count(*) FROM vault.s"), "1", "{sql}");
+        gate.api().reject(&id, "no");
+        raw.until(b'Z');
+    }
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::query("DELETE FROM scratch.a; DELETE FROM vault.s"));
+    let id = held(&mut raw);
+    gate.api().approve(&id);
+    gate.api().with_token(BOB).approve(&id);
+    raw.until(b'Z');
+    assert_eq!(database.raw().value("SELECT count(*) FROM vault.s"), "0");
+}
+
+#[test]
 fn an_emergency_release_needs_the_right_person_and_a_reason() {
     let (database, gate) = setup(TWO);
     let mut raw = Raw::login(&gate.target());
@@ -313,7 +352,8 @@ fn whatever_may_change_what_the_statement_means_ends_a_standing_approval() {
     database.run(
         "CREATE SCHEMA evil; CREATE TABLE evil.t (x int); \
          CREATE VIEW v AS SELECT set_config('search_path', 'evil', false); \
-         CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT set_config(''search_path'', ''evil'', false)'",
+         CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT set_config(''search_path'', ''evil'', false)'; \
+         CREATE DOMAIN d AS text CHECK (f() IS NOT NULL)",
     );
     for between in [
         "SET search_path = evil",
@@ -328,9 +368,14 @@ fn whatever_may_change_what_the_statement_means_ends_a_standing_approval() {
         "CREATE TEMP TABLE t (x int)",
         "SET client_encoding = 'LATIN1'",
         "SET datestyle = 'dmy'",
+        "-- parsed only, but the domain's check runs",
     ] {
         let (mut raw, _id) = granted(&gate);
-        raw.send(m::query(between));
+        if between.starts_with("--") {
+            raw.send([m::parse("", "SELECT '{1}'::d[]", &[]), m::sync()].concat());
+        } else {
+            raw.send(m::query(between));
+        }
         raw.until(b'Z');
         assert!(!passes(&gate, &mut raw, m::query(ONE)), "{between}");
     }

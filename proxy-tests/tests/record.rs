@@ -57,6 +57,7 @@ fn held(name: &str, user: &str, sql: &str) -> Event {
         effects: Vec::new(),
         rule: Arc::from("lost-rows"),
         why: "delete of orders".into(),
+        also: Vec::new(),
         policy_version: Arc::from("p"),
         in_transaction: false,
         redact: querygate::judge::Redact::None,
@@ -66,6 +67,7 @@ fn held(name: &str, user: &str, sql: &str) -> Event {
         time_to_live: Duration::ZERO,
         standing: querygate::hold::Standing::default(),
         beforehand: None,
+        setting: None,
     };
     Event::Held { request: Box::new(request) }
 }

@@ -20,6 +20,14 @@ impl Audience {
     /// What a profile says, once `escalated` steps were taken.
     #[must_use]
     pub fn of(profile: &Profile, escalated: usize) -> Self {
+        if !profile.parts.is_empty() {
+            let parts: Vec<Self> =
+                profile.each(escalated).into_iter().map(|(part, taken)| Self::of(part, taken)).collect();
+            return Self {
+                everywhere: parts.iter().any(|part| part.everywhere),
+                named: parts.into_iter().flat_map(|part| part.named).collect(),
+            };
+        }
         let later = profile.escalation.iter().take(escalated).flat_map(|step| &step.channels);
         let named = profile.channels.iter().chain(later).cloned().collect();
         Self { everywhere: profile.channels.is_empty(), named }

@@ -1,7 +1,6 @@
 //! One request and the answers to it so far: who may answer, what an answer does. Pure; time is an argument, and nothing is
 //! changed before it is on record. Knows no channel, store or board.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use super::channel::Actor;
 use super::channel::{Acknowledged, Acknowledgement, Again, Milestone, RequestView, Review, Submission};
 use super::people::People;
 use super::profile::{Profile, UnknownRequester};
-use super::stranger::may_be_requester;
+use super::stranger::{certainly_different, may_be, may_be_requester};
 use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest, Refused};
 use crate::judge::Redact;
 use crate::store::redact::{hide, quiet};
@@ -116,12 +115,11 @@ pub(super) enum Step {
 pub(super) struct Case {
     pub(super) profile: Arc<Profile>,
     pub(super) view: RequestView,
-    approved: BTreeSet<String>,
+    /// Who approved, as they were then.
+    approved: Vec<Actor>,
     /// What all who approved so far agree to.
     again: Option<Duration>,
     requester_is_known: bool,
-    /// One of those who approved is certainly not the requester.
-    approved_by_another: bool,
     last_reminder: Timestamp,
 }
 
@@ -149,15 +147,7 @@ impl Case {
             timeline: vec![Milestone { at: request.opened_at, what: window::beginning(&request) }],
             request: Arc::clone(&request),
         };
-        Self {
-            profile,
-            view,
-            approved: BTreeSet::new(),
-            again: None,
-            requester_is_known,
-            approved_by_another: false,
-            last_reminder: request.opened_at,
-        }
+        Self { profile, view, approved: Vec::new(), again: None, requester_is_known, last_reminder: request.opened_at }
     }
 
     /// Nobody has decided and it is not over.
@@ -183,14 +173,21 @@ impl Case {
     }
 
     fn may_be_requester(&self, actor: &Actor, people: &People) -> bool {
-        may_be_requester(actor, people, &self.view.request.origin)
+        may_be_requester(actor, people, &self.view.request)
     }
 
-    /// Approvals needed if the actor's is one of them.
-    fn needed(&self, actor: &Actor, people: &People) -> usize {
+    /// Approvals there are with these, and needed at least.
+    fn count(&self, votes: &[&Actor], people: &People) -> (usize, usize) {
         // Fail closed: of approvals that may be the requester's own one more is needed than there are requesters.
-        let is_another = self.approved_by_another || !self.may_be_requester(actor, people);
-        self.profile.needed(self.requester_is_known && is_another)
+        let is_another = votes.iter().any(|actor| !self.may_be_requester(actor, people));
+        let missing = |(profile, escalated): (&Profile, usize)| {
+            let own: Vec<&Actor> = votes.iter().copied().filter(|actor| profile.includes(actor, escalated)).collect();
+            let needed = profile.needed(self.requester_is_known && is_another);
+            needed.saturating_sub(certainly_different(&own, people))
+        };
+        let missing = self.profile.each(self.view.escalated).into_iter().map(missing).max().unwrap_or(1);
+        let have = certainly_different(votes, people);
+        (have, have.saturating_add(missing))
     }
 
     fn is_requester(&self, actor: &Actor, people: &People) -> bool {
@@ -239,11 +236,13 @@ impl Case {
         if submission.break_glass {
             return Ok(Step::Decide(Decision::Approve { by, reason, at, under: None }));
         }
-        let need = self.needed(&submission.actor, people);
-        if self.approved.contains(&submission.actor.identity) {
-            return Err(Denied::AlreadyApproved { have: self.approved.len(), need });
+        let mut votes: Vec<&Actor> = self.approved.iter().collect();
+        if votes.iter().any(|vote| vote.identity == submission.actor.identity) {
+            let (have, need) = self.count(&votes, people);
+            return Err(Denied::AlreadyApproved { have, need });
         }
-        let have = self.approved.len().saturating_add(1);
+        votes.push(&submission.actor);
+        let (have, need) = self.count(&votes, people);
         if have < need {
             return Ok(Step::Count { have, need });
         }
@@ -259,7 +258,7 @@ impl Case {
     }
 
     /// The answer is on record.
-    pub(super) fn apply(&mut self, submission: &Submission, step: &Step, people: &People) {
+    pub(super) fn apply(&mut self, submission: &Submission, step: &Step) {
         let by = &submission.said_by();
         let said = submission.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let what = match (step, submission.approve) {
@@ -268,15 +267,14 @@ impl Case {
             (Step::Count { have, need }, true) => format!("approved by {by} ({have} of {need}){said}"),
             (Step::Decide(_), true) => format!("approved by {by}{said}"),
         };
-        if submission.approve {
-            self.approved_by_another |= !self.may_be_requester(&submission.actor, people);
-        }
         if let Step::Count { need, .. } = step {
             self.view.quorum = *need;
         }
         let until = self.stands_until(submission);
         self.again = self.agreed_again(submission);
-        if submission.approve && self.approved.insert(submission.actor.identity.clone()) {
+        let is_new = self.approved.iter().all(|vote| vote.identity != submission.actor.identity);
+        if submission.approve && is_new {
+            self.approved.push(submission.actor.clone());
             self.view.approved_by.push(by.clone());
         }
         if let Step::Decide(decision) = step {
@@ -316,7 +314,7 @@ impl Case {
         let Some(review) = &self.view.review else {
             return Err(Denied::NothingToReview);
         };
-        if actor.is_named(&review.broken_by) {
+        if actor.is_named(&review.broken_by) || may_be(actor, &review.broken_by, people) {
             return Err(Ineligible::BrokeGlass.into());
         }
         if self.is_requester(actor, people) {

@@ -54,7 +54,7 @@ pub struct Unreviewed {
 pub fn recover_reviews(desk: &ApprovalDesk, unreviewed: Vec<Unreviewed>, now: Timestamp) {
     let settings = desk.settings();
     for Unreviewed { request, decision, ended, execution, references } in unreviewed {
-        let profile = Arc::clone(settings.profile(&request.rule));
+        let profile = settings.profile_of(&request);
         let mut case = Case::new(&Arc::new(request), profile, &settings.people);
         case.was_broken(&decision, now);
         case.end(&ended, outcome_in_words(&ended));
@@ -75,7 +75,7 @@ pub async fn recover(desk: &ApprovalDesk, interrupted: Vec<Interrupted>, now: Ti
         let outcome = Outcome::Withdrawn { cause: Cause::Restart };
         let event = Event::Ended { id: request.id.clone(), outcome: outcome.clone(), at: now };
         desk.record.record(vec![event]).await?;
-        let profile = Arc::clone(settings.profile(&request.rule));
+        let profile = settings.profile_of(&request);
         let mut case = Case::new(&Arc::new(request), profile, &settings.people);
         let what = match &decision {
             Some(Decision::Approve { .. }) => "the gate ended after the approval; it may have run or not",
@@ -110,7 +110,7 @@ pub async fn recover_beforehand(desk: &ApprovalDesk, store: &Store, now: Timesta
         let Some(ended) = stored.ended else { continue };
         let request = Arc::new(stored.request);
         let settings = desk.settings();
-        let mut case = Case::new(&request, Arc::clone(settings.profile(&request.rule)), &settings.people);
+        let mut case = Case::new(&request, settings.profile_of(&request), &settings.people);
         let used = case.restore_window(&history);
         case.end(&ended, format!("approved beforehand; {} statements have passed", used.len()));
         desk.put(case, stored.announcements.into_iter().collect());
@@ -208,7 +208,7 @@ async fn opened(desk: &ApprovalDesk, request: Arc<HoldRequest>) {
         return;
     }
     let settings = desk.settings();
-    let profile = Arc::clone(settings.profile(&request.rule));
+    let profile = settings.profile_of(&request);
     desk.put(Case::new(&request, profile, &settings.people), HashMap::new());
     desk.board.ask(&request.id);
 }
@@ -225,7 +225,7 @@ async fn again(desk: &ApprovalDesk, place: &Place, request: &Arc<HoldRequest>, d
         return;
     }
     let settings = desk.settings();
-    let profile = Arc::clone(settings.profile(&request.rule));
+    let profile = settings.profile_of(request);
     let case = Case::new(request, profile, &settings.people).decided_under(&decision, &under);
     desk.used_again(place, case, decision, now);
 }

@@ -190,7 +190,7 @@ impl ApprovalDesk {
         self.record.record(events).await.map_err(Denied::NotRecorded)?;
         let view = {
             let mut case = place.case();
-            case.apply(&submission, &step, &self.settings.load().people);
+            case.apply(&submission, &step);
             case.view.clone()
         };
         self.tell(Change::Changed(Box::new(view)));
@@ -247,7 +247,7 @@ impl ApprovalDesk {
         if let Some(place) = self.place(&request.id) {
             return Ok(place.case().eligible(&actor, &settings.people)?);
         }
-        let profile = Arc::clone(settings.profile(&request.rule));
+        let profile = settings.profile_of(request);
         let case = Case::new(&Arc::new(request.clone()), profile, &settings.people);
         Ok(case.eligible(&actor, &settings.people)?)
     }
@@ -258,7 +258,7 @@ impl ApprovalDesk {
         let settings = self.settings.load();
         let profile = match self.place(&request.id) {
             Some(place) => Arc::clone(&place.case().profile),
-            None => Arc::clone(settings.profile(&request.rule)),
+            None => settings.profile_of(request),
         };
         profile.may_ever_include(&Actor::person(person))
             || request.beforehand.as_ref().is_some_and(|own| own.by == person.name)

@@ -1,5 +1,7 @@
 //! Who is asked about a held statement, how many have to agree, and what happens when nobody answers. Knows no requests.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::channel::Actor;
@@ -29,6 +31,8 @@ pub struct Profile {
     pub escalation: Vec<Escalation>,
     /// What a hold does when none of its channels can be reached.
     pub unreachable: Unreachable,
+    /// Profiles of the configuration that must each be satisfied; empty: this is one itself.
+    pub parts: Vec<Arc<Profile>>,
 }
 
 /// People and groups, by name.
@@ -87,6 +91,7 @@ impl Default for Profile {
             remind_every: Duration::ZERO,
             escalation: Vec::new(),
             unreachable: Unreachable::default(),
+            parts: Vec::new(),
         }
     }
 }
@@ -108,6 +113,78 @@ impl Approvers {
 }
 
 impl Profile {
+    /// What several rules want of one request: whoever each of them asks has to agree, and of everything else the stricter counts.
+    #[must_use]
+    pub fn all_of(mut profiles: Vec<Arc<Self>>) -> Arc<Self> {
+        let mut seen = BTreeSet::new();
+        profiles.retain(|profile| seen.insert(profile.name.clone()));
+        if profiles.len() < 2 {
+            return profiles.pop().unwrap_or_default();
+        }
+        let of = |names: fn(&Self) -> &Vec<String>| -> Vec<String> {
+            let mut all: Vec<String> = Vec::new();
+            for name in profiles.iter().flat_map(|profile| names(profile)) {
+                if !all.contains(name) {
+                    all.push(name.clone());
+                }
+            }
+            all
+        };
+        let mut break_glass = of(|profile| &profile.break_glass);
+        break_glass.retain(|name| profiles.iter().all(|profile| profile.break_glass.contains(name)));
+        let mut escalation: Vec<Escalation> =
+            profiles.iter().flat_map(|profile| profile.escalation.iter().cloned()).collect();
+        escalation.sort_by_key(|step| step.after);
+        let one_is = |is: fn(&Self) -> bool| profiles.iter().any(|profile| is(profile));
+        Arc::new(Self {
+            name: profiles.iter().map(|profile| profile.name.as_str()).collect::<Vec<_>>().join(" + "),
+            approvers: Approvers {
+                groups: of(|profile| &profile.approvers.groups),
+                people: of(|profile| &profile.approvers.people),
+            },
+            channels: if one_is(|profile| profile.channels.is_empty()) {
+                Vec::new()
+            } else {
+                of(|profile| &profile.channels)
+            },
+            quorum: profiles.iter().map(|profile| profile.quorum).max().unwrap_or(1),
+            unknown_requester: if one_is(|profile| profile.unknown_requester == UnknownRequester::Refuse) {
+                UnknownRequester::Refuse
+            } else if one_is(|profile| profile.unknown_requester == UnknownRequester::TwoApprovals) {
+                UnknownRequester::TwoApprovals
+            } else {
+                UnknownRequester::Allow
+            },
+            break_glass,
+            deadline: profiles.iter().filter_map(|profile| profile.deadline).min(),
+            again: profiles.iter().map(|profile| profile.again).min().unwrap_or_default(),
+            remind_every: profiles
+                .iter()
+                .map(|profile| profile.remind_every)
+                .filter(|every| !every.is_zero())
+                .min()
+                .unwrap_or_default(),
+            escalation,
+            unreachable: if one_is(|profile| profile.unreachable == Unreachable::Reject) {
+                Unreachable::Reject
+            } else {
+                Unreachable::Wait
+            },
+            parts: profiles,
+        })
+    }
+
+    /// Each profile that has to be satisfied, with how many of its escalation steps are taken once `escalated` of this one's are.
+    pub(super) fn each(&self, escalated: usize) -> Vec<(&Self, usize)> {
+        if self.parts.is_empty() {
+            return vec![(self, escalated)];
+        }
+        let last = escalated.checked_sub(1).and_then(|last| self.escalation.get(last).or(self.escalation.last()));
+        let taken =
+            |part: &Self| last.map_or(0, |last| part.escalation.iter().filter(|step| step.after <= last.after).count());
+        self.parts.iter().map(|part| (&**part, taken(part))).collect()
+    }
+
     /// Whether the actor may decide once `escalated` steps were taken.
     #[must_use]
     pub fn includes(&self, actor: &Actor, escalated: usize) -> bool {
@@ -130,6 +207,9 @@ impl Profile {
     /// Who is asked at first, in words.
     #[must_use]
     pub fn asked(&self) -> String {
+        if !self.parts.is_empty() {
+            return self.parts.iter().map(|part| part.asked()).collect::<Vec<_>>().join("; and besides ");
+        }
         let words = self.approvers.in_words();
         if words.is_empty() { "nobody (no approvers are configured)".to_owned() } else { words }
     }

@@ -76,7 +76,7 @@ pub async fn ask_again(
     let history = store.history(&stored.request.id).await.map_err(|error| error.to_string())?;
     let settings = desk.settings();
     Ok(desk.ask_again(&stored.request, stored.decision.as_ref(), now, |request| {
-        let profile = Arc::clone(settings.profile(&request.rule));
+        let profile = settings.profile_of(request);
         let mut case = Case::new(request, profile, &settings.people);
         for event in &history {
             if let Event::Escalated { step, .. } = &event.event {
@@ -134,7 +134,7 @@ fn put(desk: &ApprovalDesk, stored: StoredRequest, history: &[StoredEvent], now:
     let released = is_released(&stored);
     let settings = desk.settings();
     let id = stored.request.id.clone();
-    let profile = Arc::clone(settings.profile(&stored.request.rule));
+    let profile = settings.profile_of(&stored.request);
     let mut case = Case::new(&Arc::new(stored.request), profile, &settings.people);
     for event in history {
         if let Some(what) = milestone(&event.event) {

@@ -9,6 +9,7 @@ use super::channel::Actor;
 use super::integration::Integration;
 use super::people::{People, Person};
 use super::profile::Profile;
+use crate::hold::HoldRequest;
 use crate::judge::Policy;
 
 /// Who is who, and who may decide what.
@@ -33,6 +34,13 @@ impl ApprovalSettings {
     #[must_use]
     pub fn profile(&self, rule: &str) -> &Arc<Profile> {
         self.by_rule.get(rule).and_then(|name| self.profiles.get(name)).unwrap_or(&self.default)
+    }
+
+    /// The profile for a request: of its rule, and of every other rule that holds it.
+    #[must_use]
+    pub fn profile_of(&self, request: &HoldRequest) -> Arc<Profile> {
+        let rules = std::iter::once(&*request.rule).chain(request.also.iter().map(String::as_str));
+        Profile::all_of(rules.map(|rule| Arc::clone(self.profile(rule))).collect())
     }
 
     /// Whether a person may decide some requests.

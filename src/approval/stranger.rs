@@ -3,18 +3,47 @@
 //! "Nobody decides their own request" compares people. The admin API's callers are people of the configuration, so there it can
 //! always be told. A channel's user who is none of them is only a Slack id or an address; whoever asked is a person of the
 //! configuration. If that person has neither in the configuration, the two cannot be compared: the click may be the
-//! requester's own. Then what `unknown_requester` says holds for this one answer, as it does for everybody's where the
+//! requester's own, or a second vote of somebody who has voted. Then what `unknown_requester` says holds for this one answer, as it does for everybody's where the
 //! requester is nobody known: two approvals (one of them is somebody else's), refusal, or trust.
 
 use super::channel::Actor;
 use super::people::{People, Person};
-use crate::hold::Origin;
+use crate::hold::HoldRequest;
 
 /// Whether the actor may be whoever asked.
-pub(super) fn may_be_requester(actor: &Actor, people: &People, origin: &Origin) -> bool {
+pub(super) fn may_be_requester(actor: &Actor, people: &People, request: &HoldRequest) -> bool {
+    let asked = |person: &Person| match &request.beforehand {
+        Some(own) => own.by == person.name,
+        None => people.is_own(&request.origin, &person.name),
+    };
     // Two people of the configuration are told apart by their names.
-    people.named(&actor.identity).is_none()
-        && people.iter().any(|person| people.is_own(origin, &person.name) && !can_compare(person, actor))
+    people.named(&actor.identity).is_none() && people.iter().any(|person| asked(person) && !can_compare(person, actor))
+}
+
+/// How many people have certainly voted. Somebody of the configuration and a channel's user who may be the same count once.
+pub(super) fn certainly_different(votes: &[&Actor], people: &People) -> usize {
+    let (mut known, mut strangers) = (Vec::new(), Vec::new());
+    for vote in votes {
+        match people.named(&vote.identity) {
+            Some(person) => known.push(person),
+            None => strangers.push(*vote),
+        }
+    }
+    let doubtful = |person: &Person, vote: &Actor| !can_compare(person, vote);
+    let people_in_doubt = known.iter().filter(|person| strangers.iter().any(|vote| doubtful(person, vote))).count();
+    let strangers_in_doubt = strangers.iter().filter(|vote| known.iter().any(|person| doubtful(person, vote))).count();
+    // Fail closed: as many pairs as there may be are taken for one person each.
+    votes.len().saturating_sub(people_in_doubt.min(strangers_in_doubt))
+}
+
+/// Whether the actor may be the one with this name on record.
+pub(super) fn may_be(actor: &Actor, identity: &str, people: &People) -> bool {
+    match (people.named(&actor.identity), people.named(identity)) {
+        (Some(_), Some(_)) | (None, None) => false,
+        (None, Some(person)) => !can_compare(person, actor),
+        // Nothing but a name is on record of a channel's user.
+        (Some(person), None) => person.slack_user.is_none(),
+    }
 }
 
 /// Both have a Slack user, or both have an address: had they been the same, the actor would have been taken for the person.
@@ -44,7 +73,7 @@ mod tests {
             groups: Vec::new(),
         };
         let (bare, full) = (stranger(&["slack:U09"]), stranger(&["slack:U09", "x@example.com"]));
-        let origin = request("app", "DELETE FROM t").origin;
+        let origin = request("app", "DELETE FROM t");
         for (slack, email, actor, expected) in [
             (None, None, &full, true),
             (None, Some("ann@example.com"), &bare, true),
@@ -59,6 +88,38 @@ mod tests {
         // Two work as that user, and one of them cannot be compared.
         let people = People::new(vec![person("ann", Some("U01"), None), person("bob", None, None)]).unwrap();
         assert!(may_be_requester(&full, &people, &origin));
-        assert!(!may_be_requester(&full, &people, &request("other", "DELETE FROM t").origin));
+        assert!(!may_be_requester(&full, &people, &request("other", "DELETE FROM t")));
+    }
+
+    #[test]
+    fn votes_that_may_be_of_one_person_count_once() {
+        let person = |name: &str, slack: Option<&str>| Person {
+            name: name.to_owned(),
+            slack_user: slack.map(str::to_owned),
+            ..Person::default()
+        };
+        let people = People::new(vec![person("ann", Some("U01")), person("bob", None), person("cem", None)]).unwrap();
+        let actor = |identity: &str, names: &[&str]| Actor {
+            identity: identity.to_owned(),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            groups: Vec::new(),
+        };
+        let (ann, bob, cem) = (actor("ann", &[]), actor("bob", &[]), actor("cem", &[]));
+        let (one, two) = (actor("slack:T01/U08", &["slack:U08"]), actor("slack:T01/U09", &["slack:U09"]));
+        for (votes, expected) in [
+            (&[&ann, &one][..], 2),
+            (&[&bob, &one], 1),
+            (&[&one, &two], 2),
+            (&[&bob, &one, &two], 2),
+            (&[&bob, &cem, &one, &two], 2),
+            (&[&ann, &bob, &one], 2),
+            (&[&ann, &bob, &cem], 3),
+        ] {
+            assert_eq!(certainly_different(votes, &people), expected, "{votes:?}");
+        }
+        assert!(may_be(&one, "bob", &people) && may_be(&bob, "slack:T01/U08", &people));
+        assert!(
+            !may_be(&one, "ann", &people) && !may_be(&ann, "slack:T01/U08", &people) && !may_be(&ann, "bob", &people)
+        );
     }
 }

@@ -138,6 +138,7 @@ pub(crate) fn request(user: &str, text: &str) -> HoldRequest {
         }],
         rule: Arc::from("deletes"),
         why: "deletes rows of public.customers".to_owned(),
+        also: Vec::new(),
         policy_version: Arc::from("v1"),
         in_transaction: true,
         redact: crate::judge::Redact::None,
@@ -147,5 +148,6 @@ pub(crate) fn request(user: &str, text: &str) -> HoldRequest {
         time_to_live: Duration::from_secs(1_000),
         standing: crate::hold::Standing::default(),
         beforehand: None,
+        setting: None,
     }
 }

@@ -16,8 +16,8 @@ pub use cell::{Ended, Phase, Refused};
 pub use notice::{Dropped, Notice, Notices};
 pub use quota::OverLimit;
 pub use request::{
-    Beforehand, Cause, Decision, Execution, HoldId, HoldRequest, Origin, Outcome, Parameter, Same, SessionId, Standing,
-    StatementText,
+    Beforehand, Cause, Decision, Execution, HoldId, HoldRequest, Origin, Outcome, Parameter, Same, SessionId, Setting,
+    Standing, StatementText,
 };
 pub use settings::HoldSettings;
 

@@ -139,6 +139,9 @@ pub struct HoldRequest {
     /// The rule that held it.
     #[serde(serialize_with = "as_str", deserialize_with = "from_str")]
     pub rule: Arc<str>,
+    /// Other rules that hold some of it: whoever they ask has to agree as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// Why, in a sentence.
     pub why: String,
     /// Version (hash) of the policy that held it.
@@ -161,9 +164,22 @@ pub struct HoldRequest {
     /// What a standing approval is compared with. Means nothing in another process.
     #[serde(skip)]
     pub standing: Standing,
+    /// What its session said of itself; `None`: it could not be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setting: Option<Setting>,
     /// It was asked for before it runs; `None` for a held statement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beforehand: Option<Beforehand>,
+}
+
+/// What tells, besides the text, what a statement means: asked of the session itself at the moment it was held. Nothing else runs in
+/// the session until the statement is decided.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Setting {
+    /// `search_path`, as SHOW spells it; `None`: unknown, or more than a kilobyte.
+    pub search_path: Option<String>,
+    /// The role it acts as: of SET ROLE, else the one it was authorised as; `None`: unknown.
+    pub role: Option<String>,
 }
 
 /// Statements that are asked for before they run; each may then run once, until the request's deadline.

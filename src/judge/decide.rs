@@ -17,6 +17,8 @@ use super::{
 const MAX_EXECUTE_DEPTH: usize = 4;
 /// Columns a table can have (`MaxHeapAttributeNumber` in `htup_details.h`).
 const MAX_COLUMNS: usize = 1600;
+/// Further rules whose reasons a sentence tells.
+const RULES_NAMED: usize = 3;
 /// Objects named in a sentence before "and … more".
 const OBJECTS_NAMED: usize = 3;
 
@@ -41,6 +43,8 @@ pub struct Finding {
     pub rule: Arc<str>,
     /// The effect, with only the objects this answer is for.
     pub effect: Effect,
+    /// Other rules that hold it, should they be meant.
+    pub also: Vec<Arc<str>>,
     /// The rule matched only possibly: the text leaves open what is named.
     pub uncertain: bool,
     /// The rule's message to the requester.
@@ -62,8 +66,10 @@ pub(super) fn message(
     // Fail closed: the text is one, so what one piece of it has to hide is hidden in all of it.
     let redact = pieces.iter().map(|piece| piece.judgement.redact).max().unwrap_or_default();
     let remarks = remarks(pieces.iter().flat_map(|piece| &piece.findings));
-    let judgements = pieces.into_iter().map(|piece| piece.judgement);
-    let judgement = strictest(judgements, |judgement| judgement.verdict).unwrap_or_else(empty);
+    let findings: Vec<&Finding> = pieces.iter().flat_map(|piece| &piece.findings).collect();
+    let judgements = pieces.iter().map(|piece| &piece.judgement);
+    let judgement = strictest(judgements, |judgement| judgement.verdict).cloned().unwrap_or_else(empty);
+    let judgement = with_others(judgement, &findings);
     let remarks = if judgement.verdict == Verdict::Allow { remarks } else { Vec::new() };
     Judgement { redact, remarks, ..judgement }
 }
@@ -103,12 +109,35 @@ pub(super) fn pieces(
                 || Finding::unknown(&class.0, scene, "it has no known effect").sentence(),
                 Finding::sentence,
             );
+            let judgement = with_others(judgement, &findings.iter().collect::<Vec<_>>());
             let redact = findings.iter().map(|finding| finding.redact).fold(judgement.redact, Redact::max);
             let remarks = if judgement.verdict == Verdict::Allow { remarks(findings.iter()) } else { Vec::new() };
             let judgement = Judgement { redact, remarks, ..judgement };
             PieceJudgement { range: piece.range.clone(), judgement, findings }
         })
         .collect()
+}
+
+/// Who is asked must not depend on what a message names first: every rule that holds some of it is named.
+fn with_others(mut judgement: Judgement, findings: &[&Finding]) -> Judgement {
+    if judgement.verdict != Verdict::Hold {
+        return judgement;
+    }
+    let mut told = 0;
+    for finding in findings.iter().filter(|finding| finding.verdict == Verdict::Hold) {
+        for rule in std::iter::once(&finding.rule).chain(&finding.also) {
+            if *rule == judgement.rule || judgement.also.contains(rule) {
+                continue;
+            }
+            judgement.also.push(Arc::clone(rule));
+            if told < RULES_NAMED {
+                told = told.saturating_add(1);
+                let why = if *rule == finding.rule { finding.sentence().why } else { "it may be meant".to_owned() };
+                let _ = write!(judgement.why, "; and rule `{rule}`: {why}");
+            }
+        }
+    }
+    judgement
 }
 
 fn piece_findings(
@@ -198,6 +227,8 @@ struct Answer<'a> {
     verdict: Verdict,
     /// `None`: no rule matched.
     rule: Option<&'a CompiledRule>,
+    /// Rules before that one that would hold or reject it, if they are meant.
+    also: Vec<&'a CompiledRule>,
     uncertain: bool,
     redact: Redact,
     remark: Option<Said<'a>>,
@@ -220,7 +251,9 @@ impl<'a> Answer<'a> {
             (Some(_), None) | (None, Some(_)) => false,
         };
         let same_answer = (self.verdict, self.uncertain, self.redact) == (other.verdict, other.uncertain, other.redact);
-        same_answer && same_remark && same_rule(self.rule, other.rule)
+        let same_others = self.also.len() == other.also.len()
+            && self.also.iter().zip(&other.also).all(|(one, two)| std::ptr::eq(*one, *two));
+        same_answer && same_remark && same_others && same_rule(self.rule, other.rule)
     }
 
     fn finding(self, effect: &Effect, objects: Vec<ObjectName>, columns: Vec<String>) -> Finding {
@@ -238,6 +271,7 @@ impl<'a> Answer<'a> {
                 columns,
                 why: effect.why.clone(),
             },
+            also: self.also.iter().map(|rule| rule.name.clone()).collect(),
             uncertain: self.uncertain,
             redact: self.redact,
         }
@@ -253,7 +287,13 @@ fn ask<'a>(
     column: Option<&str>,
     scene: Scene<'_>,
 ) -> Answer<'a> {
-    let mut doubt: Option<Answer<'a>> = None;
+    let mut doubts: Vec<&'a CompiledRule> = Vec::new();
+    // Fail closed: an earlier rule may be the one that is meant.
+    let doubt = |doubts: Vec<&'a CompiledRule>, redact| {
+        let (first, others) = doubts.split_first()?;
+        let (verdict, rule, also) = (Verdict::Hold, Some(*first), others.to_vec());
+        Some(Answer { verdict, rule, also, uncertain: true, redact, remark: None })
+    };
     let mut aside: Option<Said<'a>> = None;
     let mut redact = Redact::None;
     for compiled in &class.rules {
@@ -268,19 +308,19 @@ fn ask<'a>(
             Match::Surely => {
                 // What may have been meant before is told where this rule has nothing to tell.
                 let remark = said.or(aside);
-                let sure = Answer { verdict, rule: Some(compiled), uncertain: false, redact, remark };
-                return match doubt {
-                    // Fail closed: an earlier rule may be the one that is meant.
-                    Some(doubt) if verdict < Verdict::Hold => Answer { redact, ..doubt },
-                    Some(_) | None => sure,
+                let rule = Some(&**compiled);
+                let sure = |also| Answer { verdict, rule, also, uncertain: false, redact, remark };
+                return match verdict {
+                    Verdict::Allow => doubt(doubts, redact).unwrap_or_else(|| sure(Vec::new())),
+                    // Whoever is asked by a rule that may be meant is asked as well.
+                    Verdict::Hold => sure(doubts),
+                    Verdict::Reject => sure(Vec::new()),
                 };
             }
             Match::Possibly => {
                 aside = aside.or(said);
                 if verdict > Verdict::Allow {
-                    let held = Verdict::Hold;
-                    let rule = Some(&**compiled);
-                    doubt.get_or_insert(Answer { verdict: held, rule, uncertain: true, redact, remark: None });
+                    doubts.push(compiled);
                 }
             }
             Match::No => {}
@@ -289,8 +329,7 @@ fn ask<'a>(
     // Fail closed: nothing matches, so people are asked.
     let (verdict, kind) = says(Action::Hold, class.observe);
     let remark = aside.or(kind.map(|kind| Said(kind, None)));
-    let nobody = Answer { verdict, rule: None, uncertain: false, redact, remark };
-    Answer { redact, ..doubt.unwrap_or(nobody) }
+    doubt(doubts, redact).unwrap_or(Answer { verdict, rule: None, also: Vec::new(), uncertain: false, redact, remark })
 }
 
 /// What becomes of a statement by an action, and what is told of it.
@@ -327,11 +366,27 @@ impl Finding {
             let _ = write!(why, " and {more} more");
         }
         let _ = write!(why, ": {}", self.effect.why);
-        if self.uncertain {
-            let _ = write!(why, " (what it touches cannot be told for certain; rule `{}` may be meant)", self.rule);
+        let meant: Vec<String> = Some(&self.rule)
+            .filter(|_| self.uncertain)
+            .into_iter()
+            .chain(&self.also)
+            .take(RULES_NAMED)
+            .map(|rule| format!("`{rule}`"))
+            .collect();
+        if !meant.is_empty() {
+            let meant = meant.join(" or ");
+            let _ = write!(why, " (what it touches cannot be told for certain; rule {meant} may be meant)");
         }
         let (rule, message) = (self.rule.clone(), self.message.clone());
-        Judgement { verdict: self.verdict, rule, why, message, redact: self.redact, remarks: Vec::new() }
+        Judgement {
+            verdict: self.verdict,
+            rule,
+            why,
+            message,
+            redact: self.redact,
+            also: self.also.clone(),
+            remarks: Vec::new(),
+        }
     }
 }
 
@@ -342,6 +397,7 @@ fn empty() -> Judgement {
         why: "there is no statement in it".to_owned(),
         message: None,
         redact: Redact::None,
+        also: Vec::new(),
         remarks: Vec::new(),
     }
 }

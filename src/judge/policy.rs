@@ -133,6 +133,8 @@ pub struct Judgement {
     pub rule: Arc<str>,
     /// One sentence: which effect on what, and why the text has it.
     pub why: String,
+    /// The other rules that hold some of it, or may: whoever they ask has to agree as well. Empty unless the verdict is `Hold`.
+    pub also: Vec<Arc<str>>,
     /// The rule's own message to the requester (`message = …`).
     pub message: Option<Arc<str>>,
     /// The strictest `redact` of all rules that judge, or may judge, an effect of it.

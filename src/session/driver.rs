@@ -194,6 +194,7 @@ impl<'a> Session<'a> {
             max_statement_bytes: settings.max_statement_bytes,
             reject_holds_in_transaction: settings.reject_holds_in_transaction,
             parse_first: settings.parse_first,
+            ask_session: settings.ask_session,
             allow_function_call: settings.allow_function_call,
             replication: settings.allow_replication
                 && opened.startup.parameter("replication").is_some_and(|value| !is_false(value)),

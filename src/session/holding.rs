@@ -53,10 +53,9 @@ impl Holding {
         let id = HoldId::generate().map_err(|error| trouble(&format!("no request id could be made: {error}")))?;
         let frame_bytes = draft.frame_bytes;
         let settings = &shared.settings;
-        let terms = shared.terms(&draft.judgement.rule);
-        let time_to_live = terms.deadline.unwrap_or(settings.hold_deadline);
+        let (time_to_live, asked) = shared.terms(&draft.judgement.rule, &draft.judgement.also, settings.hold_deadline);
         let request = request(shared, id.clone(), origin, draft, time_to_live);
-        let notice = notice(&terms.asked, &request);
+        let notice = notice(&asked, &request);
         let ticket = shared.board.open(request).map_err(|limit| over_limit(&limit))?;
         let now = clock::now();
         let deadline = now.checked_add(time_to_live).unwrap_or(now);
@@ -259,6 +258,7 @@ fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft, time_to_l
         effects: draft.analysis.pieces.iter().flat_map(|piece| piece.effects.iter().cloned()).collect(),
         redact: draft.judgement.redact,
         rule: draft.judgement.rule,
+        also: draft.judgement.also.iter().map(|rule| rule.as_ref().to_owned()).collect(),
         why: draft.judgement.why,
         policy_version: Arc::clone(shared.judge().policy().version()),
         in_transaction: draft.in_transaction,
@@ -268,6 +268,7 @@ fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft, time_to_l
         time_to_live,
         standing: draft.standing,
         beforehand: None,
+        setting: draft.setting,
     }
 }
 

@@ -27,6 +27,8 @@ pub struct SessionSettings {
     pub reject_holds_in_transaction: bool,
     /// Ask the server to parse a text before people are asked about it.
     pub parse_first: bool,
+    /// Ask the session for its role and `search_path` before a statement is held.
+    pub ask_session: bool,
     /// Relay replication connections (`replication=…` at startup).
     pub allow_replication: bool,
     /// Settings clients may set at startup beyond those known to be harmless, in lower case.
@@ -51,6 +53,7 @@ impl Default for SessionSettings {
             reminder_interval: Duration::from_secs(60),
             reject_holds_in_transaction: false,
             parse_first: true,
+            ask_session: true,
             allow_replication: false,
             extra_startup_settings: Vec::new(),
             allow_function_call: false,

@@ -184,9 +184,19 @@ impl Shared {
     }
 
     /// Who is asked about statements that `rule` holds, and for how long.
-    pub(super) fn terms(&self, rule: &str) -> HoldTerms {
+    /// The shortest deadline of what the rules say, and everybody whom they ask.
+    pub(super) fn terms(&self, rule: &str, also: &[Arc<str>], usual: Duration) -> (Duration, String) {
         let terms = self.terms.load();
-        terms.by_rule.get(rule).unwrap_or(&terms.default).clone()
+        let (mut deadline, mut asked) = (None, Vec::new());
+        for rule in std::iter::once(rule).chain(also.iter().map(|rule| &**rule)) {
+            let one = terms.by_rule.get(rule).unwrap_or(&terms.default);
+            let own = one.deadline.unwrap_or(usual);
+            deadline = Some(deadline.map_or(own, |shortest: Duration| shortest.min(own)));
+            if !one.asked.is_empty() && !asked.contains(&one.asked.as_str()) {
+                asked.push(&one.asked);
+            }
+        }
+        (deadline.unwrap_or(usual), asked.join("; and besides "))
     }
 
     /// Names a session's refusals: unguessable for clients, 32 hexadecimal digits.

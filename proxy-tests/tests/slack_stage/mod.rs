@@ -200,6 +200,7 @@ fn request(user: &str, text: &str, rule: &str) -> HoldRequest {
         }],
         rule: Arc::from(rule),
         why: "deletes rows of orders".to_owned(),
+        also: Vec::new(),
         policy_version: Arc::from("v1"),
         in_transaction: false,
         redact: querygate::judge::Redact::None,
@@ -209,6 +210,7 @@ fn request(user: &str, text: &str, rule: &str) -> HoldRequest {
         time_to_live: life,
         standing: Standing::default(),
         beforehand: None,
+        setting: None,
     }
 }
 

@@ -60,6 +60,7 @@ impl Case {
             && request.statement.sha256 == own.statement.sha256
             && !request.statement.lossy
             && request.rule == own.rule
+            && request.also == own.also
             && request.policy_version == own.policy_version;
         let Some(Decision::Approve { by, .. }) = self.view.decision.as_ref().filter(|_| released && is_same) else {
             return None;

@@ -1,9 +1,10 @@
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 use super::*;
-use crate::approval::profile::Approvers;
+use crate::approval::profile::{Approvers, Escalation};
 use crate::approval::testing::{at, request, settings};
 use crate::hold::Outcome;
 
@@ -96,7 +97,7 @@ proptest! {
                     if let Step::Count { have, need } = &step {
                         prop_assert_eq!((*have, *need), (approvals.len(), needed));
                     }
-                    case.apply(&submission, &step, &settings.people);
+                    case.apply(&submission, &step);
                     prop_assert_eq!(case.is_pending(), matches!(step, Step::Count { .. }));
                 }
             }
@@ -116,4 +117,77 @@ fn an_actor_is_known_by_every_name_a_channel_knows() {
     assert!(approvers.include(&actor(&[], &["slack:S1"])));
     assert!(!approvers.include(&actor(&["zoe@example.org"], &["slack:S2"])));
     assert_eq!(approvers.in_words(), "group slack:S1, zoe@example.com");
+}
+
+#[test]
+fn where_several_rules_hold_each_profile_has_to_be_satisfied() {
+    let settings = settings();
+    let profile = |name: &str, people: &[&str], quorum| {
+        let people = people.iter().map(|name| (*name).to_owned()).collect();
+        let approvers = Approvers { groups: Vec::new(), people };
+        Arc::new(Profile {
+            name: name.to_owned(),
+            approvers,
+            quorum,
+            unknown_requester: UnknownRequester::Allow,
+            ..Profile::default()
+        })
+    };
+    let yes = Happening::Answer { by: 0, approve: true, break_glass: false, wrong_hash: false, late: false };
+    let play = |profiles: &[&Arc<Profile>], voters: &[&str]| {
+        let profile = Profile::all_of(profiles.iter().map(|one| Arc::clone(one)).collect());
+        let mut case = Case::new(&Arc::new(request("stranger", "DROP TABLE t")), profile, &settings.people);
+        for (now, by) in (1..).zip(voters) {
+            let submission = submission(&case, by, &yes, now);
+            let step = case.consider(&submission, &settings.people).unwrap();
+            case.apply(&submission, &step);
+        }
+        !case.is_pending()
+    };
+    let (devs, two) = (profile("devs", &["dev"], 1), profile("two", &["ann", "bob", "carol"], 2));
+    assert!(play(&[&devs], &["dev"]) && play(&[&two], &["ann", "bob"]));
+    for both in [[&devs, &two], [&two, &devs]] {
+        assert!(!play(&both, &["dev"]), "the lax one alone");
+        assert!(!play(&both, &["ann", "bob"]), "the strict one alone");
+        assert!(!play(&both, &["dev", "ann"]));
+        assert!(play(&both, &["ann", "dev", "bob"]) && play(&both, &["dev", "ann", "bob"]));
+    }
+    // Who is in both counts for both.
+    let ann = profile("ann", &["ann"], 1);
+    assert!(play(&[&ann, &two], &["ann", "bob"]));
+    assert!(play(&[&ann, &ann], &["ann"]), "named twice it is still one");
+}
+
+#[test]
+fn of_what_several_profiles_say_the_stricter_counts() {
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    let step = |after| Escalation { after, approvers: Approvers::default(), channels: vec![format!("{after:?}")] };
+    let one = Profile {
+        name: "one".to_owned(),
+        break_glass: vec!["ann".to_owned(), "bob".to_owned()],
+        deadline: Some(minutes(9)),
+        again: minutes(5),
+        unknown_requester: UnknownRequester::Allow,
+        channels: vec!["x".to_owned()],
+        escalation: vec![step(minutes(1)), step(minutes(3))],
+        ..Profile::default()
+    };
+    let two = Profile {
+        name: "two".to_owned(),
+        break_glass: vec!["bob".to_owned()],
+        again: Duration::ZERO,
+        unknown_requester: UnknownRequester::Refuse,
+        channels: vec!["y".to_owned()],
+        escalation: vec![step(minutes(2))],
+        ..Profile::default()
+    };
+    let both = Profile::all_of(vec![Arc::new(one), Arc::new(two)]);
+    assert_eq!(both.break_glass, ["bob"]);
+    assert_eq!((both.deadline, both.again), (Some(minutes(9)), Duration::ZERO));
+    assert_eq!(both.unknown_requester, UnknownRequester::Refuse);
+    let taken = |escalated| both.each(escalated).into_iter().map(|(_, taken)| taken).collect::<Vec<_>>();
+    assert_eq!([taken(0), taken(1), taken(2), taken(3)], [[0, 0], [1, 0], [1, 1], [2, 1]]);
+    assert_eq!(taken(usize::MAX), [2, 1]);
+    let audience = Audience::of(&both, 2);
+    assert!(["x", "y", "60s", "120s"].iter().all(|name| audience.names(name)) && !audience.names("180s"));
 }

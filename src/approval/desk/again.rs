@@ -47,7 +47,7 @@ impl ApprovalDesk {
         now: Timestamp,
     ) -> Option<Decision> {
         // Fail closed: what the configuration no longer permits is not done because it once did.
-        let permitted = !self.settings.load().profile(&request.rule).again.is_zero();
+        let permitted = !self.settings.load().profile_of(request).again.is_zero();
         place.case().again_for(request, now).filter(|_| permitted)
     }
 

@@ -230,6 +230,7 @@ impl ApprovalDesk {
             parameters: Vec::new(),
             effects: effects.collect(),
             rule: Arc::from(rule),
+            also: Vec::new(),
             why: format!("{} asks beforehand; each of its {count} statements may run once", person.name),
             policy_version: Arc::from(""),
             in_transaction: false,
@@ -239,6 +240,7 @@ impl ApprovalDesk {
             deadline: now.checked_add(window).map_err(|_| no("the window is too long"))?,
             time_to_live: wish.window,
             standing: Standing::default(),
+            setting: None,
             beforehand: Some(Beforehand { by: person.name.clone(), statements }),
         })
     }
@@ -290,7 +292,7 @@ impl ApprovalDesk {
         if request.beforehand.is_none() {
             return;
         }
-        let profile = self.settings.load().profile(&request.rule).name.clone();
+        let profile = self.settings.load().profile_of(request).name.clone();
         let approved = Approved { request: Arc::clone(request), profile, by: decision.by().to_owned(), used };
         self.beforehand.lock().await.insert(request.id.clone(), approved);
     }
@@ -300,7 +302,7 @@ impl ApprovalDesk {
         // Held while a use is put on record, so that two sessions never use one statement.
         let mut all = self.beforehand.lock().await;
         let settings = self.settings.load_full();
-        let profile = settings.profile(&request.rule);
+        let profile = settings.profile_of(request);
         let found = all.iter().find_map(|(id, one)| Some((id.clone(), one.matching(request, &profile.name, now)?)));
         let Some((id, statements)) = found else { return false };
         let Some(approved) = all.get_mut(&id) else { return false };
@@ -318,7 +320,7 @@ impl ApprovalDesk {
             let _ = self.board.fail(&request.id, Cause::NotRecorded, clock::wall());
             return true;
         }
-        let case = Case::new(request, Arc::clone(profile), &settings.people).decided_under(&decision, &id);
+        let case = Case::new(request, profile, &settings.people).decided_under(&decision, &id);
         self.put(case, HashMap::new());
         let numbers: Vec<_> = statements.iter().map(|index| index.saturating_add(1).to_string()).collect();
         let of = approved.request.beforehand.as_ref().map_or(0, |own| own.statements.len());

@@ -55,6 +55,12 @@ pub struct RequestView {
     pub policy_version: String,
     /// Its session is inside a transaction, whose locks stay while it waits.
     pub in_transaction: bool,
+    /// The role it acts as in its session, where the session could be asked.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// `search_path` of its session, as SHOW spells it, where the session could be asked.
+    #[serde(default)]
+    pub search_path: Option<String>,
     /// The requester's own words.
     pub reason: Option<String>,
     /// When it was held (RFC 3339).
@@ -416,6 +422,8 @@ impl RequestView {
             why: request.why.clone(),
             policy_version: request.policy_version.as_ref().to_owned(),
             in_transaction: request.in_transaction,
+            role: request.setting.as_ref().and_then(|setting| setting.role.clone()),
+            search_path: request.setting.as_ref().and_then(|setting| setting.search_path.clone()),
             reason: request.reason.clone(),
             opened_at: request.opened_at,
             deadline: request.deadline,

@@ -145,6 +145,9 @@ pub(super) struct Room {
     words: usize,
 }
 
+/// What Postgres has unless told otherwise: not worth a line.
+const USUAL_PATH: &str = "\"$user\", public";
+
 const ROOMS: [Room; 5] = [
     Room { statement: limit::LITERAL, parameters: 2_900, words: 300 },
     Room { statement: limit::LITERAL, parameters: 1_500, words: 120 },
@@ -337,6 +340,14 @@ fn facts<'a>(request: &HoldRequest, look: &Look<'_>, room: Room) -> Vec<(&'a str
     }
     let transaction = if request.in_transaction { "open; its locks stay while it waits" } else { "none open" };
     facts.push(("Transaction", transaction.to_owned()));
+    if let Some(setting) = &request.setting {
+        if let Some(role) = setting.role.as_ref().filter(|role| **role != origin.user) {
+            facts.push(("Acts as role", code(role, name)));
+        }
+        if let Some(path) = setting.search_path.as_ref().filter(|path| *path != USUAL_PATH) {
+            facts.push(("search_path", code(path, name)));
+        }
+    }
     facts.push(("Reason", reason(request, room.words)));
     facts
 }

@@ -199,6 +199,12 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
     }
     let transaction = if request.in_transaction { "open: its locks stay while this waits" } else { "none open" };
     facts.push(("transaction", transaction.to_owned()));
+    if let Some(role) = request.role.as_ref().filter(|role| **role != origin.user) {
+        facts.push(("acts as", format!("role {}", one_line(role))));
+    }
+    if let Some(path) = &request.search_path {
+        facts.push(("search_path", one_line(path)));
+    }
     let backend = origin.backend_pid.map(|pid| format!(", backend {pid}"));
     let session = format!("{}{}", origin.session, backend.unwrap_or_default());
     facts.push(("session", session));

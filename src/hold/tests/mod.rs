@@ -36,6 +36,7 @@ pub(super) fn request(id: &str, session: u64, user: &str) -> HoldRequest {
         effects: Vec::new(),
         rule: Arc::from("deletes"),
         why: "deletes every row of customers".to_owned(),
+        also: Vec::new(),
         policy_version: Arc::from("v1"),
         in_transaction: false,
         redact: crate::judge::Redact::None,
@@ -45,6 +46,7 @@ pub(super) fn request(id: &str, session: u64, user: &str) -> HoldRequest {
         time_to_live: Duration::from_secs(100),
         standing: crate::hold::Standing::default(),
         beforehand: None,
+        setting: None,
     }
 }
 

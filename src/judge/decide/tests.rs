@@ -520,3 +520,34 @@ fn a_gate_that_observes_holds_nothing_and_tells_of_all_it_would_have() {
     assert_eq!(remarks(&policy, &analysis(Vec::new())), [""; 0]);
     assert_ne!(policy.version(), Policy::of(Parts { observe: false, ..parts }).unwrap().version());
 }
+
+#[test]
+fn every_rule_that_holds_some_of_it_is_named_whatever_is_named_first() {
+    let policy = policy(
+        "[[rule]]\nname = \"vault\"\naction = \"hold\"\nobjects = [\"vault.*\"]\n\
+         [[rule]]\nname = \"scratch\"\naction = \"hold\"\nobjects = [\"scratch.*\"]\n\
+         [[rule]]\nname = \"rest\"\naction = \"allow\"\neffects = [\"read\"]\n\
+         [[rule]]\nname = \"no\"\naction = \"reject\"\neffects = [\"admin\"]",
+    );
+    let also = |analysis: &Analysis| {
+        let judgement = decide(&policy, analysis);
+        let mut names: Vec<String> =
+            std::iter::once(&judgement.rule).chain(&judgement.also).map(ToString::to_string).collect();
+        for name in names.iter().skip(1) {
+            assert!(judgement.why.contains(&format!("`{name}`")), "{}", judgement.why);
+        }
+        names.sort();
+        names.join(" ")
+    };
+    let names = [["scratch.a", "vault.s"], ["vault.s", "scratch.a"]];
+    for names in names {
+        assert_eq!(also(&one(EffectKind::Truncate, &names)), "scratch vault");
+        let pieces = names.map(|name| piece(vec![effect(EffectKind::Delete, &[name])], Vec::new()));
+        assert_eq!(also(&analysis(pieces.to_vec())), "scratch vault");
+    }
+    // Either may be meant.
+    assert_eq!(also(&one(EffectKind::Delete, &["s"])), "scratch vault");
+    assert_eq!(also(&one(EffectKind::Read, &["s"])), "scratch vault");
+    assert_eq!(also(&one(EffectKind::Delete, &["vault.s"])), "vault");
+    assert_eq!(also(&one(EffectKind::Admin, &[])), "no", "nobody is asked about what is rejected");
+}

@@ -122,6 +122,7 @@ fn hold(mut section: Section<'_, '_>, settings: &mut Settings) {
         InTransaction::Reject => true,
     });
     section.set("parse_first", &mut settings.session.parse_first);
+    section.set("ask_session", &mut settings.session.ask_session);
     count(&mut section, "per_user", &mut settings.hold.per_user);
     count(&mut section, "total", &mut settings.hold.total);
     size(&mut section, "total_bytes", &mut settings.hold.total_bytes);

@@ -1,5 +1,6 @@
 //! The backend's messages: they pass untouched but for the answers to what the gate itself sent.
 
+use super::asking::Progress;
 use super::replies::{Expect, Probe, SqlChange, SqlChanges};
 use super::{Action, CopyIn, Machine, Outbox, Phase, Rehearsed, Waiting};
 use crate::wire::backend;
@@ -30,7 +31,7 @@ impl Machine {
             let Some((tag, total)) = self.backend_front(rest) else {
                 break;
             };
-            if matches!(tag, b'D' | b'd') {
+            if matches!(tag, b'D' | b'd') && !self.asking {
                 self.from_backend.pass(total);
                 continue;
             }
@@ -73,6 +74,7 @@ impl Machine {
                     )
             }
             b't' => matches!(self.replies.head(), Some(Expect::OwnDescribe(_))),
+            b'D' => matches!(self.replies.head(), Some(Expect::Asking(_))),
             b'C' => self.watch.is_some(),
             _ => false,
         }
@@ -97,7 +99,8 @@ impl Machine {
                 }
                 Fate::Relay
             }
-            b'1' | b'2' | b'3' | b'C' | b'I' | b's' | b't' | b'T' | b'n' => self.on_answer(tag, body),
+            b'D' if !matches!(self.replies.head(), Some(Expect::Asking(_))) => Fate::Relay,
+            b'1' | b'2' | b'3' | b'C' | b'D' | b'I' | b's' | b't' | b'T' | b'n' => self.on_answer(tag, body),
             b'G' | b'W' => {
                 let alone = self.replies.is_last();
                 if alone && matches!(self.replies.head(), Some(Expect::Query(..) | Expect::Execute(..))) {
@@ -122,6 +125,14 @@ impl Machine {
     /// Answers of the extended protocol, and those of Query that look the same.
     fn on_answer(&mut self, tag: u8, body: Option<&[u8]>) -> Fate {
         match (tag, self.replies.head()) {
+            (_, Some(Expect::Asking(asking))) => {
+                match asking.answer(tag, body) {
+                    Progress::More => {}
+                    Progress::Done => self.asked(),
+                    Progress::Unexpected => self.lost_count(),
+                }
+                Fate::Swallow
+            }
             (b'1' | b'3', Some(Expect::Rehearsal(rehearsal, _))) => {
                 rehearsal.parsed = tag == b'1';
                 Fate::Swallow
@@ -265,6 +276,7 @@ impl Machine {
                 return Some(Fate::Swallow);
             }
             Expect::Rehearsal(..) => return Some(self.on_rehearsal_error(body)),
+            Expect::Asking(_) => return Some(self.on_asking_error()),
             Expect::Refused(refusal) => (true, refusal),
             Expect::RefusedQuery(refusal, _) => (false, refusal),
             Expect::Query(..)
@@ -313,6 +325,32 @@ impl Machine {
         if unharmed { Fate::Swallow } else { Fate::Relay }
     }
 
+    /// The session has told of itself.
+    fn asked(&mut self) {
+        self.asking = false;
+        if let Some(Expect::Asking(asking)) = self.replies.pop() {
+            self.at_front.setting = Some(asking.setting());
+        }
+    }
+
+    /// The session could not say who it is: it was cancelled, or its time was up. That is the answer to what is at the front, which then
+    /// is not run: an error of the server's that nobody was told of would leave the client's transaction failed for no reason.
+    fn on_asking_error(&mut self) -> Fate {
+        self.asking = false;
+        if let Some(Expect::Asking(asking)) = self.replies.pop() {
+            match asking.query {
+                Some(text) => {
+                    // The Sync behind it ends the Query that is not sent.
+                    self.replies.disclose_sync();
+                    self.at_front.rehearsed = Some(Rehearsed { text, refused: true });
+                }
+                // The client's own Sync is to come.
+                None => self.skip = true,
+            }
+        }
+        Fate::Relay
+    }
+
     /// The server skips to the next Sync: what was sent before it will have no answer.
     fn skip_after_error(&mut self) {
         let names = &mut self.names;
@@ -339,6 +377,7 @@ impl Machine {
             | Expect::OwnSync(_)
             | Expect::Probe(_)
             | Expect::Rehearsal(..)
+            | Expect::Asking(_)
             | Expect::Refused(_)
             | Expect::RefusedQuery(..) => {}
         });

@@ -13,7 +13,7 @@ use super::names::{Change, Definition, acts, may_copy_in};
 use super::params;
 use super::replies::{Expect, Settling, SqlChange, SqlChanges};
 use super::{Action, Analysed, AtFront, CopyIn, Judging, Machine, Outbox, Phase, Reading, Ruling, Waiting};
-use crate::judge::{Analysis, EffectKind, Piece, SessionAct};
+use crate::judge::{Analysis, EffectKind, Judgement, Piece, SessionAct};
 use crate::wire::frame::{self, Peek};
 use crate::wire::frontend::{self, Malformed};
 use crate::wire::reply::Report;
@@ -221,7 +221,8 @@ impl Machine {
                 HeldKind::Query(analysis) => {
                     self.watch_query();
                     let text = frontend::query(front.body()).unwrap_or_default();
-                    let ran = meaning::identity(text, &analysis, None).map_or(Ran::Other, Ran::Held);
+                    let identity = meaning::identity(text, &analysis, None);
+                    let ran = self.meaning.runs_held(identity, text);
                     self.forward_query(&analysis, front, ran)
                 }
                 HeldKind::Bind(..) => self.mismatch(out, Machine::refuse_query),
@@ -268,24 +269,35 @@ impl Machine {
                 self.refuse_query(rejected_by_rule(&judgement), out);
                 Step::Drop
             }
-            Some((analysis, Ruling::Hold(judgement))) => {
-                if self.caught_up(None, out) {
-                    if self.server_refuses(&analysis) {
-                        return self.forward_query(&analysis, front, Ran::Other);
-                    }
-                    if let Some(step) = self.rehearse(text, &analysis, out) {
-                        return step;
-                    }
-                    let mut draft = self.draft(text, Vec::new(), &analysis, *judgement);
-                    let identity = meaning::identity(text, &analysis, None).filter(|_| !self.doubts_encoding_of(text));
-                    draft.standing = self.meaning.standing(text, &analysis, identity);
-                    self.hold(front, HeldKind::Query(analysis), draft, out)
-                } else {
-                    Step::Stay
-                }
-            }
+            Some((analysis, Ruling::Hold(judgement))) => self.hold_query(front, text, analysis, *judgement, out),
             None => Step::Stay,
         }
+    }
+
+    fn hold_query(
+        &mut self,
+        front: Front<'_>,
+        text: &[u8],
+        analysis: Arc<Analysis>,
+        judgement: Judgement,
+        out: &mut Outbox,
+    ) -> Step {
+        if !self.caught_up(None, out) {
+            return Step::Stay;
+        }
+        if self.server_refuses(&analysis) {
+            return self.forward_query(&analysis, front, Ran::Other);
+        }
+        if let Some(step) = self.rehearse(text, &analysis, out) {
+            return step;
+        }
+        if !self.knows_setting(Some(text), out) {
+            return Step::Stay;
+        }
+        let mut draft = self.draft(text, Vec::new(), &analysis, judgement);
+        let identity = meaning::identity(text, &analysis, None).filter(|_| !self.doubts_encoding_of(text));
+        draft.standing = self.meaning.standing(text, &analysis, identity);
+        self.hold(front, HeldKind::Query(analysis), draft, out)
     }
 
     fn pass_query(&mut self, text: &[u8], analysis: &Arc<Analysis>, ruling: Ruling, front: Front<'_>) -> Step {

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::names::{Definition, PortalNote};
 use super::replies::{Expect, Refusal};
 use super::{Action, AtFront, Machine, Outbox, Waiting};
-use crate::hold::Parameter;
+use crate::hold::{Parameter, Setting};
 use crate::judge::{Analysis, Judgement, Piece};
 use crate::wire::frame;
 use crate::wire::reply::Report;
@@ -29,6 +29,8 @@ pub struct Draft {
     pub reason: Option<String>,
     /// What a standing approval is compared with.
     pub standing: crate::hold::Standing,
+    /// What the session said of itself; `None`: it could not be asked.
+    pub setting: Option<Setting>,
     /// Length of the frame that waits, in bytes.
     pub frame_bytes: usize,
 }

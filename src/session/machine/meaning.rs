@@ -14,8 +14,9 @@
 //! * The end of a transaction takes back what was set in it (`SET LOCAL`, or any SET if it is rolled back), and so does going
 //!   back to a savepoint; deferred triggers run. If anything but the approved statement ran in the transaction, its end begins
 //!   another moment, in which the statement is a new one.
-//! * A Bind plans and an Execute runs; both count. Parse runs no function that could change a setting: what it calls are input
-//!   functions of types, which are C.
+//! * A Bind plans and an Execute runs; both count. So do Parse and the Describe of a statement (which may be parsed anew) of a text with
+//!   literals: one of a domain is read then, and the domain's CHECK may call any function. The parsing of a text belongs to its run: only
+//!   what is parsed besides the approved statement begins another moment.
 //! * A setting that the server reports as changed begins another moment, whatever changed it.
 //!
 //! What cannot be seen: changes that others make in the database (they can be made between an approval and a first run, too),
@@ -45,6 +46,8 @@ pub(super) struct Meaning {
     moment: u64,
     /// The held statement that alone has run since, and the moment before it.
     run: Option<(Digest, u64)>,
+    /// Its text.
+    run_text: Option<Digest>,
     /// What has run in the transaction (block or implicit) that is open.
     inside: Inside,
     /// The portal bound last, and what it runs.
@@ -57,6 +60,8 @@ pub(super) struct Meaning {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Inside {
     Nothing,
+    /// Nothing ran, but this text was parsed.
+    Parsed(Digest),
     Only(Digest),
     Others,
 }
@@ -77,7 +82,15 @@ pub(super) enum Ran {
 impl Meaning {
     /// A session at its beginning; `plain`: its startup packet set nothing that bears on what a text means.
     pub(super) fn new(plain: bool) -> Self {
-        Self { moment: 0, run: None, inside: Inside::Nothing, bound: None, ran: plain.then(HashSet::new), ran_bytes: 0 }
+        Self {
+            moment: 0,
+            run: None,
+            run_text: None,
+            inside: Inside::Nothing,
+            bound: None,
+            ran: plain.then(HashSet::new),
+            ran_bytes: 0,
+        }
     }
 
     /// Something runs.
@@ -93,7 +106,7 @@ impl Meaning {
                 self.inside = match self.inside {
                     Inside::Nothing => Inside::Only(identity),
                     Inside::Only(other) if other == identity => Inside::Only(identity),
-                    Inside::Only(_) | Inside::Others => Inside::Others,
+                    Inside::Parsed(_) | Inside::Only(_) | Inside::Others => Inside::Others,
                 };
             }
             Ran::Other => {
@@ -101,6 +114,37 @@ impl Meaning {
                 self.inside = Inside::Others;
             }
         }
+    }
+
+    /// The held statement with this text runs.
+    pub(super) fn runs_held(&mut self, identity: Option<Digest>, text: &[u8]) -> Ran {
+        self.run_text = Some(digest(text));
+        if self.inside == Inside::Parsed(digest(text)) {
+            self.inside = Inside::Nothing;
+        }
+        identity.map_or(Ran::Other, Ran::Held)
+    }
+
+    /// The server parses a text, which may run functions.
+    pub(super) fn parses(&mut self, text: &[u8], analysis: &Analysis) {
+        if !has_literals(text) || matches!(of(text, analysis), Ran::Inert | Ran::Boundary) {
+            return;
+        }
+        self.note(text, analysis, || false);
+        if self.run.is_none() && self.inside == Inside::Others {
+            self.moment = self.moment.wrapping_add(1);
+            return;
+        }
+        let text = digest(text);
+        if self.run.is_some() && self.run_text == Some(text) {
+            return;
+        }
+        self.anew();
+        self.inside = match self.inside {
+            Inside::Nothing => Inside::Parsed(text),
+            Inside::Parsed(other) if other == text => Inside::Parsed(text),
+            Inside::Parsed(_) | Inside::Only(_) | Inside::Others => Inside::Others,
+        };
     }
 
     /// A portal is bound, which plans its statement.
@@ -134,13 +178,14 @@ impl Meaning {
             Inside::Nothing => {}
             // For every other statement it is another moment; for this one it goes on.
             Inside::Only(_) => self.moment = self.moment.wrapping_add(1),
-            Inside::Others => self.anew(),
+            Inside::Parsed(_) | Inside::Others => self.anew(),
         }
     }
 
     fn anew(&mut self) {
         self.moment = self.moment.wrapping_add(1);
         self.run = None;
+        self.run_text = None;
     }
 
     /// Notes the pieces of a text that runs, for pre-approvals.
@@ -198,6 +243,13 @@ pub(super) fn identity(text: &[u8], analysis: &Analysis, bind: Option<(&[u32], &
 
 fn depends_on_names(piece: &Piece) -> bool {
     piece.effects.iter().any(|effect| effect.kind == EffectKind::Execute)
+}
+
+/// Parsing evaluates nothing but string literals of a known type (`coerce_type` of a constant of type `unknown`): a text without a quote
+/// and without a dollar that begins one has none.
+fn has_literals(text: &[u8]) -> bool {
+    let opens = |at: usize| !text.get(at.saturating_add(1)).is_some_and(u8::is_ascii_digit);
+    text.iter().enumerate().any(|(at, byte)| *byte == b'\'' || *byte == b'$' && opens(at))
 }
 
 /// What a text runs, if it is not held.

@@ -9,6 +9,7 @@
 //! *Authenticating*: authentication messages pass unread but for the channel-binding trap. *Ready*: statements are
 //! judged. *Refusing*: the client broke the protocol; the server is left to say so, nothing more is forwarded.
 
+mod asking;
 mod auth;
 mod backend;
 mod frontend;
@@ -22,6 +23,8 @@ mod replies;
 mod result;
 mod slots;
 
+#[cfg(test)]
+mod askings;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -56,6 +59,8 @@ pub struct MachineSettings {
     pub reject_holds_in_transaction: bool,
     /// Ask the server to parse a text before people are asked about it.
     pub parse_first: bool,
+    /// Ask the session for its role and `search_path` before a statement is held.
+    pub ask_session: bool,
     /// Relay FunctionCall messages.
     pub allow_function_call: bool,
     /// This is a replication connection, and configuration allows it.
@@ -129,6 +134,8 @@ struct AtFront {
     unseen: Option<Arc<names::Definition>>,
     /// The server was asked to parse it.
     rehearsed: Option<Rehearsed>,
+    /// The session was asked for its role and `search_path`.
+    setting: Option<crate::hold::Setting>,
 }
 
 /// What the server said when it was asked to parse a text that is to be held.
@@ -188,6 +195,8 @@ pub struct Machine {
     copy: CopyIn,
     /// A probe is among the outstanding answers.
     probing: bool,
+    /// A question to the session is, so rows may be the gate's own.
+    asking: bool,
     /// When the frame that passes has passed, everything waits for the answers: it may start or end a COPY.
     settle: bool,
     /// Something opaque was sent since the last ReadyForQuery, so settings may have changed unreported.
@@ -223,6 +232,7 @@ impl Machine {
             skip: false,
             copy: CopyIn::Nothing,
             probing: false,
+            asking: false,
             settle: false,
             opaque: false,
             waiting: Waiting::Nothing,

@@ -10,7 +10,8 @@ use std::collections::{HashMap, VecDeque};
 use proptest::prelude::*;
 
 use super::tests::{
-    Bench, analyse, bind, close, complete, describe, error, execute, flush, parse, query, ready, refusal, sync, tag,
+    Bench, analyse, bind, close, complete, describe, error, execute, flush, parse, query, ready, refusal, row, sync,
+    tag,
 };
 use super::{Action, Ending, Outbox, Report};
 use crate::wire::frame::{self, Peek, build};
@@ -251,8 +252,11 @@ impl Server {
                 self.kept.extend([build(b't', &[b"\0\0"]), tag(b'n')].concat());
             }
             b'C' => {
-                let Ok(Target::Statement(name)) = frontend::target(body) else { panic!("only statements") };
-                self.statements.remove(&text(name));
+                match frontend::target(body) {
+                    Ok(Target::Statement(name)) => self.statements.remove(&text(name)),
+                    Ok(Target::Portal(name)) => self.portals.remove(&text(name)),
+                    Err(how) => panic!("{how:?}"),
+                };
                 self.kept.extend(tag(b'3'));
             }
             b'E' => {
@@ -264,6 +268,9 @@ impl Server {
                     "FAIL done".clone_into(done);
                 }
                 self.run(&sql)?;
+                if sql.starts_with("SHOW") {
+                    self.kept.extend(row("x"));
+                }
                 self.kept.extend(complete());
             }
             other => panic!("unexpected message {other}"),
@@ -410,8 +417,11 @@ fn piece(waiting: &mut VecDeque<Vec<u8>>, choice: u8) -> Option<Vec<u8>> {
     Some(piece)
 }
 
-fn play(messages: &[Said], schedule: &[u8], approve_all: bool, parse_first: bool) -> (World, usize) {
-    let bench = Bench::with(|settings| settings.parse_first = parse_first);
+/// Whether the server is asked to parse a text first, and the session for its role.
+type Asks = (bool, bool);
+
+fn play(messages: &[Said], schedule: &[u8], approve_all: bool, asks: Asks) -> (World, usize) {
+    let bench = Bench::with(|settings| (settings.parse_first, settings.ask_session) = asks);
     let mut world = World { bench, server: Server::default(), seen: Vec::new(), approved: 0, opened: false };
     let mut waiting: VecDeque<Vec<u8>> = messages.iter().map(|said| said.0.clone()).collect();
     let mut refused = 0;
@@ -469,10 +479,10 @@ proptest! {
     fn nothing_dangerous_runs_unapproved_and_nothing_gets_stuck(
         mut messages in prop::collection::vec(message(), 1..16),
         schedule in prop::collection::vec(any::<u8>(), 8..64),
-        parse_first in any::<bool>(),
+        asks in any::<Asks>(),
     ) {
         messages.push(Said([tag(b'c'), sync()].concat()));
-        let (world, _) = play(&messages, &schedule, false, parse_first);
+        let (world, _) = play(&messages, &schedule, false, asks);
         if world.server.dead {
             prop_assert!(world.server.ran.len() <= world.approved);
             return Ok(());
@@ -488,12 +498,12 @@ proptest! {
     fn with_every_hold_approved_the_client_sees_what_it_would_see_without_the_gate(
         mut messages in prop::collection::vec(message(), 1..16),
         schedule in prop::collection::vec(any::<u8>(), 8..64),
-        parse_first in any::<bool>(),
+        asks in any::<Asks>(),
     ) {
         // A malformed Flush sent into a COPY that has failed by then is dropped, where the server would refuse it.
         messages.retain(|said| said.0 != malformed_flush());
         messages.push(Said([tag(b'c'), sync()].concat()));
-        let (world, refused) = play(&messages, &schedule, true, parse_first);
+        let (world, refused) = play(&messages, &schedule, true, asks);
         prop_assert_eq!(refused, 0);
         // A portal that executes a name which is gone by then is refused by the gate before the server does it.
         prop_assume!(!refused_redefinition(&world.seen));

@@ -65,6 +65,8 @@ pub(super) enum Expect {
     /// The gate's own Parse, Close and Sync for the text at the front, swallowed unless the server refuses the text. With the
     /// number of the last Bind before it.
     Rehearsal(Box<Rehearsal>, u32),
+    /// The gate's own question to the session, swallowed; its error is the answer to what is at the front.
+    Asking(Box<super::asking::Asking>),
     /// The gate's own message that fails: extended protocol.
     Refused(Box<Refusal>),
     /// The same in the simple protocol: ReadyForQuery follows. With the number of the last Bind before it.
@@ -121,6 +123,7 @@ impl Expect {
             | Self::Close(_)
             | Self::Probe(_)
             | Self::OwnDescribe(_)
+            | Self::Asking(_)
             | Self::Refused(_) => false,
         }
     }
@@ -171,6 +174,15 @@ impl Replies {
     /// Whether exactly one answer is outstanding.
     pub(super) fn is_last(&self) -> bool {
         self.queue.len() == 1
+    }
+
+    /// The gate's own Sync at the head becomes the client's, whose answer is passed on.
+    pub(super) fn disclose_sync(&mut self) {
+        if let Some(expect) = self.queue.front_mut()
+            && let Expect::OwnSync(binds) = *expect
+        {
+            *expect = Expect::Sync(binds);
+        }
     }
 
     pub(super) fn pop(&mut self) -> Option<Expect> {

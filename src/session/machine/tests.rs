@@ -77,6 +77,7 @@ impl Judging for Fake {
             why: "w".to_owned(),
             message: None,
             redact: Redact::None,
+            also: Vec::new(),
             remarks: Vec::new(),
         });
         match verdict {
@@ -111,6 +112,7 @@ impl Bench {
             max_statement_bytes: 1 << 20,
             reject_holds_in_transaction: false,
             parse_first: false,
+            ask_session: false,
             allow_function_call: false,
             replication: false,
             client_tls: false,
@@ -249,6 +251,12 @@ pub(super) fn flush() -> Vec<u8> {
 pub(super) fn tag(tag: u8) -> Vec<u8> {
     build(tag, &[])
 }
+/// A DataRow with one column.
+pub(super) fn row(value: &str) -> Vec<u8> {
+    let length = u32::try_from(value.len()).unwrap().to_be_bytes();
+    build(b'D', &[&1u16.to_be_bytes(), &length, value.as_bytes()])
+}
+
 pub(super) fn complete() -> Vec<u8> {
     build(b'C', &[b"OK\0"])
 }

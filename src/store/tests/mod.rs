@@ -53,6 +53,7 @@ fn request(name: &str) -> HoldRequest {
         }],
         rule: Arc::from("lost-rows"),
         why: "delete of orders".into(),
+        also: Vec::new(),
         policy_version: Arc::from("p1"),
         in_transaction: false,
         redact: Redact::None,
@@ -62,6 +63,7 @@ fn request(name: &str) -> HoldRequest {
         time_to_live: Duration::ZERO,
         standing: crate::hold::Standing::default(),
         beforehand: None,
+        setting: None,
     }
 }
 

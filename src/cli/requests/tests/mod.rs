@@ -55,6 +55,8 @@ pub(super) fn view(id: &str) -> RequestView {
         why: "deletes rows".to_owned(),
         policy_version: "v1".to_owned(),
         in_transaction: true,
+        role: None,
+        search_path: None,
         reason: Some("ticket 12".to_owned()),
         opened_at: at(0),
         deadline: at(300),

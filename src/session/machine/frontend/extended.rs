@@ -37,6 +37,7 @@ impl Machine {
             self.refuse_extended(rejected_by_rule(&judgement), out);
             return Step::Drop;
         }
+        self.meaning.parses(parse.text, &analysis);
         let definition = Definition::new(parse.text, analysis, parse.types().collect());
         if allowed && !definition.has_acts() {
             definition.remember_allowed(self.in_transaction());
@@ -72,7 +73,8 @@ impl Machine {
                     let (portal, _) = frontend::bind_names(front.body()).unwrap_or_default();
                     self.watch_portal(portal);
                     let identity = identity_of_bind(front, &definition);
-                    self.forward_bind(front, &definition, note, identity.map_or(Ran::Other, Ran::Held))
+                    let ran = self.meaning.runs_held(identity, &definition.text);
+                    self.forward_bind(front, &definition, note, ran)
                 }
                 HeldKind::Query(_) => self.mismatch(out, Machine::refuse_extended),
             };
@@ -182,6 +184,10 @@ impl Machine {
         if self.server_refuses(&definition.analysis) {
             return self.forward_bind(front, definition, None, Ran::Other);
         }
+        if !self.knows_setting(None, out) {
+            self.at_front.unseen = definition.is_unseen().then(|| Arc::clone(definition));
+            return Step::Stay;
+        }
         let types = definition.described.get().unwrap_or(&definition.declared);
         let parameters = params::decode(&bind.values, types);
         let mut draft = self.draft(&definition.text, parameters, &definition.analysis, judgement);
@@ -272,6 +278,15 @@ impl Machine {
     }
 
     pub(super) fn on_describe(&mut self, front: Front<'_>, out: &mut Outbox) -> Step {
+        if front.is_whole()
+            && let Ok(Target::Statement(name)) = frontend::target(front.body())
+        {
+            // The server may have to parse it anew.
+            match self.names.resolve(name, self.batch.number) {
+                Resolved::One(definition) => self.meaning.parses(&definition.text, &definition.analysis),
+                Resolved::Several { .. } | Resolved::Unknown => self.meaning.unknown(),
+            }
+        }
         self.checked(front, out, |body| frontend::target(body).map(|_| Some(Expect::Describe)))
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::asking::{self, Asking};
 use super::super::held::{Held, HeldKind, digest};
 use super::super::names::Definition;
 use super::super::replies::{Expect, Rehearsal};
@@ -22,6 +23,7 @@ impl Machine {
     pub(super) fn caught_up(&mut self, describe: Option<(&[u8], &Arc<Definition>)>, out: &mut Outbox) -> bool {
         if let Some((name, definition)) = describe {
             self.send_backend(frame::build(b'D', &[b"S", name, b"\0"]), out);
+            self.meaning.parses(&definition.text, &definition.analysis);
             self.replies.push(Expect::OwnDescribe(Arc::clone(definition)));
             self.batch.open = true;
         }
@@ -35,7 +37,7 @@ impl Machine {
     /// Asks the server to parse a text that is to be held, so that a slip of the pen is answered at once, as it is without the
     /// gate, and nobody is asked about what cannot run. `None`: it has been asked, and would take the text; or it is not asked.
     ///
-    /// Parse runs nothing (`exec_parse_message`). Like the Query to come it takes the unnamed statement away; the Close leaves no
+    /// Parse runs nothing of the text (`exec_parse_message`) but what reads its literals. Like the Query to come it takes the unnamed statement away; the Close leaves no
     /// other in its place. The extended protocol needs none of this: there the client's own Parse is sent on before anything is
     /// held.
     pub(super) fn rehearse(&mut self, text: &[u8], analysis: &Analysis, out: &mut Outbox) -> Option<Step> {
@@ -61,10 +63,36 @@ impl Machine {
         messages.extend(frame::build(b'C', &[b"S\0"]));
         messages.extend(frame::build(b'S', &[]));
         self.send_backend(messages, out);
+        self.meaning.parses(text, analysis);
         let rehearsal = Rehearsal { text: digest(text), parsed: false, refused: false };
         self.replies.push(Expect::Rehearsal(Box::new(rehearsal), self.names.last_bind()));
         self.waiting = Waiting::CatchUp;
         Some(Step::Stay)
+    }
+
+    /// Asks the session for its role and `search_path`, which tell what a text means. `true`: that is done, or it is not asked.
+    pub(super) fn knows_setting(&mut self, query: Option<&[u8]>, out: &mut Outbox) -> bool {
+        // In a failed transaction it could not answer. And a Query that comes before the Sync of a batch ends the batch's
+        // transaction, which a Sync of the gate's own would do too early.
+        let asks = matches!(self.status, b'I' | b'T') && !(query.is_some() && self.batch.open);
+        if !asks || !self.settings.ask_session || self.settings.replication || self.at_front.setting.is_some() {
+            return true;
+        }
+        self.refusals = self.refusals.wrapping_add(1);
+        let name = asking::name(&self.settings.refusal_key, self.refusals);
+        let mut messages = Asking::messages(&name);
+        self.replies.push(Expect::Asking(Box::new(Asking::new(query.map(digest)))));
+        self.asking = true;
+        if self.batch.ran {
+            messages.extend(frame::build(b'H', &[]));
+        } else {
+            messages.extend(frame::build(b'S', &[]));
+            self.replies.push(Expect::OwnSync(self.names.last_bind()));
+            self.end_batch();
+        }
+        self.send_backend(messages, out);
+        self.waiting = Waiting::CatchUp;
+        false
     }
 
     /// The server has refused to parse the text at the front, and the client was told.
@@ -119,6 +147,7 @@ impl Machine {
             in_transaction: self.in_transaction(),
             reason: analysis.reason.clone().or_else(|| self.reason.as_deref().map(str::to_owned)),
             standing: Standing::default(),
+            setting: self.at_front.setting.clone(),
             frame_bytes: 0,
         }
     }

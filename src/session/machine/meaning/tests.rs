@@ -289,3 +289,35 @@ fn a_bind_of_a_name_that_may_stand_for_another_statement_is_never_the_same() {
     let draft = bench.opened();
     assert_eq!((&*draft.text, draft.standing.same, draft.standing.pieces), (&b"HOLD a"[..], None, None));
 }
+
+#[test]
+fn parsing_another_text_with_literals_is_another_moment_and_parsing_its_own_is_not() {
+    let parse = |meaning: &mut Meaning, text: &str| meaning.parses(text.as_bytes(), &read(text));
+    let own = "DELETE FROM t WHERE x = 'a'";
+    for before in [None, Some(own)] {
+        let mut meaning = Meaning::new(true);
+        if let Some(text) = before {
+            parse(&mut meaning, text);
+        }
+        let granted = moment(&meaning);
+        let ran = meaning.runs_held(Some(T), own.as_bytes());
+        meaning.runs(ran);
+        meaning.idle();
+        for harmless in [own, "SELECT x FROM t WHERE x = $1", "BEGIN", "SELECT 1"] {
+            parse(&mut meaning, harmless);
+            assert_eq!(moment(&meaning), granted, "{harmless}");
+        }
+        parse(&mut meaning, "SELECT '{1}'::d[]");
+        assert_ne!(moment(&meaning), granted);
+    }
+    for other in ["SELECT $$1$$::d", "SELECT $a$1$a$::d", "SELECT U&'1'::d"] {
+        let mut meaning = Meaning::new(true);
+        let first = moment(&meaning);
+        parse(&mut meaning, other);
+        assert_ne!(moment(&meaning), first, "{other}");
+        assert!(
+            meaning.standing(b"", &read(""), None).ran.unwrap().contains(&digest(other.as_bytes())),
+            "it counts as run"
+        );
+    }
+}

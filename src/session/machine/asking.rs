@@ -1,0 +1,115 @@
+//! What the session is asked before a statement of it is held: the role it acts as and its `search_path`. Only the session
+//! itself knows: newer servers report some of it, older ones none, and a function may have set either. Knows no people.
+//!
+//! Asked with SHOW, in the extended protocol and under names of the gate's own: it takes no snapshot and no lock
+//! (`PlannedStmtRequiresSnapshot`), nothing of anybody's can stand in its place, and the client's unnamed statement and portal stay
+//! as they are.
+
+use sha2::{Digest as _, Sha256};
+
+use super::held::Digest;
+use crate::hold::Setting;
+
+/// What is asked for, in this order.
+const WANTED: [&[u8]; 3] = [b"SHOW search_path", b"SHOW role", b"SHOW session_authorization"];
+
+/// Answers to the messages of one: ParseComplete, BindComplete, DataRow, CommandComplete, and CloseComplete of portal and statement.
+const ANSWERS: [u8; 6] = *b"12DC33";
+
+/// Longest value that is shown; a longer one counts as unknown.
+const MAX_VALUE: usize = 1 << 10;
+
+/// A question that is on its way.
+#[derive(Debug)]
+pub(super) struct Asking {
+    /// Which of [`WANTED`] is being answered.
+    at: usize,
+    /// Which of its [`ANSWERS`] comes next.
+    step: usize,
+    values: [Option<String>; WANTED.len()],
+    /// Digest of the text at the front if it is a Query; `None` for a Bind.
+    pub(super) query: Option<Digest>,
+}
+
+/// How far the answers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    More,
+    Done,
+    /// That is no answer to this question.
+    Unexpected,
+}
+
+impl Asking {
+    pub(super) fn new(query: Option<Digest>) -> Self {
+        Self { at: 0, step: 0, values: Default::default(), query }
+    }
+
+    /// The messages that ask, without the Sync or Flush behind them. `name` is nobody else's.
+    pub(super) fn messages(name: &str) -> Vec<u8> {
+        use crate::wire::frame::build;
+        let name = name.as_bytes();
+        WANTED
+            .iter()
+            .flat_map(|text| {
+                [
+                    build(b'P', &[name, b"\0", text, b"\0", &[0; 2]]),
+                    build(b'B', &[name, b"\0", name, b"\0", &[0; 6]]),
+                    build(b'E', &[name, b"\0", &[0; 4]]),
+                    build(b'C', &[b"P", name, b"\0"]),
+                    build(b'C', &[b"S", name, b"\0"]),
+                ]
+            })
+            .flatten()
+            .collect()
+    }
+
+    /// One answer more.
+    pub(super) fn answer(&mut self, tag: u8, body: Option<&[u8]>) -> Progress {
+        if ANSWERS.get(self.step) == Some(&b'D') && tag == b'C' {
+            // SHOW always has a row; one that does not come leaves its value unknown.
+            self.step = self.step.saturating_add(1);
+        }
+        if ANSWERS.get(self.step) != Some(&tag) {
+            return Progress::Unexpected;
+        }
+        if tag == b'D'
+            && let Some(value) = self.values.get_mut(self.at)
+        {
+            *value = body.and_then(only_column);
+        }
+        self.step = self.step.saturating_add(1);
+        if self.step == ANSWERS.len() {
+            self.step = 0;
+            self.at = self.at.saturating_add(1);
+        }
+        if self.at == WANTED.len() { Progress::Done } else { Progress::More }
+    }
+
+    /// What was learnt.
+    pub(super) fn setting(self) -> Setting {
+        let [search_path, role, authorization] = self.values;
+        // "none": no SET ROLE is in force, and the session acts as who it was authorised as (`show_role`).
+        let role = match role {
+            Some(none) if none == "none" => authorization,
+            other => other,
+        };
+        Setting { search_path, role }
+    }
+}
+
+/// What the gate's own statement and portal are called: nobody can guess it, nor use what has that name before it is gone.
+pub(super) fn name(key: &str, count: u32) -> String {
+    let digest = Sha256::new().chain_update("asks").chain_update(key).chain_update(count.to_be_bytes()).finalize();
+    format!("querygate asks {}", hex::encode(digest.first_chunk::<16>().copied().unwrap_or_default()))
+}
+
+/// The text of a DataRow with one column.
+fn only_column(body: &[u8]) -> Option<String> {
+    let (count, rest) = body.split_first_chunk::<2>()?;
+    let (length, value) = rest.split_first_chunk::<4>()?;
+    let fits = u16::from_be_bytes(*count) == 1
+        && usize::try_from(u32::from_be_bytes(*length)).is_ok_and(|length| length == value.len())
+        && value.len() <= MAX_VALUE;
+    fits.then(|| std::str::from_utf8(value).ok().map(str::to_owned)).flatten()
+}
