@@ -105,6 +105,7 @@ pub enum LogFormat {
 impl Default for Settings {
     /// What an empty file means.
     fn default() -> Self {
+        let policy = Arc::new(Policy::shipped());
         Self {
             listen: ListenSettings::default(),
             upstream: UpstreamSettings::default(),
@@ -113,10 +114,10 @@ impl Default for Settings {
             hold: HoldSettings::default(),
             store: StoreSettings::on_disk(),
             admin: AdminSettings::default(),
-            approval: ApprovalSettings::default(),
+            approval: ApprovalSettings { policy: Some(Arc::clone(&policy)), ..ApprovalSettings::default() },
             slack: None,
             webhooks: Vec::new(),
-            policy: Arc::new(Policy::shipped()),
+            policy,
             watch: true,
             log: LogSettings::default(),
         }
