@@ -76,3 +76,30 @@ fn a_role_taken_on_is_shown_with_bound_statements_too() {
         "nothing of the gate's stays behind: {frames:?}"
     );
 }
+
+#[test]
+fn what_the_server_reads_in_another_encoding_is_not_shown_as_if_it_were_certain() {
+    let (_database, gate) = setup();
+    let target = gate.target();
+    for (encoding, lossy, value, raw_value) in
+        [("UTF8", false, "é", false), ("LATIN1", true, "\\xc3a9", true), ("SQL_ASCII", true, "\\xc3a9", true)]
+    {
+        let mut raw = Raw::connect((target.host.as_str(), target.port));
+        raw.start(&[("user", &target.user), ("database", &target.database), ("client_encoding", encoding)]);
+        let ascii = "DELETE FROM b.t WHERE x = 1";
+        for (text, lossy) in [("DELETE FROM b.t AS \"é\"", lossy), (ascii, false)] {
+            raw.send(m::query(text));
+            let id = gate.api().wait_held("DELETE FROM b.t");
+            let request = gate.api().get(&format!("/v1/requests/{id}"));
+            assert_eq!(request["statement"]["lossy"], lossy, "{encoding}: {request}");
+            gate.api().reject(&id, "no");
+            raw.until(b'Z');
+        }
+        raw.send(m::extended("DELETE FROM b.t WHERE x::text = $1", &[Some("é".as_bytes())]));
+        let id = gate.api().wait_held("x::text");
+        let parameter = gate.api().get(&format!("/v1/requests/{id}"))["parameters"][0].clone();
+        assert_eq!((&parameter["value"], &parameter["raw"]), (&value.into(), &raw_value.into()), "{encoding}");
+        gate.api().reject(&id, "no");
+        raw.until(b'Z');
+    }
+}

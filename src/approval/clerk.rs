@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::case::Case;
 use super::desk::{ApprovalDesk, Change, Place};
 use crate::clock;
-use crate::hold::{self, Cause, Decision, Ended, Execution, HoldRequest, Outcome, Phase};
+use crate::hold::{self, Cause, Decision, Ended, Execution, HoldId, HoldRequest, Outcome, Phase};
 use crate::store::{Event, Store, StoreError};
 
 /// How often deadlines of reminders and escalations are looked at.
@@ -163,7 +163,7 @@ async fn take(desk: &ApprovalDesk, event: hold::Event) {
         // The desk itself decided it.
         hold::Event::Decided(..) => {}
         hold::Event::Ended(request, ended) => over(desk, &request, &ended).await,
-        hold::Event::Executed(request, execution) => executed(desk, &request, &execution).await,
+        hold::Event::Executed(request, _) => result(desk, &request.id).await,
     }
 }
 
@@ -182,6 +182,19 @@ async fn catch_up(desk: &ApprovalDesk) {
         if !is_over && let Some(Phase::Ended(ended)) = desk.board.find(&request.id).map(|hold| hold.phase) {
             over(desk, &request, &ended).await;
         }
+    }
+    // Their events may be among those missed; the result of what is not over yet follows its end.
+    for id in desk.board.results() {
+        if desk.place(&id).is_none_or(|place| place.case().view.ended.is_some()) {
+            result(desk, &id).await;
+        }
+    }
+}
+
+async fn result(desk: &ApprovalDesk, id: &HoldId) {
+    // Once: taken already if events were missed meanwhile.
+    if let Some((request, execution)) = desk.board.take_result(id) {
+        executed(desk, &request, &execution).await;
     }
 }
 

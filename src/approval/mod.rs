@@ -32,4 +32,4 @@ pub use people::{MAX_TOKEN_CHARS, MIN_TOKEN_CHARS, People, PeopleError, Person, 
 pub use profile::{Approvers, Escalation, Profile, UnknownRequester, Unreachable};
 pub use record::{Forgetful, Record, Recording};
 pub use settings::{AdminSettings, ApprovalSettings};
-pub use visible::{is_deceptive, one_line, spell_out};
+pub use visible::{is_deceptive, one_line, spell_out, statement_line};

@@ -69,7 +69,7 @@ pub(crate) async fn settled_desk(board: &Board) -> Arc<ApprovalDesk> {
     desk
 }
 
-fn desk_on(board: &Board, settings: ApprovalSettings, record: Arc<dyn Record>) -> Arc<ApprovalDesk> {
+pub(crate) fn desk_on(board: &Board, settings: ApprovalSettings, record: Arc<dyn Record>) -> Arc<ApprovalDesk> {
     let desk = Arc::new(ApprovalDesk::new(board.clone(), settings, record));
     let (never, stop) = tokio::sync::watch::channel(false);
     let clerk = clerk::run(Arc::clone(&desk), stop);

@@ -85,6 +85,13 @@ pub fn one_line(text: &str) -> String {
     spell_out(&words.join(" ")).into_owned()
 }
 
+/// A statement on one line: as [`one_line`], but where a line ends there is `⏎`, because it ends a comment, too.
+#[must_use]
+pub fn statement_line(text: &str) -> String {
+    let lines: Vec<_> = text.split(['\n', '\r']).map(one_line).filter(|line| !line.is_empty()).collect();
+    lines.join(" ⏎ ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,5 +132,7 @@ mod tests {
     #[test]
     fn one_line_is_one_line() {
         assert_eq!(one_line("DELETE\r\n\tFROM  t\u{1b}"), "DELETE FROM t⟨U+001B⟩");
+        let hidden = "DELETE FROM t WHERE id = 1 --\n  OR true\u{1b}\n";
+        assert_eq!(statement_line(hidden), "DELETE FROM t WHERE id = 1 -- ⏎ OR true⟨U+001B⟩");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Start at [`Board`].
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -32,6 +33,8 @@ struct Shared<L: Locks> {
     quota: L::Mutex<Quota>,
     history: L::Mutex<History>,
     events: broadcast::Sender<Event>,
+    /// What the database said, until the desk has taken it: unlike the events it must not be lost.
+    results: L::Mutex<HashMap<HoldId, (Arc<HoldRequest>, Execution)>>,
 }
 
 struct Entry<L: Locks> {
@@ -133,6 +136,7 @@ impl<L: Locks> Board<L> {
                 quota: L::Mutex::new(Quota::default()),
                 history: L::Mutex::new(history),
                 events,
+                results: L::Mutex::new(HashMap::new()),
             }),
         }
     }
@@ -203,7 +207,20 @@ impl<L: Locks> Board<L> {
 
     /// What the database said to a statement that was released.
     pub fn executed(&self, request: Arc<HoldRequest>, execution: Execution) {
+        let result = (Arc::clone(&request), execution.clone());
+        self.shared.results.with(|results| results.insert(request.id.clone(), result));
         self.shared.tell(Event::Executed(request, execution));
+    }
+
+    /// A result that nobody has taken yet.
+    pub fn take_result(&self, id: &HoldId) -> Option<(Arc<HoldRequest>, Execution)> {
+        self.shared.results.with(|results| results.remove(id))
+    }
+
+    /// Requests with a result that nobody has taken yet.
+    #[must_use]
+    pub fn results(&self) -> Vec<HoldId> {
+        self.shared.results.with(|results| results.keys().cloned().collect())
     }
 
     /// What waits or is being carried out, oldest first.

@@ -44,6 +44,16 @@ pub(super) struct Quota {
     bytes: usize,
 }
 
+/// On whose account a request is: the database user's, or, asked for beforehand, the person's, so that nobody can use up the places of
+/// a database user that is not theirs.
+fn asker(request: &HoldRequest) -> String {
+    match &request.beforehand {
+        // No name of a database user has a NUL in it.
+        Some(own) => format!("\0{}", own.by),
+        None => request.origin.user.clone(),
+    }
+}
+
 impl Quota {
     /// Takes a place for one hold; [`Quota::release`] gives it back.
     pub(super) fn take(&mut self, request: &HoldRequest, limits: &HoldSettings) -> Result<(), OverLimit> {
@@ -55,7 +65,8 @@ impl Quota {
             let limit = limits.total;
             return Err(OverLimit::Total { limit });
         }
-        let of_user = self.users.get(&origin.user).copied().unwrap_or(0);
+        let key = asker(request);
+        let of_user = self.users.get(&key).copied().unwrap_or(0);
         if of_user >= limits.per_user {
             return Err(OverLimit::User { user: origin.user.clone(), limit: limits.per_user });
         }
@@ -64,7 +75,7 @@ impl Quota {
             return Err(OverLimit::Bytes { limit: limits.total_bytes });
         }
         self.bytes = bytes;
-        self.users.insert(origin.user.clone(), of_user.saturating_add(1));
+        self.users.insert(key, of_user.saturating_add(1));
         self.sessions.insert(origin.session);
         Ok(())
     }
@@ -74,10 +85,11 @@ impl Quota {
         let origin = &request.origin;
         self.bytes = self.bytes.saturating_sub(request.weight());
         self.sessions.remove(&origin.session);
-        if let Some(count) = self.users.get_mut(&origin.user) {
+        let key = asker(request);
+        if let Some(count) = self.users.get_mut(&key) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                self.users.remove(&origin.user);
+                self.users.remove(&key);
             }
         }
     }

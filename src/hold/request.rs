@@ -103,7 +103,7 @@ pub struct StatementText {
     /// The whole text; UTF-8, or with U+FFFD where it was not (`lossy` says so).
     #[serde(serialize_with = "as_str", deserialize_with = "from_str")]
     pub text: Arc<str>,
-    /// The bytes were not UTF-8, so `text` is not exactly what would run.
+    /// The bytes were not UTF-8, or the server takes them for another encoding: `text` is not exactly what would run.
     pub lossy: bool,
     /// SHA-256 of the exact bytes, lower-case hex.
     pub sha256: String,

@@ -250,7 +250,7 @@ fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft, time_to_l
         id,
         origin: origin.clone(),
         statement: StatementText {
-            lossy: matches!(text, std::borrow::Cow::Owned(_)),
+            lossy: draft.doubtful_encoding || matches!(text, std::borrow::Cow::Owned(_)),
             sha256: hex::encode(Sha256::digest(&draft.text)),
             text: Arc::from(text.as_ref()),
         },

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::beforehand::may_pass;
 use super::{ApprovalDesk, Change, Place};
 use crate::approval::case::{Case, Denied};
 use crate::approval::channel::{Actor, RequestView, Revocation};
@@ -78,6 +79,12 @@ impl ApprovalDesk {
         let Revocation { id, channel, actor, at } = revocation;
         let place = self.place(&id).ok_or(Refused::Unknown)?;
         place.case().may_revoke(&actor, &self.settings.load().people)?;
+        if place.case().view.request.beforehand.is_some() {
+            self.begun(&id).await;
+            let by = actor.identity;
+            let event = Event::Revoked { id: id.clone(), channel, by: by.clone() };
+            return self.close_beforehand(&id, event, &format!("revoked by {by}"), at).await;
+        }
         // No use is under way meanwhile.
         let _turn = place.turn.lock().await;
         if !place.case().view.is_standing() {
@@ -107,11 +114,18 @@ impl ApprovalDesk {
         }
     }
 
-    /// Requests whose standing approval holds, oldest first, as far as the person may see them.
+    /// Requests whose standing approval holds, and those approved beforehand that may still pass, oldest first, as far as the person may see them.
     #[must_use]
     pub fn grants(&self, person: &Person) -> Vec<Hold> {
-        let mut views: Vec<_> =
-            self.places().iter().map(|place| place.case().view.clone()).filter(RequestView::is_standing).collect();
+        let mut views: Vec<_> = self
+            .places()
+            .iter()
+            .map(|place| place.case().view.clone())
+            .filter(|view| {
+                let over = view.window.as_ref().is_some_and(|window| window.over.is_some());
+                view.is_standing() || may_pass(view) && !over
+            })
+            .collect();
         views.sort_by_key(|view| view.request.opened_at);
         views.iter().filter_map(|view| self.find(person, &view.request.id)).collect()
     }

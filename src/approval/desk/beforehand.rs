@@ -1,7 +1,9 @@
 //! Pre-approval: statements that cannot wait when they run are asked for beforehand, announced and decided like a hold, and then
 //! pass once each, in any session of the database user they were asked for.
 //!
-//! What is compared is decided by safety alone. The statements come in the order they were shown in. The statement's exact bytes, as cut out of the message that carries it; no values;
+//! What is compared is decided by safety alone. The statements come in the order they were shown in, each after all those before it
+//! have passed, or have run in its session where no rule holds them. Of transaction control only a plain BEGIN and COMMIT may be among them,
+//! because it is not compared. The statement's exact bytes, as cut out of the message that carries it; no values;
 //! the same database user and database; a rule of the same approval profile. And its session must be one in which the bytes mean what
 //! approvers were shown: begun plainly (no role, path or option in the startup packet, text in UTF-8) and in which nothing has run
 //! but statements of this very pre-approval, because any other might have changed role, `search_path` or names
@@ -95,6 +97,14 @@ impl Approved {
             let wanted = hex::encode(piece);
             let alike = own.statements.iter().enumerate().skip(next);
             let index = alike.filter(|(_, statement)| **statement == wanted).map(|(index, _)| index).next()?;
+            // Fail closed: without those before it, it may mean something else (a table renamed away, one of the session's own made).
+            let mut before = own.statements.iter().enumerate().take(index);
+            let has_run = |(at, statement): (usize, &String)| {
+                self.used.contains(&at) || taken.contains(&at) || ran.iter().any(|one| hex::encode(one) == *statement)
+            };
+            if !before.all(has_run) {
+                return None;
+            }
             next = index.saturating_add(1);
             taken.push(index);
         }
@@ -130,7 +140,16 @@ fn kept(text: &str) -> Result<bool, &'static str> {
     let analysis = analyse(text.as_bytes(), &Limits::default());
     let [piece] = analysis.pieces.as_slice() else { return Err("cannot be read as one statement") };
     if piece.effects.iter().all(|effect| effect.kind == EffectKind::Transaction) {
-        return Ok(false);
+        let words: Vec<String> = text.split_ascii_whitespace().map(str::to_ascii_uppercase).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        return match words.as_slice() {
+            ["BEGIN" | "COMMIT" | "END"]
+            | ["BEGIN" | "COMMIT" | "END", "WORK" | "TRANSACTION"]
+            | ["START", "TRANSACTION"] => Ok(false),
+            _ => Err(
+                "decides what becomes of the others, which is not compared; only a plain BEGIN and COMMIT can be asked for",
+            ),
+        };
     }
     let first = text.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default().to_ascii_uppercase();
     if !piece.acts.is_empty() {
@@ -353,7 +372,7 @@ impl ApprovalDesk {
     }
 
     /// Waits a moment for what was just approved to begin, so that it can be taken back as soon as anybody reads of it.
-    async fn begun(&self, id: &HoldId) {
+    pub(super) async fn begun(&self, id: &HoldId) {
         let mut changes = self.changes();
         let begins = |view: RequestView| {
             let over = view.window.is_none_or(|window| window.over.is_some());
@@ -367,7 +386,13 @@ impl ApprovalDesk {
         let _ = tokio::time::timeout(SETTLE, begun).await;
     }
 
-    async fn close_beforehand(&self, id: &HoldId, event: Event, words: &str, at: Timestamp) -> Result<(), Denied> {
+    pub(super) async fn close_beforehand(
+        &self,
+        id: &HoldId,
+        event: Event,
+        words: &str,
+        at: Timestamp,
+    ) -> Result<(), Denied> {
         if self.beforehand.lock().await.remove(id).is_none() {
             return Err(Denied::NothingToRevoke);
         }

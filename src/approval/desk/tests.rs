@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 use crate::approval::Ineligible;
 use crate::approval::profile::{Approvers, Escalation, Profile, UnknownRequester};
-use crate::approval::record::{Forgetful, Recording};
-use crate::approval::testing::{at, desk, desk_with, held, opened, person, settings};
-use crate::hold::{Cause, Ended, Outcome};
+use crate::approval::record::{Forgetful, Record, Recording};
+use crate::approval::testing::{at, desk, desk_on, desk_with, held, opened, person, settings};
+use crate::hold::{Board, Cause, Ended, Execution, HoldSettings, Outcome};
 
 fn yes() -> Answer {
     Answer { approve: true, ..Answer::default() }
@@ -230,4 +230,36 @@ fn a_reason_is_one_line_of_visible_text_within_its_limit() {
     assert_eq!(tidy(" wrong\n table\u{1b}[2J\u{202e} "), Ok(Some("wrong table [2J".to_owned())));
     assert_eq!(tidy(" \t "), Ok(None));
     assert_eq!(tidy(&"x".repeat(MAX_REASON_CHARS + 1)), Err(Denied::ReasonTooLong));
+}
+
+#[tokio::test]
+async fn however_far_the_desk_falls_behind_what_the_database_said_is_put_on_record_once() {
+    let board = Board::new(HoldSettings { event_backlog: 1, per_user: 100, ..HoldSettings::default() });
+    let record = Arc::new(Notebook::default());
+    let desk = desk_on(&board, settings(), Arc::clone(&record) as Arc<dyn Record>);
+    let mut changes = desk.changes();
+    let mut released = Vec::new();
+    for _ in 0..3 {
+        let ticket = held(&desk, &board, "dev_db").await;
+        assert_eq!(desk.answer(&person(&desk, "ann"), ticket.id(), yes(), at(1)).await, Ok(Receipt::Decided));
+        released.push(ticket);
+    }
+    // The clerk cannot run before the next await, by when its backlog has overflowed many times.
+    let ids: Vec<_> = released.iter().map(|ticket| ticket.id().clone()).collect();
+    for ticket in released {
+        let request = Arc::clone(ticket.request());
+        assert_eq!(ticket.finish(at(2)), Outcome::Released);
+        board.executed(request, Execution::Unknown);
+        drop(opened(&board, "app"));
+    }
+    while ids.iter().any(|id| desk.view_of(id).is_none_or(|view| view.execution.is_none())) {
+        let _ = changes.recv().await;
+    }
+    let events = record.events.lock().unwrap();
+    for id in &ids {
+        let of =
+            |kind: &str| events.iter().filter(|event| event.kind() == kind && event.request_id() == Some(id)).count();
+        assert_eq!((of("ended"), of("executed")), (1, 1));
+    }
+    assert!(board.results().is_empty());
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use crate::approval::http::view::{DecisionView, EffectView, ListView, ParameterView, RequestView, State};
-use crate::approval::{is_deceptive, one_line, spell_out};
+use crate::approval::{is_deceptive, one_line, spell_out, statement_line};
 use crate::hold::Execution;
 
 /// Characters of a statement in a one-line summary.
@@ -285,7 +285,10 @@ pub fn remarks(request: &RequestView) -> Vec<String> {
     let statement = &request.statement;
     let mut remarks = Vec::new();
     if statement.lossy {
-        remarks.push("! the statement is not valid UTF-8: what would run differs from what is shown".to_owned());
+        remarks.push(
+            "! the statement is not UTF-8 text, or not taken for it: what would run differs from what is shown"
+                .to_owned(),
+        );
     }
     let values = request.parameters.iter().filter_map(|p| p.value.as_deref());
     let texts = || std::iter::once(statement.text.as_str()).chain(values.clone());
@@ -338,7 +341,7 @@ pub fn is_complete(request: &RequestView) -> bool {
 pub fn summary(request: &RequestView) -> String {
     // Only the beginning is looked at: the text may be megabytes.
     let start: String = request.statement.text.chars().take(SUMMARY_CHARS * 4).collect();
-    let words = one_line(&start);
+    let words = statement_line(&start);
     let cut: String = words.chars().take(SUMMARY_CHARS).collect();
     if cut.len() < words.len() || start.len() < request.statement.text.len() { format!("{cut}…") } else { cut }
 }

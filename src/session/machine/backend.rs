@@ -450,6 +450,9 @@ impl Machine {
             // Whatever changed it, and whatever else it changed unseen.
             self.meaning.unknown();
         }
+        if name == b"client_encoding" {
+            self.utf8 = value.eq_ignore_ascii_case(b"UTF8");
+        }
         match name {
             b"application_name" => {
                 let name = String::from_utf8_lossy(value).into_owned();

@@ -359,6 +359,11 @@ impl Machine {
         self.opaque && !text.is_ascii()
     }
 
+    /// What people are shown of the bytes is what the server reads: it takes the client's text for UTF-8, or they are ASCII.
+    fn shows_as_utf8(&self, bytes: &[u8]) -> bool {
+        bytes.is_ascii() || self.utf8 && !self.opaque
+    }
+
     fn forward_query(&mut self, analysis: &Arc<Analysis>, front: Front<'_>, ran: Ran) -> Step {
         let text = frontend::query(front.body()).unwrap_or_default();
         self.meaning.runs(ran);

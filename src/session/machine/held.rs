@@ -29,6 +29,8 @@ pub struct Draft {
     pub reason: Option<String>,
     /// What a standing approval is compared with.
     pub standing: crate::hold::Standing,
+    /// The text may be in another encoding than UTF-8, so that what people are shown is not what would run.
+    pub doubtful_encoding: bool,
     /// What the session said of itself; `None`: it could not be asked.
     pub setting: Option<Setting>,
     /// Length of the frame that waits, in bytes.

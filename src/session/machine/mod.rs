@@ -199,6 +199,8 @@ pub struct Machine {
     asking: bool,
     /// When the frame that passes has passed, everything waits for the answers: it may start or end a COPY.
     settle: bool,
+    /// The server last reported that the client's text is UTF-8.
+    utf8: bool,
     /// Something opaque was sent since the last ReadyForQuery, so settings may have changed unreported.
     opaque: bool,
     waiting: Waiting,
@@ -234,6 +236,7 @@ impl Machine {
             probing: false,
             asking: false,
             settle: false,
+            utf8: false,
             opaque: false,
             waiting: Waiting::Nothing,
             at_front: AtFront::default(),

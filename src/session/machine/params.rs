@@ -10,8 +10,8 @@ use crate::hold::Parameter;
 use crate::judge::{Analysis, Effect, EffectKind, Piece};
 use crate::wire::frontend::Format;
 
-/// Decodes bound values by the types the server reported (zero where unknown).
-pub(super) fn decode(values: &[(Format, Option<&[u8]>)], types: &[u32]) -> Vec<Parameter> {
+/// Decodes bound values by the types the server reported (zero where unknown). `utf8`: text among them surely is UTF-8.
+pub(super) fn decode(values: &[(Format, Option<&[u8]>)], types: &[u32], utf8: bool) -> Vec<Parameter> {
     values
         .iter()
         .enumerate()
@@ -19,15 +19,16 @@ pub(super) fn decode(values: &[(Format, Option<&[u8]>)], types: &[u32]) -> Vec<P
             let oid = types.get(index).copied().unwrap_or(0);
             let (text, raw) = match value {
                 None => (None, false),
-                Some(bytes) => show(*format, bytes, oid),
+                Some(bytes) => show(*format, bytes, oid, utf8),
             };
             Parameter { position: index.saturating_add(1), type_name: type_name(oid), value: text, raw }
         })
         .collect()
 }
 
-fn show(format: Format, bytes: &[u8], oid: u32) -> (Option<String>, bool) {
+fn show(format: Format, bytes: &[u8], oid: u32, utf8: bool) -> (Option<String>, bool) {
     let text = match format {
+        Format::Text if !utf8 && !bytes.is_ascii() => None,
         Format::Text => std::str::from_utf8(bytes).ok().map(str::to_owned),
         Format::Binary => binary(bytes, oid),
     };
@@ -246,7 +247,7 @@ mod tests {
     use super::*;
 
     fn check(oid: u32, bytes: &[u8], expected: &str) {
-        let shown = decode(&[(Format::Binary, Some(bytes))], &[oid]);
+        let shown = decode(&[(Format::Binary, Some(bytes))], &[oid], true);
         assert_eq!(shown[0].value.as_deref(), Some(expected), "oid {oid}");
         assert!(!shown[0].raw);
     }
@@ -293,11 +294,11 @@ mod tests {
         for (format, bytes, oid) in
             [(Format::Binary, &[1u8, 2][..], 23), (Format::Binary, &[1, 2], 0), (Format::Text, &[0xff], 25)]
         {
-            let shown = decode(&[(format, Some(bytes))], &[oid]);
+            let shown = decode(&[(format, Some(bytes))], &[oid], true);
             assert!(shown[0].raw);
             assert!(shown[0].value.as_deref().unwrap().starts_with("\\x"));
         }
-        let null = decode(&[(Format::Text, None)], &[23]);
+        let null = decode(&[(Format::Text, None)], &[23], true);
         assert_eq!((null[0].value.as_deref(), null[0].raw), (None, false));
         assert_eq!(null[0].type_name.as_deref(), Some("int4"));
     }

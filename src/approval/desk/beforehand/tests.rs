@@ -210,3 +210,57 @@ async fn what_any_rule_might_redact_of_it_is_redacted() {
         assert_eq!(request.redact, expected, "{sql}");
     }
 }
+
+#[tokio::test]
+async fn none_passes_before_those_shown_before_it_have() {
+    let (desk, board, _id) = approved().await;
+    assert!(!passes(&desk, &board, held_as("dev_db", &["DELETE FROM b"], &[])).await, "the DROP has not passed");
+    assert!(!passes(&desk, &board, held_as("dev_db", &["DELETE FROM b", "DELETE FROM b"], &[])).await);
+    // No rule held it, and it ran in this session.
+    assert!(passes(&desk, &board, held_as("dev_db", &["DELETE FROM b"], &["DROP TABLE a"])).await);
+}
+
+#[test]
+fn of_transaction_control_only_a_plain_beginning_and_end_may_be_among_them() {
+    for plain in ["BEGIN", "begin work", "START TRANSACTION", "COMMIT", "END TRANSACTION"] {
+        assert!(statements(&format!("{plain}; DELETE FROM b")).is_ok(), "{plain}");
+    }
+    for other in [
+        "ROLLBACK",
+        "ABORT",
+        "BEGIN READ ONLY",
+        "START TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "SAVEPOINT s",
+        "ROLLBACK TO s",
+        "RELEASE s",
+        "COMMIT AND CHAIN",
+        "PREPARE TRANSACTION 'x'",
+        "SET TRANSACTION READ ONLY",
+    ] {
+        assert!(statements(&format!("DELETE FROM b; {other}")).is_err(), "{other}");
+    }
+}
+
+#[tokio::test]
+async fn an_approver_can_take_a_pre_approval_back_and_sees_it_among_what_stands() {
+    let (desk, board, id) = approved().await;
+    let (ann, now) = (person(&desk, "ann"), clock::wall());
+    assert!(desk.grants(&ann).iter().map(|hold| &hold.request.id).eq([&id]));
+    assert_eq!(desk.revoke(&ann, &id, now).await, Ok(()));
+    assert!(desk.grants(&ann).is_empty());
+    assert!(!passes(&desk, &board, held_as("dev_db", &["DROP TABLE a"], &[])).await);
+    assert_eq!(desk.revoke(&ann, &id, now).await, Err(Denied::NothingToRevoke));
+}
+
+#[tokio::test]
+async fn whoever_asks_beforehand_uses_their_own_places_and_nobody_elses() {
+    let (desk, board) = desk_with(settings(), Arc::new(Forgetful));
+    let dev = person(&desk, "dev");
+    let mut asked = 0;
+    while desk.ask_beforehand(&dev, Wish { user: Some("app".to_owned()), ..wish(SQL) }, clock::wall()).is_ok() {
+        asked += 1;
+        assert!(asked < 1_000, "there is a limit");
+    }
+    assert!(asked > 0);
+    assert!(board.open(request("app", "DELETE FROM t")).is_ok(), "the database user's places are free");
+}

@@ -39,7 +39,7 @@ fn a_list_has_what_a_first_look_needs() {
     let shown = text::list(&super::ListView { now: at(290), ..list(vec![request]) }, "");
     let expected = "\
 qg-a  PENDING 10s left  app (dev) on shop · psql · 10.0.0.7:5000
-    DELETE FROM customers WHERE id = $1
+    DELETE FROM customers ⏎ WHERE id = $1
     delete public.customers (no WHERE: every row) · in a transaction
 ";
     assert_eq!(shown, expected);
@@ -97,7 +97,7 @@ fn look_alikes_damage_and_cuts_are_remarked_on() {
     request.statement.complete = false;
     let remarks = text::remarks(&request).join("\n");
     assert!(remarks.contains("! not ASCII: с U+0441"), "{remarks}");
-    assert!(remarks.contains("! the statement is not valid UTF-8"), "{remarks}");
+    assert!(remarks.contains("! the statement is not UTF-8 text"), "{remarks}");
     assert!(remarks.contains("! NOT shown in full: "), "{remarks}");
 }
 

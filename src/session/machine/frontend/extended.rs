@@ -138,7 +138,7 @@ impl Machine {
                 }
                 let note = self.portal_note(definition);
                 if let Ruling::Notice(judgement) = ruling {
-                    let parameters = parameters_here(front, definition);
+                    let parameters = parameters_here(front, definition, self.utf8 && !self.opaque);
                     self.notice(&definition.text, parameters, &definition.analysis, *judgement);
                 } else if note.is_none() {
                     definition.remember_allowed(in_transaction);
@@ -189,7 +189,7 @@ impl Machine {
             return Step::Stay;
         }
         let types = definition.described.get().unwrap_or(&definition.declared);
-        let parameters = params::decode(&bind.values, types);
+        let parameters = params::decode(&bind.values, types, self.utf8 && !self.opaque);
         let mut draft = self.draft(&definition.text, parameters, &definition.analysis, judgement);
         let certain = matches!(self.names.resolve(bind.statement, self.batch.number), Resolved::One(_));
         let identity =
@@ -325,10 +325,10 @@ fn strictest(candidates: &[Arc<Definition>], machine: &Machine, judging: &mut dy
 }
 
 /// Bound values, as far as they are here: the message passes whether people are shown them or not.
-fn parameters_here(front: Front<'_>, definition: &Definition) -> Vec<Parameter> {
+fn parameters_here(front: Front<'_>, definition: &Definition, utf8: bool) -> Vec<Parameter> {
     let types = definition.described.get().unwrap_or(&definition.declared);
     let bind = front.is_whole().then(|| frontend::Bind::read(front.body()).ok()).flatten();
-    bind.map(|bind| params::decode(&bind.values, types)).unwrap_or_default()
+    bind.map(|bind| params::decode(&bind.values, types, utf8)).unwrap_or_default()
 }
 
 /// Fail closed: what is not here whole may have values.

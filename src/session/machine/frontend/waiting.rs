@@ -147,6 +147,7 @@ impl Machine {
             in_transaction: self.in_transaction(),
             reason: analysis.reason.clone().or_else(|| self.reason.as_deref().map(str::to_owned)),
             standing: Standing::default(),
+            doubtful_encoding: !self.shows_as_utf8(text),
             setting: self.at_front.setting.clone(),
             frame_bytes: 0,
         }
