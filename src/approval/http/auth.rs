@@ -26,7 +26,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         let settings = app.desk.settings();
         let person = bearer(parts).and_then(|token| settings.people.by_token(token));
         if let Some(person) = person {
-            guest.prove();
+            guest.prove(&person.name);
             return Ok(Self(person.clone()));
         }
         Err(guest.turn_away(app, parts.uri.path()))
@@ -49,8 +49,8 @@ impl Guest {
     }
 
     /// They have proved to be known: their connection keeps its place.
-    pub(super) fn prove(&self) {
-        self.pass.prove();
+    pub(super) fn prove(&self, who: &str) {
+        self.pass.prove(Some(who));
     }
 
     /// Counts a failed authentication.

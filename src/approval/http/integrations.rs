@@ -113,7 +113,7 @@ pub(super) async fn decide(
             Suspect::Stale | Suspect::Replayed | Suspect::TooMany => suspect.into(),
         });
     }
-    caller.guest.prove();
+    caller.guest.prove(&integration.name);
     let body: DecisionBody = serde_json::from_slice(&body)
         .map_err(|error| Problem::bad_request(format!("the body is not as described: {error}")))?;
     let settings = app.desk.settings();

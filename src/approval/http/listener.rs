@@ -105,7 +105,7 @@ pub(in crate::approval) struct Peer {
 impl Peer {
     /// A request over the connection proved to come from who may send it.
     pub(in crate::approval) fn prove(&self) {
-        self.pass.prove();
+        self.pass.prove(None);
     }
 }
 

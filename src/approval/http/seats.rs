@@ -2,7 +2,8 @@
 //! Knows no sockets.
 //!
 //! A connection that never sends a token costs its owner nothing, so it must not keep an approver out: an address has few
-//! of them, and the oldest goes when there is no room.
+//! of them, and the oldest goes when there is no room. Nor may one person's connections keep others out: a quarter of the places (but
+//! some at least) is the most for one.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,6 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::failures::network;
 
+/// Connections that one person may have however few places there are.
+const FEW: usize = 8;
+
 /// All seats.
 pub(super) struct Seats {
     places: Arc<Semaphore>,
@@ -21,16 +25,20 @@ pub(super) struct Seats {
     unproved: Arc<Unproved>,
 }
 
-/// Connections that have not presented a valid token, oldest first. Never more than there are places.
-#[derive(Default)]
+/// Connections that have not presented a valid token, and those that have. Never more than there are places.
 struct Unproved {
     seats: Mutex<Waiting>,
+    /// Most that one person, or program, may have who has.
+    of_one: usize,
 }
 
 #[derive(Default)]
 struct Waiting {
     next: u64,
+    /// Without a token, oldest first.
     by_age: BTreeMap<u64, Sitter>,
+    /// With one: whose, oldest first.
+    proved: BTreeMap<u64, (String, Arc<State>)>,
 }
 
 struct Sitter {
@@ -60,7 +68,8 @@ impl Seats {
         Self {
             places: Arc::new(Semaphore::new(places.max(1))),
             unproved_per_address: unproved_per_address.max(1),
-            unproved: Arc::default(),
+            // So that nobody's streams keep everybody else out.
+            unproved: Arc::new(Unproved { seats: Mutex::default(), of_one: (places / 4).max(FEW) }),
         }
     }
 
@@ -134,12 +143,11 @@ impl Seat {
     /// Whether the connection has to go; if not yet, `waker` is woken when it does.
     pub(super) fn is_evicted(&self, waker: &Waker) -> bool {
         let state = &self.pass.state;
-        if !self.is_proved() {
-            let mut slot = state.waker.lock().unwrap_or_else(PoisonError::into_inner);
-            if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
-                *slot = Some(waker.clone());
-            }
+        let mut slot = state.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *slot = Some(waker.clone());
         }
+        drop(slot);
         // After the waker is in place, so that no eviction falls between.
         state.evicted.load(Ordering::SeqCst)
     }
@@ -160,15 +168,30 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    /// A valid token came: from now on the connection keeps its place.
-    pub(super) fn prove(&self) {
-        if !self.state.proved.swap(true, Ordering::SeqCst) {
-            self.leave();
+    /// A valid token of somebody came: from now on the connection keeps its place, while they have no more than their share of
+    /// them; then their oldest goes.
+    /// `None`: it is the only one who can come here.
+    pub(super) fn prove(&self, who: Option<&str>) {
+        if self.state.proved.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let mut seats = self.unproved.lock();
+        seats.by_age.remove(&self.number);
+        let Some(who) = who else { return };
+        seats.proved.insert(self.number, (who.to_owned(), Arc::clone(&self.state)));
+        let own = |(_, (whose, _)): &(&u64, &(String, Arc<State>))| whose == who;
+        if seats.proved.iter().filter(own).count() > self.unproved.of_one {
+            let oldest = seats.proved.iter().find(own).map(|(number, _)| *number);
+            if let Some((_, state)) = oldest.and_then(|number| seats.proved.remove(&number)) {
+                state.evict();
+            }
         }
     }
 
     fn leave(&self) {
-        self.unproved.lock().by_age.remove(&self.number);
+        let mut seats = self.unproved.lock();
+        seats.by_age.remove(&self.number);
+        seats.proved.remove(&self.number);
     }
 }
 
@@ -206,10 +229,11 @@ mod tests {
     #[test]
     fn proved_connections_are_neither_counted_nor_evicted() {
         let seats = Seats::new(3, 1);
-        let proved: Vec<_> = (0..2)
-            .map(|_| {
+        let proved: Vec<_> = ["ann", "bob"]
+            .into_iter()
+            .map(|who| {
                 let seat = take(&seats, "10.0.0.1").unwrap();
-                seat.pass().prove();
+                seat.pass().prove(Some(who));
                 seat
             })
             .collect();
@@ -219,18 +243,37 @@ mod tests {
         assert!(unproved.is_evicted(Waker::noop()));
         drop(unproved);
         let last = take(&seats, "10.0.0.2").unwrap();
-        last.pass().prove();
+        last.pass().prove(None);
         assert!(take(&seats, "10.0.0.3").is_none());
         assert_eq!(evicted(&proved), [false, false]);
         assert!(!last.is_evicted(Waker::noop()));
     }
 
     #[test]
+    fn one_person_takes_no_more_than_their_share() {
+        let seats = Seats::new(40, 40);
+        let proved = |who: &str| {
+            let seat = take(&seats, "10.0.0.1").unwrap();
+            seat.pass().prove(Some(who));
+            seat.pass().prove(Some(who));
+            seat
+        };
+        let ann = [proved("ann")];
+        let bob: Vec<_> = (0..12).map(|_| proved("bob")).collect();
+        assert_eq!(evicted(&bob[..3]), [true, true, false]);
+        assert!(!evicted(&bob[2..]).contains(&true));
+        assert_eq!(evicted(&ann), [false]);
+        drop(bob);
+        let bob = [proved("bob"), proved("bob")];
+        assert_eq!(evicted(&bob), [false, false], "who left is not counted");
+    }
+
+    #[test]
     fn who_left_is_forgotten() {
         let seats = Seats::new(2, 2);
         drop(take(&seats, "10.0.0.1").unwrap());
-        take(&seats, "10.0.0.1").unwrap().pass().prove();
-        assert!(seats.unproved.lock().by_age.is_empty());
+        take(&seats, "10.0.0.1").unwrap().pass().prove(Some("ann"));
+        assert!(seats.unproved.lock().by_age.is_empty() && seats.unproved.lock().proved.is_empty());
         assert_eq!(seats.places.available_permits(), 2);
     }
 }
