@@ -384,9 +384,9 @@ fn whatever_may_change_what_the_statement_means_ends_a_standing_approval() {
     {
         assert!(!passes(&gate, &mut raw, m::query(other)), "{other}");
     }
-    // The same text by another road is another statement; the same again is still the same.
+    // The same text by another road is another statement.
     assert!(!passes(&gate, &mut raw, m::extended(ONE, &[])));
-    assert!(passes(&gate, &mut raw, m::query(ONE)));
+    assert!(!passes(&gate, &mut raw, m::query(ONE)), "another text was parsed meanwhile");
 }
 
 #[test]
@@ -494,7 +494,8 @@ fn statements_approved_beforehand_pass_once_each_over_a_restart() {
     let gate = gate.kill_and_restart();
     let mut raw = plain(&gate);
     assert!(!passes(&gate, &mut raw, m::query(delete)), "once, over a restart too");
-    assert!(passes(&gate, &mut raw, m::query("DROP TABLE t;")));
-    assert_eq!(database.raw().value("SELECT to_regclass('t') IS NULL"), "t");
+    // Whether the transaction in which the first one passed was committed, nobody knows any more.
+    let mut raw = plain(&gate);
+    assert!(!passes(&gate, &mut raw, m::query("DROP TABLE t;")));
     assert_eq!(gate.api().call("POST", &format!("/v1/requests/{id}/withdraw"), None).status, 200);
 }

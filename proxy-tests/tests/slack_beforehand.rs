@@ -183,6 +183,10 @@ async fn a_pending_pre_approval_survives_a_crash_and_so_does_what_has_passed() {
     stage.saying("Pre-approved").await;
     runs(&mut stage.session("UTF8"), DELETE);
     stage.saying("1 of 2 statements passed").await;
+    eventually("its result is on record", || {
+        let file = stage.gate.config.with_file_name("querygate-audit.jsonl");
+        std::fs::read_to_string(file).unwrap_or_default().contains("\"executed\"").then_some(())
+    });
     let stage = stage.crash().await;
     stage.saying("1 of 2 statements passed").await;
     // Once is once.

@@ -12,10 +12,11 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::case::Case;
+use super::desk::beforehand::stands_alone;
 use super::desk::{ApprovalDesk, Change, Place};
 use crate::clock;
 use crate::hold::{self, Cause, Decision, Ended, Execution, HoldId, HoldRequest, Outcome, Phase};
-use crate::store::{Event, Store, StoreError};
+use crate::store::{Event, Store, StoreError, StoredEvent};
 
 /// How often deadlines of reminders and escalations are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -114,9 +115,27 @@ pub async fn recover_beforehand(desk: &ApprovalDesk, store: &Store, now: Timesta
         let used = case.restore_window(&history);
         case.end(&ended, format!("approved beforehand; {} statements have passed", used.len()));
         desk.put(case, stored.announcements.into_iter().collect());
-        desk.begin_beforehand(&request, &decision, used).await;
+        let evident = evident(store, &history).await?;
+        desk.begin_beforehand(&request, &decision, used, evident).await;
     }
     Ok(())
+}
+
+/// Which statements of a pre-approval have surely taken effect, by what is on record of its uses.
+async fn evident(store: &Store, history: &[StoredEvent]) -> Result<BTreeSet<usize>, String> {
+    let mut evident = BTreeSet::new();
+    for event in history {
+        let Event::Used { request, statements, .. } = &event.event else { continue };
+        let of_use = store.history(request).await.map_err(|error| error.to_string())?;
+        let alone = |event: &StoredEvent| matches!(&event.event, Event::Held { request } if stands_alone(request));
+        let done = |event: &StoredEvent| {
+            matches!(&event.event, Event::Executed { execution: Execution::Completed { .. }, .. })
+        };
+        if of_use.iter().any(alone) && of_use.iter().any(done) {
+            evident.extend(statements.iter().copied());
+        }
+    }
+    Ok(evident)
 }
 
 /// What the clerk does next.
@@ -267,7 +286,7 @@ async fn over(desk: &ApprovalDesk, request: &HoldRequest, ended: &Ended) {
     if ended.outcome == Outcome::Released {
         desk.begin_again(&view);
         if let Some(decision) = &ended.decision {
-            desk.begin_beforehand(&Arc::new(request.clone()), decision, BTreeSet::new()).await;
+            desk.begin_beforehand(&Arc::new(request.clone()), decision, BTreeSet::new(), BTreeSet::new()).await;
         }
     }
     desk.tell(Change::Changed(Box::new(view)));
@@ -278,6 +297,7 @@ async fn over(desk: &ApprovalDesk, request: &HoldRequest, ended: &Ended) {
 }
 
 async fn executed(desk: &ApprovalDesk, request: &HoldRequest, execution: &Execution) {
+    desk.used_beforehand(&request.id, execution).await;
     let event = Event::Executed { id: request.id.clone(), execution: execution.clone() };
     if let Err(why) = record(desk, event).await {
         tracing::error!(request = %request.id, "cannot record what the database said: {why}");

@@ -148,6 +148,9 @@ pub(crate) fn request(user: &str, text: &str) -> HoldRequest {
         time_to_live: Duration::from_secs(1_000),
         standing: crate::hold::Standing::default(),
         beforehand: None,
-        setting: None,
+        setting: Some(crate::hold::Setting {
+            search_path: Some("\"$user\", public".to_owned()),
+            role: Some(user.to_owned()),
+        }),
     }
 }

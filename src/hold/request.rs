@@ -201,6 +201,8 @@ pub struct Standing {
     pub pieces: Option<Vec<[u8; 32]>>,
     /// SHA-256 of each statement that has run in its session, transaction control left out. `None` as for `pieces`.
     pub ran: Option<Vec<[u8; 32]>>,
+    /// SHA-256 of those of them that have surely taken effect, in their session's transaction at least.
+    pub done: Vec<[u8; 32]>,
 }
 
 /// Two requests of one session with the same of these are for the same statement with the same values, and nothing has happened

@@ -2,7 +2,7 @@
 //! pass once each, in any session of the database user they were asked for.
 //!
 //! What is compared is decided by safety alone. The statements come in the order they were shown in, each after all those before it
-//! have passed, or have run in its session where no rule holds them. Of transaction control only a plain BEGIN and COMMIT may be among them,
+//! have taken effect: outside of a transaction, or in its own session, in which nothing has failed or was rolled back since. Of transaction control only a plain BEGIN and COMMIT may be among them,
 //! because it is not compared. The statement's exact bytes, as cut out of the message that carries it; no values;
 //! the same database user and database; a rule of the same approval profile. And its session must be one in which the bytes mean what
 //! approvers were shown: begun plainly (no role, path or option in the startup packet, text in UTF-8) and in which nothing has run
@@ -28,7 +28,7 @@ use crate::approval::channel::RequestView;
 use crate::approval::people::Person;
 use crate::clock;
 use crate::hold::{
-    Beforehand, Cause, Decision, HoldId, HoldRequest, Origin, Outcome, Phase, Refused, SessionId, Standing,
+    Beforehand, Cause, Decision, Execution, HoldId, HoldRequest, Origin, Outcome, Phase, Refused, SessionId, Standing,
     StatementText, Ticket,
 };
 use crate::judge::{EffectKind, Limits, analyse, lex};
@@ -67,6 +67,10 @@ pub(super) struct Approved {
     profile: String,
     by: String,
     used: BTreeSet<usize>,
+    /// Those that have surely taken effect for every session.
+    evident: BTreeSet<usize>,
+    /// Uses outside of transactions that the database has not answered.
+    running: HashMap<HoldId, Vec<usize>>,
 }
 
 impl Approved {
@@ -100,7 +104,8 @@ impl Approved {
             // Fail closed: without those before it, it may mean something else (a table renamed away, one of the session's own made).
             let mut before = own.statements.iter().enumerate().take(index);
             let has_run = |(at, statement): (usize, &String)| {
-                self.used.contains(&at) || taken.contains(&at) || ran.iter().any(|one| hex::encode(one) == *statement)
+                let done = || request.standing.done.iter().any(|one| hex::encode(one) == *statement);
+                self.evident.contains(&at) || taken.contains(&at) || done()
             };
             if !before.all(has_run) {
                 return None;
@@ -307,12 +312,20 @@ impl ApprovalDesk {
         request: &Arc<HoldRequest>,
         decision: &Decision,
         used: BTreeSet<usize>,
+        evident: BTreeSet<usize>,
     ) {
         if request.beforehand.is_none() {
             return;
         }
         let profile = self.settings.load().profile_of(request).name.clone();
-        let approved = Approved { request: Arc::clone(request), profile, by: decision.by().to_owned(), used };
+        let approved = Approved {
+            request: Arc::clone(request),
+            profile,
+            by: decision.by().to_owned(),
+            used,
+            evident,
+            running: HashMap::new(),
+        };
         self.beforehand.lock().await.insert(request.id.clone(), approved);
     }
 
@@ -327,6 +340,9 @@ impl ApprovalDesk {
         let Some(approved) = all.get_mut(&id) else { return false };
         // Whatever becomes of the record: a use that was tried is used.
         approved.used.extend(statements.iter().copied());
+        if stands_alone(request) {
+            approved.running.insert(request.id.clone(), statements.clone());
+        }
         let decision = Decision::Approve { by: approved.by.clone(), reason: None, at: now, under: Some(id.clone()) };
         let events = vec![
             Event::Held { request: Box::new((**request).clone()) },
@@ -347,6 +363,17 @@ impl ApprovalDesk {
         self.change(&id, |case| case.passed(&statements, words, now));
         let _ = self.board.decide(&request.id, decision);
         true
+    }
+
+    /// What the database said to a use: done outside of a transaction, its statements have taken effect for those behind them.
+    pub(in crate::approval) async fn used_beforehand(&self, request: &HoldId, execution: &Execution) {
+        for approved in self.beforehand.lock().await.values_mut() {
+            if let Some(statements) = approved.running.remove(request)
+                && matches!(execution, Execution::Completed { .. })
+            {
+                approved.evident.extend(statements);
+            }
+        }
     }
 
     /// Whoever asked takes a pre-approval back, decided or not.
@@ -424,6 +451,11 @@ impl ApprovalDesk {
         };
         self.tell(Change::Changed(Box::new(view)));
     }
+}
+
+/// What it does is committed when the database says that it is done.
+pub(in crate::approval) fn stands_alone(request: &HoldRequest) -> bool {
+    !request.in_transaction && request.effects.iter().all(|effect| effect.kind != EffectKind::Transaction)
 }
 
 /// It was approved beforehand and its window is not over.

@@ -340,12 +340,18 @@ fn facts<'a>(request: &HoldRequest, look: &Look<'_>, room: Room) -> Vec<(&'a str
     }
     let transaction = if request.in_transaction { "open; its locks stay while it waits" } else { "none open" };
     facts.push(("Transaction", transaction.to_owned()));
-    if let Some(setting) = &request.setting {
-        if let Some(role) = setting.role.as_ref().filter(|role| **role != origin.user) {
-            facts.push(("Acts as role", code(role, name)));
+    if request.beforehand.is_none() {
+        // What could not be asked must not look like what is usual.
+        let setting = request.setting.clone().unwrap_or_default();
+        match &setting.role {
+            Some(role) if *role == origin.user => {}
+            Some(role) => facts.push(("Acts as role", code(role, name))),
+            None => facts.push(("Acts as role", "_not known_".to_owned())),
         }
-        if let Some(path) = setting.search_path.as_ref().filter(|path| *path != USUAL_PATH) {
-            facts.push(("search_path", code(path, name)));
+        match &setting.search_path {
+            Some(path) if path == USUAL_PATH => {}
+            Some(path) => facts.push(("search_path", code(path, name))),
+            None => facts.push(("search_path", "_not known_".to_owned())),
         }
     }
     facts.push(("Reason", reason(request, room.words)));

@@ -199,11 +199,15 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
     }
     let transaction = if request.in_transaction { "open: its locks stay while this waits" } else { "none open" };
     facts.push(("transaction", transaction.to_owned()));
-    if let Some(role) = request.role.as_ref().filter(|role| **role != origin.user) {
-        facts.push(("acts as", format!("role {}", one_line(role))));
-    }
-    if let Some(path) = &request.search_path {
-        facts.push(("search_path", one_line(path)));
+    if !is_beforehand(request) {
+        // What could not be asked must not look like what is usual.
+        match &request.role {
+            Some(role) if *role == origin.user => {}
+            Some(role) => facts.push(("acts as", format!("role {}", one_line(role)))),
+            None => facts.push(("acts as", "not known".to_owned())),
+        }
+        let path = request.search_path.as_ref().map_or_else(|| "not known".to_owned(), |path| one_line(path));
+        facts.push(("search_path", path));
     }
     let backend = origin.backend_pid.map(|pid| format!(", backend {pid}"));
     let session = format!("{}{}", origin.session, backend.unwrap_or_default());

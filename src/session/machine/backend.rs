@@ -214,6 +214,7 @@ impl Machine {
         if let Some(fate) = self.on_own_error(body, out) {
             return fate;
         }
+        self.meaning.failed();
         self.saw_error(body);
         let extended = match self.replies.head() {
             // Nothing was asked: the server ends the session.

@@ -173,6 +173,7 @@ impl Machine {
     }
 
     fn end_batch(&mut self) {
+        self.meaning.ends_batch();
         self.batch.number = self.batch.number.wrapping_add(1);
         self.batch.open = false;
         self.batch.ran = false;
@@ -222,7 +223,7 @@ impl Machine {
                     self.watch_query();
                     let text = frontend::query(front.body()).unwrap_or_default();
                     let identity = meaning::identity(text, &analysis, None);
-                    let ran = self.meaning.runs_held(identity, text);
+                    let ran = self.meaning.runs_held(identity, text, None);
                     self.forward_query(&analysis, front, ran)
                 }
                 HeldKind::Bind(..) => self.mismatch(out, Machine::refuse_query),
@@ -367,7 +368,7 @@ impl Machine {
     fn forward_query(&mut self, analysis: &Arc<Analysis>, front: Front<'_>, ran: Ran) -> Step {
         let text = frontend::query(front.body()).unwrap_or_default();
         self.meaning.runs(ran);
-        self.meaning.note(text, analysis, || false);
+        self.meaning.sends(text, analysis);
         let changes = self.note_acts(analysis, text);
         self.opaque |= analysis.opaque;
         self.settle |= may_copy_in(analysis);

@@ -145,6 +145,7 @@ impl Machine {
     /// Makes the backend raise an error in place of a Query: text that no grammar accepts. Raw parsing comes before
     /// everything else in `exec_simple_query`, so this is the same in an aborted transaction.
     pub(super) fn refuse_query(&mut self, report: Report, out: &mut Outbox) {
+        self.meaning.failed();
         let token = self.refusal_token();
         self.send_backend(frame::build(b'Q', &[b"\"", token.as_bytes(), b"\"\0"]), out);
         self.replies.push(Expect::RefusedQuery(Box::new(Refusal { token, report }), self.names.last_bind()));
@@ -153,6 +154,7 @@ impl Machine {
     /// Makes the backend raise an error in the extended protocol: Execute of a portal that cannot exist
     /// (`exec_execute_message` looks the portal up before anything else). The server then skips to Sync, and so do we.
     pub(super) fn refuse_extended(&mut self, report: Report, out: &mut Outbox) {
+        self.meaning.failed();
         let token = self.refusal_token();
         self.send_backend(frame::build(b'E', &[token.as_bytes(), b"\0", &[0; 4]]), out);
         self.replies.push(Expect::Refused(Box::new(Refusal { token, report })));

@@ -14,8 +14,8 @@
 //! * The end of a transaction takes back what was set in it (`SET LOCAL`, or any SET if it is rolled back), and so does going
 //!   back to a savepoint; deferred triggers run. If anything but the approved statement ran in the transaction, its end begins
 //!   another moment, in which the statement is a new one.
-//! * A Bind plans and an Execute runs; both count. So do Parse and the Describe of a statement (which may be parsed anew) of a text with
-//!   literals: one of a domain is read then, and the domain's CHECK may call any function. The parsing of a text belongs to its run: only
+//! * A Bind plans and an Execute runs; both count. So do Parse and the Describe of a statement (which may be parsed anew): a literal
+//!   of a domain is read then, and the domain's CHECK may call any function. The parsing of a text belongs to its run: only
 //!   what is parsed besides the approved statement begins another moment.
 //! * A setting that the server reports as changed begins another moment, whatever changed it.
 //!
@@ -55,6 +55,8 @@ pub(super) struct Meaning {
     /// What has run since the session began; `None`: too much, or something that cannot be named.
     ran: Option<HashSet<Digest>>,
     ran_bytes: usize,
+    /// What of it has surely taken effect: sent as a Query, and nothing has failed or was taken back since.
+    done: HashSet<Digest>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +92,7 @@ impl Meaning {
             bound: None,
             ran: plain.then(HashSet::new),
             ran_bytes: 0,
+            done: HashSet::new(),
         }
     }
 
@@ -117,17 +120,18 @@ impl Meaning {
     }
 
     /// The held statement with this text runs.
-    pub(super) fn runs_held(&mut self, identity: Option<Digest>, text: &[u8]) -> Ran {
-        self.run_text = Some(digest(text));
-        if self.inside == Inside::Parsed(digest(text)) {
+    pub(super) fn runs_held(&mut self, identity: Option<Digest>, text: &[u8], types: Option<&[u32]>) -> Ran {
+        let text = parsed(text, types);
+        self.run_text = Some(text);
+        if self.inside == Inside::Parsed(text) {
             self.inside = Inside::Nothing;
         }
         identity.map_or(Ran::Other, Ran::Held)
     }
 
     /// The server parses a text, which may run functions.
-    pub(super) fn parses(&mut self, text: &[u8], analysis: &Analysis) {
-        if !has_literals(text) || matches!(of(text, analysis), Ran::Inert | Ran::Boundary) {
+    pub(super) fn parses(&mut self, text: &[u8], types: Option<&[u32]>, analysis: &Analysis) {
+        if matches!(of(text, analysis), Ran::Inert | Ran::Boundary) {
             return;
         }
         self.note(text, analysis, || false);
@@ -135,7 +139,7 @@ impl Meaning {
             self.moment = self.moment.wrapping_add(1);
             return;
         }
-        let text = digest(text);
+        let text = parsed(text, types);
         if self.run.is_some() && self.run_text == Some(text) {
             return;
         }
@@ -203,6 +207,31 @@ impl Meaning {
         }
     }
 
+    /// Notes the pieces of a Query.
+    pub(super) fn sends(&mut self, text: &[u8], analysis: &Analysis) {
+        self.bound = None;
+        self.note(text, analysis, || false);
+        let has = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+        let ends = |piece: &Piece| piece.effects.iter().any(|effect| effect.kind == EffectKind::Transaction);
+        if analysis.pieces.iter().any(ends) && (has(b"rollback") || has(b"abort")) {
+            self.failed();
+        } else if self.ran.is_some() {
+            self.done.extend(pieces(text, analysis).unwrap_or_default());
+        }
+    }
+
+    /// Something failed or is taken back, and what ran before with it, perhaps: what has taken effect is not known any more.
+    pub(super) fn failed(&mut self) {
+        self.ran = None;
+        self.done.clear();
+        self.bound = None;
+    }
+
+    /// The batch is over: what a portal runs is known only within it.
+    pub(super) fn ends_batch(&mut self) {
+        self.bound = None;
+    }
+
     /// What a standing approval needs to know of a statement about to be held.
     pub(super) fn standing(&self, text: &[u8], analysis: &Analysis, identity: Option<Digest>) -> Standing {
         let same = identity.map(|statement| {
@@ -216,6 +245,7 @@ impl Meaning {
             same,
             pieces: self.ran.is_some().then(|| pieces(text, analysis)).flatten(),
             ran: self.ran.as_ref().map(|ran| ran.iter().copied().collect()),
+            done: self.done.iter().copied().collect(),
         }
     }
 }
@@ -245,11 +275,15 @@ fn depends_on_names(piece: &Piece) -> bool {
     piece.effects.iter().any(|effect| effect.kind == EffectKind::Execute)
 }
 
-/// Parsing evaluates nothing but string literals of a known type (`coerce_type` of a constant of type `unknown`): a text without a quote
-/// and without a dollar that begins one has none.
-fn has_literals(text: &[u8]) -> bool {
-    let opens = |at: usize| !text.get(at.saturating_add(1)).is_some_and(u8::is_ascii_digit);
-    text.iter().enumerate().any(|(at, byte)| *byte == b'\'' || *byte == b'$' && opens(at))
+/// Names what is parsed: the text, the protocol (`None`: a Query's) and the declared types, by which its literals are read.
+fn parsed(text: &[u8], types: Option<&[u32]>) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update([u8::from(types.is_some())]);
+    for one in types.unwrap_or_default() {
+        hash.update(one.to_be_bytes());
+    }
+    hash.update(Sha256::digest(text));
+    hash.finalize().into()
 }
 
 /// What a text runs, if it is not held.

@@ -27,7 +27,7 @@ fn held_as(user: &str, pieces: &[&str], ran: &[&str]) -> HoldRequest {
     let all = |texts: &[&str]| Some(texts.iter().map(|text| sha(text)).collect());
     HoldRequest {
         parameters: Vec::new(),
-        standing: Standing { same: None, pieces: all(pieces), ran: all(ran) },
+        standing: Standing { same: None, pieces: all(pieces), ran: all(ran), done: all(ran).unwrap_or_default() },
         ..request(user, &pieces.join("; "))
     }
 }
@@ -64,8 +64,9 @@ async fn each_statement_passes_once_in_the_order_shown_in_any_session() {
     assert!(passes(&desk, &board, held_as("dev_db", &["DROP TABLE a"], &[])).await);
     assert!(!passes(&desk, &board, held_as("dev_db", &["DROP TABLE a"], &[])).await);
     assert!(passes(&desk, &board, held_as("dev_db", &["DELETE FROM b"], &["DROP TABLE a"])).await);
-    assert!(passes(&desk, &board, held_as("dev_db", &["DELETE FROM b"], &[])).await);
-    assert!(!passes(&desk, &board, held_as("dev_db", &["DELETE FROM b"], &[])).await);
+    let ran = ["DROP TABLE a", "DELETE FROM b"];
+    assert!(passes(&desk, &board, held_as("dev_db", &["DELETE FROM b"], &ran)).await);
+    assert!(!passes(&desk, &board, held_as("dev_db", &["DELETE FROM b"], &ran)).await);
     let timeline = desk.view_of(&id).unwrap().timeline;
     assert_eq!(timeline.iter().filter(|line| line.what.contains("passed as request")).count(), 3);
 }
@@ -218,6 +219,34 @@ async fn none_passes_before_those_shown_before_it_have() {
     assert!(!passes(&desk, &board, held_as("dev_db", &["DELETE FROM b", "DELETE FROM b"], &[])).await);
     // No rule held it, and it ran in this session.
     assert!(passes(&desk, &board, held_as("dev_db", &["DELETE FROM b"], &["DROP TABLE a"])).await);
+}
+
+/// The first statement passes, in a transaction or outside of one, and the database says something.
+async fn first_one_passed(in_transaction: bool, execution: Execution) -> (Arc<ApprovalDesk>, Board) {
+    let (desk, board, _id) = approved().await;
+    let request = HoldRequest { in_transaction, effects: Vec::new(), ..held_as("dev_db", &["DROP TABLE a"], &[]) };
+    let ticket = board.open(request).unwrap();
+    taken_in(&desk, &ticket).await;
+    let (id, request) = (ticket.id().clone(), Arc::clone(ticket.request()));
+    assert_eq!(ticket.finish(clock::wall()), Outcome::Released);
+    let mut changes = desk.changes();
+    board.executed(request, execution);
+    while desk.view_of(&id).is_none_or(|view| view.execution.is_none()) {
+        let _ = changes.recv().await;
+    }
+    (desk, board)
+}
+
+#[tokio::test]
+async fn in_another_session_only_what_has_surely_taken_effect_counts_as_before() {
+    let done = || Execution::Completed { tag: "DROP TABLE".to_owned(), rows: None, duration_ms: 1 };
+    for (in_transaction, execution, expected) in
+        [(false, done(), true), (true, done(), false), (false, Execution::Unknown, false)]
+    {
+        let (desk, board) = first_one_passed(in_transaction, execution).await;
+        let next = held_as("dev_db", &["DELETE FROM b"], &[]);
+        assert_eq!(passes(&desk, &board, next).await, expected, "in a transaction: {in_transaction}");
+    }
 }
 
 #[test]

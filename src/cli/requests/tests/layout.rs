@@ -16,6 +16,7 @@ qg-a  PENDING 4m 12s left
   held because deletes rows (rule deletes)
   reason       “ticket 12”
   transaction  open: its locks stay while this waits
+  search_path  public
   session      7, backend 4242
   deadline     2023-11-14 22:18:20 UTC
 

@@ -37,8 +37,8 @@ impl Machine {
             self.refuse_extended(rejected_by_rule(&judgement), out);
             return Step::Drop;
         }
-        self.meaning.parses(parse.text, &analysis);
         let definition = Definition::new(parse.text, analysis, parse.types().collect());
+        self.meaning.parses(parse.text, Some(&definition.declared), &definition.analysis);
         if allowed && !definition.has_acts() {
             definition.remember_allowed(self.in_transaction());
         }
@@ -73,7 +73,7 @@ impl Machine {
                     let (portal, _) = frontend::bind_names(front.body()).unwrap_or_default();
                     self.watch_portal(portal);
                     let identity = identity_of_bind(front, &definition);
-                    let ran = self.meaning.runs_held(identity, &definition.text);
+                    let ran = self.meaning.runs_held(identity, &definition.text, Some(&definition.declared));
                     self.forward_bind(front, &definition, note, ran)
                 }
                 HeldKind::Query(_) => self.mismatch(out, Machine::refuse_extended),
@@ -216,6 +216,9 @@ impl Machine {
         note: Option<PortalNote>,
         ran: Ran,
     ) -> Step {
+        // A bound value is read by its type, which may be a domain with a CHECK.
+        let plain = definition.declared.is_empty() && !may_have_values(front);
+        let ran = if plain || matches!(ran, Ran::Held(_)) { ran } else { Ran::Other };
         self.push_bind(front, note, definition.analysis.opaque, ran);
         self.meaning.note(&definition.text, &definition.analysis, || {
             definition.is_unseen() || !definition.declared.is_empty() || may_have_values(front)
@@ -283,8 +286,10 @@ impl Machine {
         {
             // The server may have to parse it anew.
             match self.names.resolve(name, self.batch.number) {
-                Resolved::One(definition) => self.meaning.parses(&definition.text, &definition.analysis),
-                Resolved::Several { .. } | Resolved::Unknown => self.meaning.unknown(),
+                Resolved::One(definition) if !definition.is_unseen() => {
+                    self.meaning.parses(&definition.text, Some(&definition.declared), &definition.analysis);
+                }
+                Resolved::One(_) | Resolved::Several { .. } | Resolved::Unknown => self.meaning.unknown(),
             }
         }
         self.checked(front, out, |body| frontend::target(body).map(|_| Some(Expect::Describe)))

@@ -23,7 +23,11 @@ impl Machine {
     pub(super) fn caught_up(&mut self, describe: Option<(&[u8], &Arc<Definition>)>, out: &mut Outbox) -> bool {
         if let Some((name, definition)) = describe {
             self.send_backend(frame::build(b'D', &[b"S", name, b"\0"]), out);
-            self.meaning.parses(&definition.text, &definition.analysis);
+            if definition.is_unseen() {
+                self.meaning.unknown();
+            } else {
+                self.meaning.parses(&definition.text, Some(&definition.declared), &definition.analysis);
+            }
             self.replies.push(Expect::OwnDescribe(Arc::clone(definition)));
             self.batch.open = true;
         }
@@ -63,7 +67,7 @@ impl Machine {
         messages.extend(frame::build(b'C', &[b"S\0"]));
         messages.extend(frame::build(b'S', &[]));
         self.send_backend(messages, out);
-        self.meaning.parses(text, analysis);
+        self.meaning.parses(text, None, analysis);
         let rehearsal = Rehearsal { text: digest(text), parsed: false, refused: false };
         self.replies.push(Expect::Rehearsal(Box::new(rehearsal), self.names.last_bind()));
         self.waiting = Waiting::CatchUp;

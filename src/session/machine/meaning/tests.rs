@@ -291,8 +291,8 @@ fn a_bind_of_a_name_that_may_stand_for_another_statement_is_never_the_same() {
 }
 
 #[test]
-fn parsing_another_text_with_literals_is_another_moment_and_parsing_its_own_is_not() {
-    let parse = |meaning: &mut Meaning, text: &str| meaning.parses(text.as_bytes(), &read(text));
+fn parsing_another_text_is_another_moment_and_parsing_its_own_is_not() {
+    let parse = |meaning: &mut Meaning, text: &str| meaning.parses(text.as_bytes(), None, &read(text));
     let own = "DELETE FROM t WHERE x = 'a'";
     for before in [None, Some(own)] {
         let mut meaning = Meaning::new(true);
@@ -300,17 +300,24 @@ fn parsing_another_text_with_literals_is_another_moment_and_parsing_its_own_is_n
             parse(&mut meaning, text);
         }
         let granted = moment(&meaning);
-        let ran = meaning.runs_held(Some(T), own.as_bytes());
+        let ran = meaning.runs_held(Some(T), own.as_bytes(), None);
         meaning.runs(ran);
         meaning.idle();
-        for harmless in [own, "SELECT x FROM t WHERE x = $1", "BEGIN", "SELECT 1"] {
+        for harmless in [own, "BEGIN", "SELECT 1"] {
             parse(&mut meaning, harmless);
             assert_eq!(moment(&meaning), granted, "{harmless}");
         }
         parse(&mut meaning, "SELECT '{1}'::d[]");
         assert_ne!(moment(&meaning), granted);
     }
-    for other in ["SELECT $$1$$::d", "SELECT $a$1$a$::d", "SELECT U&'1'::d"] {
+    let mut meaning = Meaning::new(true);
+    let granted = moment(&meaning);
+    let ran = meaning.runs_held(Some(T), own.as_bytes(), None);
+    meaning.runs(ran);
+    meaning.idle();
+    meaning.parses(own.as_bytes(), Some(&[25]), &read(own));
+    assert_ne!(moment(&meaning), granted, "other types read its literals otherwise");
+    for other in ["SELECT $$1$$::d", "CALL p(NULL::d[])", "SELECT x FROM t WHERE x = $1"] {
         let mut meaning = Meaning::new(true);
         let first = moment(&meaning);
         parse(&mut meaning, other);
@@ -319,5 +326,43 @@ fn parsing_another_text_with_literals_is_another_moment_and_parsing_its_own_is_n
             meaning.standing(b"", &read(""), None).ran.unwrap().contains(&digest(other.as_bytes())),
             "it counts as run"
         );
+    }
+}
+
+#[test]
+fn what_failed_or_was_rolled_back_counts_as_nothing_that_ran_before() {
+    let done = |meaning: &Meaning| meaning.standing(b"", &read(""), None).done;
+    let send = |meaning: &mut Meaning, text: &str| meaning.sends(text.as_bytes(), &read(text));
+    for undo in ["ROLLBACK", "abort", "SELECT 1; ROLLBACK TO s", "(an error)"] {
+        let mut meaning = Meaning::new(true);
+        send(&mut meaning, "BEGIN; DROP TABLE a");
+        assert_eq!(done(&meaning), [digest(b"DROP TABLE a")]);
+        if undo.starts_with('(') {
+            meaning.failed();
+        } else {
+            send(&mut meaning, undo);
+        }
+        assert!(done(&meaning).is_empty(), "{undo}");
+        assert_eq!(meaning.standing(b"", &read(""), None).ran, None, "{undo}");
+    }
+    // What is only parsed, or bound, may change what others mean, and has done nothing.
+    let mut meaning = Meaning::new(true);
+    meaning.parses(b"DROP TABLE a", None, &read("DROP TABLE a"));
+    meaning.note(b"DROP TABLE b", &read("DROP TABLE b"), || false);
+    assert!(done(&meaning).is_empty());
+    assert_eq!(meaning.standing(b"", &read(""), None).ran.map(|ran| ran.len()), Some(2));
+}
+
+#[test]
+fn what_a_portal_runs_is_known_within_its_batch_only() {
+    for between in [Meaning::ends_batch, Meaning::failed, |meaning: &mut Meaning| {
+        meaning.sends(b"SELECT 1", &read("SELECT 1"));
+    }] {
+        let mut meaning = Meaning::new(true);
+        meaning.binds(b"k", Ran::Inert);
+        between(&mut meaning);
+        let first = moment(&meaning);
+        meaning.executes(b"k");
+        assert_ne!(moment(&meaning), first);
     }
 }
