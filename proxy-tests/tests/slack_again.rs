@@ -28,16 +28,14 @@ impl Stage {
         let database = shared();
         database.run("CREATE TABLE t (x int); INSERT INTO t SELECT generate_series(1, 9)");
         let toml = format!(
-            "[slack]\nbot_token = \"{}\"\napp_token = \"{}\"\nchannel = \"{CHANNEL}\"\napi_url = \"{}\"\npost_interval = \"0s\"\n\
+            "{}\
              longest_pause = \"1s\"\n\
              [[people]]\nname = \"anna\"\nslack_user = \"U0APP1\"\n\
              [[people]]\nname = \"rita\"\nslack_user = \"U0REQ\"\ndatabase_users = [\"{}\"]\n\
              [[approval.profile]]\nname = \"lenient\"\napprover_groups = [\"slack:S0DBA\", \"approvers\"]\n{profile}\n\
              [[rule]]\nname = \"deletes\"\neffects = [\"delete\"]\naction = \"hold\"\napproval = \"lenient\"\n\
              [[rule]]\nname = \"rest\"\naction = \"allow\"\n",
-            workspace.bot_token(),
-            workspace.app_token(),
-            workspace.api_url(),
+            workspace.section(CHANNEL),
             database.target().user,
         );
         let gate = Gate::builder().toml(&toml).start(database.target());
@@ -47,16 +45,11 @@ impl Stage {
 
     /// The newest announcement, once it says `text`.
     async fn saying(&self, text: &str) -> Message {
-        let probe = |state: &State| {
-            let mut asked = state.messages(CHANNEL).into_iter().filter(|message| message.thread_ts.is_none());
-            asked.next_back().filter(|message| message.rendered().contains(text)).cloned()
-        };
-        self.workspace.wait_for(text, probe).await
+        self.workspace.newest(CHANNEL, text).await
     }
 
     async fn click(&self, message: &Message, action: &str, user: &str) {
-        let clicked = self.workspace.click(CHANNEL, &message.ts, action, user).unwrap();
-        assert!(clicked.ended().await.acknowledged);
+        self.workspace.click_through(CHANNEL, message, action, user).await;
     }
 
     fn rows(&self) -> String {

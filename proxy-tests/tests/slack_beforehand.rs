@@ -37,15 +37,13 @@ impl Stage {
             .run("CREATE TABLE t (note text); INSERT INTO t VALUES ('s3cret <!channel>'); CREATE TABLE old (x int)");
         let toml = format!(
             "[hold]\nparse_first = false\n\
-             [slack]\nbot_token = \"{}\"\napp_token = \"{}\"\nchannel = \"{CHANNEL}\"\napi_url = \"{}\"\npost_interval = \"0s\"\n\
+             {}\
              longest_pause = \"1s\"\n\
              [[people]]\nname = \"rita\"\ngroups = [\"approvers\"]\nslack_user = \"U0REQ\"\ntoken = \"{RITA}\"\ndatabase_users = [\"{}\"]\n\
              [[people]]\nname = \"anna\"\ngroups = [\"approvers\"]\nslack_user = \"U0APP1\"\n\
              [[people]]\nname = \"tim\"\ngroups = [\"approvers\"]\nslack_user = \"U0APP2\"\n\
              [policy]\nfallback = \"shipped\"\n{rules}",
-            workspace.bot_token(),
-            workspace.app_token(),
-            workspace.api_url(),
+            workspace.section(CHANNEL),
             database.target().user,
         );
         let gate = Gate::builder().toml(&toml).start(database.target());
@@ -80,16 +78,11 @@ impl Stage {
 
     /// The newest announcement, once it says `text`.
     async fn saying(&self, text: &str) -> Message {
-        let probe = |state: &State| {
-            let mut asked = state.messages(CHANNEL).into_iter().filter(|message| message.thread_ts.is_none());
-            asked.next_back().filter(|message| message.rendered().contains(text)).cloned()
-        };
-        self.workspace.wait_for(text, probe).await
+        self.workspace.newest(CHANNEL, text).await
     }
 
     async fn click(&self, message: &Message, action: &str, user: &str) {
-        let clicked = self.workspace.click(CHANNEL, &message.ts, action, user).unwrap();
-        assert!(clicked.ended().await.acknowledged);
+        self.workspace.click_through(CHANNEL, message, action, user).await;
     }
 
     async fn crash(self) -> Self {

@@ -42,16 +42,14 @@ impl Stage {
         let database = shared();
         database.run("CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2), (3)");
         let toml = format!(
-            "[slack]\nbot_token = \"{}\"\napp_token = \"{}\"\nchannel = \"{USUAL}\"\napi_url = \"{}\"\npost_interval = \"0s\"\n\
+            "{}\
              call_deadline = \"3s\"\nlongest_pause = \"1s\"\n{slack}\n\
              [[people]]\nname = \"anna\"\nslack_user = \"U0APP1\"\n\
              [[people]]\nname = \"rita\"\nslack_user = \"U0REQ\"\ndatabase_users = [\"{}\"]\n\
              [[approval.profile]]\nname = \"several\"\napprover_groups = [\"slack:S0DBA\", \"approvers\"]\n{profile}\n\
              [[rule]]\nname = \"deletes\"\neffects = [\"delete\"]\naction = \"hold\"\napproval = \"several\"\n\
              [[rule]]\nname = \"rest\"\naction = \"allow\"\n",
-            workspace.bot_token(),
-            workspace.app_token(),
-            workspace.api_url(),
+            workspace.section(USUAL),
             database.target().user,
         );
         let gate = Gate::builder().toml(&toml).start(database.target());

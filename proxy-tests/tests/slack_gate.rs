@@ -24,14 +24,12 @@ async fn setup(slack: &str, rest: &str) -> (Workspace, Database, Builder) {
     let database = shared();
     database.run("CREATE TABLE t (x int); INSERT INTO t VALUES (1), (2), (3)");
     let toml = format!(
-        "[slack]\nbot_token = \"{}\"\napp_token = \"{}\"\nchannel = \"{CHANNEL}\"\napi_url = \"{}\"\npost_interval = \"0s\"\n\
+        "{}\
          longest_pause = \"2s\"\n{slack}\n\
          [[people]]\nname = \"sam\"\ngroups = [\"approvers\"]\nslack_user = \"U0APP1\"\n\
          [[people]]\nname = \"tim\"\ngroups = [\"approvers\"]\nslack_user = \"U0APP2\"\n\
          [[people]]\nname = \"rita\"\nslack_user = \"U0REQ\"\ndatabase_users = [\"{}\"]\n{rest}",
-        workspace.bot_token(),
-        workspace.app_token(),
-        workspace.api_url(),
+        workspace.section(CHANNEL),
         database.target().user,
     );
     let builder = Gate::builder().toml(&toml);

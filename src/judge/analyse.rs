@@ -164,30 +164,8 @@ fn judge_piece(
 
 /// Effects that a default policy does not simply let through.
 pub(super) fn is_danger(effect: &Effect) -> bool {
-    match effect.kind {
-        EffectKind::Read
-        | EffectKind::Insert
-        | EffectKind::Merge
-        | EffectKind::Create
-        | EffectKind::Session
-        | EffectKind::Transaction
-        | EffectKind::Execute => false,
-        EffectKind::Update => effect.has_where != Some(true),
-        EffectKind::Delete
-        | EffectKind::Truncate
-        | EffectKind::Drop
-        | EffectKind::Alter
-        | EffectKind::Privilege
-        | EffectKind::Code
-        | EffectKind::CopyServerFile
-        | EffectKind::LargeObject
-        | EffectKind::Admin
-        | EffectKind::ReadingSetting
-        | EffectKind::SensitiveSetting
-        | EffectKind::Unparsed
-        | EffectKind::Disagreement
-        | EffectKind::Unknown => true,
-    }
+    let is_limited = effect.kind == EffectKind::Update && effect.has_where == Some(true);
+    effect.kind.is_dangerous() && !is_limited
 }
 
 /// Should `standard_conforming_strings` be off after all, the text may mean something else. If its literals then end

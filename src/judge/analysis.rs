@@ -102,6 +102,37 @@ pub enum EffectKind {
     Unknown,
 }
 
+impl EffectKind {
+    /// The shipped policy does not simply let it through; an UPDATE only where nothing limits its rows.
+    #[must_use]
+    pub fn is_dangerous(self) -> bool {
+        match self {
+            EffectKind::Read
+            | EffectKind::Insert
+            | EffectKind::Merge
+            | EffectKind::Create
+            | EffectKind::Session
+            | EffectKind::Transaction
+            | EffectKind::Execute => false,
+            EffectKind::Update
+            | EffectKind::Delete
+            | EffectKind::Truncate
+            | EffectKind::Drop
+            | EffectKind::Alter
+            | EffectKind::Privilege
+            | EffectKind::Code
+            | EffectKind::CopyServerFile
+            | EffectKind::LargeObject
+            | EffectKind::Admin
+            | EffectKind::ReadingSetting
+            | EffectKind::SensitiveSetting
+            | EffectKind::Unparsed
+            | EffectKind::Disagreement
+            | EffectKind::Unknown => true,
+        }
+    }
+}
+
 impl fmt::Display for EffectKind {
     /// As rules spell it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

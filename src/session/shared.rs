@@ -199,7 +199,7 @@ impl Shared {
         (deadline.unwrap_or(usual), asked.join("; and besides "))
     }
 
-    /// Names a session's refusals: unguessable for clients, 32 hexadecimal digits.
+    /// Names what is a session's own in the gate's messages: unguessable for clients, 32 hexadecimal digits.
     pub(super) fn refusal_key(&self, session: SessionId) -> String {
         let digest = Sha256::new().chain_update(self.secret).chain_update(session.0.to_be_bytes()).finalize();
         let half = digest.first_chunk::<16>().copied().unwrap_or_default();

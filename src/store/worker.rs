@@ -286,10 +286,7 @@ fn one_calls(refusal: Refusal) -> Result<StoreError, String> {
 fn weight(event: &Event) -> usize {
     const REST: usize = 1_024;
     match event {
-        Event::Held { request } => {
-            let values = request.parameters.iter().filter_map(|parameter| parameter.value.as_ref()).map(String::len);
-            values.fold(request.statement.text.len().saturating_add(REST), usize::saturating_add)
-        }
+        Event::Held { request } => request.weight().saturating_add(REST),
         Event::Started { .. }
         | Event::Stopped
         | Event::PolicyChanged { .. }

@@ -56,6 +56,15 @@ pub fn parameter_description(body: &[u8]) -> Option<Vec<u32>> {
     rest.is_empty().then(|| oids.iter().map(|oid| u32::from_be_bytes(*oid)).collect())
 }
 
+/// The value of a DataRow with one column that is not NULL.
+#[must_use]
+pub fn only_column(body: &[u8]) -> Option<&[u8]> {
+    let (count, rest) = body.split_first_chunk::<2>()?;
+    let (length, value) = rest.split_first_chunk::<4>()?;
+    let is_whole = usize::try_from(u32::from_be_bytes(*length)).is_ok_and(|length| length == value.len());
+    (u16::from_be_bytes(*count) == 1 && is_whole).then_some(value)
+}
+
 /// One field of an ErrorResponse or NoticeResponse, by its code.
 #[must_use]
 pub fn report_field(body: &[u8], wanted: u8) -> Option<&[u8]> {

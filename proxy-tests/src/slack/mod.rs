@@ -300,6 +300,32 @@ impl Workspace {
         found.unwrap_or_else(|_| panic!("never happened: {what}\n{}", self.inner.look(State::summary)))
     }
 
+    /// The gate's section for it, announcing in `channel` without pauses; further keys may follow.
+    pub fn section(&self, channel: &str) -> String {
+        let (bot, app, api) = (self.bot_token(), self.app_token(), self.api_url());
+        format!(
+            "[slack]\nbot_token = \"{bot}\"\napp_token = \"{app}\"\nchannel = \"{channel}\"\napi_url = \"{api}\"\npost_interval = \"0s\"\n"
+        )
+    }
+
+    /// The newest message in a channel that is no reply, once it says `text`.
+    pub async fn newest(&self, channel: &str, text: &str) -> Message {
+        let probe = |state: &State| {
+            let mut top = state.messages(channel).into_iter().filter(|message| message.thread_ts.is_none());
+            top.next_back().filter(|message| message.rendered().contains(text)).cloned()
+        };
+        self.wait_for(text, probe).await
+    }
+
+    /// Clicks, and waits until that was acknowledged.
+    ///
+    /// # Panics
+    /// There is no such button for the user, or nobody acknowledged.
+    pub async fn click_through(&self, channel: &str, message: &Message, action: &str, user: &str) {
+        let clicked = self.click(channel, &message.ts, action, user).unwrap();
+        assert!(clicked.ended().await.acknowledged);
+    }
+
     /// Waits for the `count`-th message in a channel that is no reply.
     pub async fn wait_for_message(&self, channel: &str, count: usize) -> Message {
         let what = format!("message {count} in {channel}");

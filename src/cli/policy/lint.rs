@@ -97,35 +97,7 @@ fn allows_danger(rule: &Rule) -> Option<String> {
     }
     match &rule.effects {
         None => Some("everything".to_owned()),
-        Some(kinds) => kinds.iter().find(|kind| is_dangerous(**kind)).map(ToString::to_string),
-    }
-}
-
-/// Kinds that the shipped policy lets through nowhere.
-fn is_dangerous(kind: EffectKind) -> bool {
-    match kind {
-        EffectKind::Read
-        | EffectKind::Insert
-        | EffectKind::Merge
-        | EffectKind::Create
-        | EffectKind::Session
-        | EffectKind::Transaction
-        | EffectKind::Execute => false,
-        EffectKind::Update
-        | EffectKind::Delete
-        | EffectKind::Truncate
-        | EffectKind::Drop
-        | EffectKind::Alter
-        | EffectKind::Privilege
-        | EffectKind::Code
-        | EffectKind::CopyServerFile
-        | EffectKind::LargeObject
-        | EffectKind::Admin
-        | EffectKind::ReadingSetting
-        | EffectKind::SensitiveSetting
-        | EffectKind::Unparsed
-        | EffectKind::Disagreement
-        | EffectKind::Unknown => true,
+        Some(kinds) => kinds.iter().find(|kind| kind.is_dangerous()).map(ToString::to_string),
     }
 }
 

@@ -5,10 +5,10 @@
 //! (`PlannedStmtRequiresSnapshot`), nothing of anybody's can stand in its place, and the client's unnamed statement and portal stay
 //! as they are.
 
-use sha2::{Digest as _, Sha256};
-
 use super::held::Digest;
 use crate::hold::Setting;
+use crate::wire::backend;
+use crate::wire::frame::build;
 
 /// What is asked for, in this order.
 const WANTED: [&[u8]; 3] = [b"SHOW search_path", b"SHOW role", b"SHOW session_authorization"];
@@ -47,7 +47,6 @@ impl Asking {
 
     /// The messages that ask, without the Sync or Flush behind them. `name` is nobody else's.
     pub(super) fn messages(name: &str) -> Vec<u8> {
-        use crate::wire::frame::build;
         let name = name.as_bytes();
         WANTED
             .iter()
@@ -76,7 +75,8 @@ impl Asking {
         if tag == b'D'
             && let Some(value) = self.values.get_mut(self.at)
         {
-            *value = body.and_then(only_column);
+            let text = body.and_then(backend::only_column).filter(|text| text.len() <= MAX_VALUE);
+            *value = text.and_then(|text| std::str::from_utf8(text).ok()).map(str::to_owned);
         }
         self.step = self.step.saturating_add(1);
         if self.step == ANSWERS.len() {
@@ -96,20 +96,4 @@ impl Asking {
         };
         Setting { search_path, role }
     }
-}
-
-/// What the gate's own statement and portal are called: nobody can guess it, nor use what has that name before it is gone.
-pub(super) fn name(key: &str, count: u32) -> String {
-    let digest = Sha256::new().chain_update("asks").chain_update(key).chain_update(count.to_be_bytes()).finalize();
-    format!("querygate asks {}", hex::encode(digest.first_chunk::<16>().copied().unwrap_or_default()))
-}
-
-/// The text of a DataRow with one column.
-fn only_column(body: &[u8]) -> Option<String> {
-    let (count, rest) = body.split_first_chunk::<2>()?;
-    let (length, value) = rest.split_first_chunk::<4>()?;
-    let fits = u16::from_be_bytes(*count) == 1
-        && usize::try_from(u32::from_be_bytes(*length)).is_ok_and(|length| length == value.len())
-        && value.len() <= MAX_VALUE;
-    fits.then(|| std::str::from_utf8(value).ok().map(str::to_owned)).flatten()
 }

@@ -1,6 +1,7 @@
 //! The session is asked for its role and `search_path` before a statement of it is held.
 
-use super::asking::{self, Asking};
+use super::asking::Asking;
+use super::held;
 use super::tests::{
     Bench, bind, bogus, close, complete, error, execute, flush, parse, query, ready, refusal, row, sync, tag,
 };
@@ -13,7 +14,7 @@ fn bench() -> Bench {
 
 /// What the gate asks, when it makes a name for the `count`th time.
 fn question(count: u32) -> Vec<u8> {
-    Asking::messages(&asking::name("k", count))
+    Asking::messages(&held::own_name("asks", "k", count))
 }
 
 fn answers(values: [&str; 3]) -> Vec<u8> {

@@ -99,7 +99,6 @@ impl Machine {
                 }
                 Fate::Relay
             }
-            b'D' if !matches!(self.replies.head(), Some(Expect::Asking(_))) => Fate::Relay,
             b'1' | b'2' | b'3' | b'C' | b'D' | b'I' | b's' | b't' | b'T' | b'n' => self.on_answer(tag, body),
             b'G' | b'W' => {
                 let alone = self.replies.is_last();

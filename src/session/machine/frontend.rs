@@ -362,7 +362,12 @@ impl Machine {
 
     /// What people are shown of the bytes is what the server reads: it takes the client's text for UTF-8, or they are ASCII.
     fn shows_as_utf8(&self, bytes: &[u8]) -> bool {
-        bytes.is_ascii() || self.utf8 && !self.opaque
+        bytes.is_ascii() || self.reads_utf8()
+    }
+
+    /// The server takes the client's text for UTF-8, and nothing unseen may have changed that.
+    fn reads_utf8(&self) -> bool {
+        self.utf8 && !self.opaque
     }
 
     fn forward_query(&mut self, analysis: &Arc<Analysis>, front: Front<'_>, ran: Ran) -> Step {

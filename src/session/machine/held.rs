@@ -163,19 +163,25 @@ impl Machine {
     }
 
     pub(super) fn refusal_token(&mut self) -> String {
-        self.refusals = self.refusals.wrapping_add(1);
-        token(&self.settings.refusal_key, self.refusals)
+        self.own_name("refused")
+    }
+
+    /// A name of the gate's own, see [`own_name`].
+    pub(super) fn own_name(&mut self, what: &str) -> String {
+        self.own_names = self.own_names.wrapping_add(1);
+        own_name(what, &self.settings.refusal_key, self.own_names)
     }
 }
 
-/// What the gate's own failing message number `count` is called. At most 63 bytes, so that the server quotes it whole.
+/// What is named in the gate's own message number `count`, one that fails or one that asks. At most 63 bytes, so that the server quotes it
+/// whole.
 ///
 /// It is no secret once used: the server's log has it, and `pg_stat_activity.query` shows it to whoever may see the session.
 /// Little hangs on it. *Which* answer is the gate's own is told by its place in the order of answers; the token only tells
 /// the error that was asked for from a last word of the server's (57P01), which nobody else writes. And a portal with that
 /// name would have been judged when it was bound, like any other. Still, the key never leaves the process and each token is a
 /// digest, so from those seen nobody can tell the next one, of this session or another: no client can prepare for it.
-pub(super) fn token(key: &str, count: u32) -> String {
-    let digest = Sha256::new().chain_update(key).chain_update(count.to_be_bytes()).finalize();
-    format!("querygate refused {}", hex::encode(digest.first_chunk::<16>().copied().unwrap_or_default()))
+pub(super) fn own_name(what: &str, key: &str, count: u32) -> String {
+    let digest = Sha256::new().chain_update(what).chain_update(key).chain_update(count.to_be_bytes()).finalize();
+    format!("querygate {what} {}", hex::encode(digest.first_chunk::<16>().copied().unwrap_or_default()))
 }

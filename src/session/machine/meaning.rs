@@ -27,6 +27,7 @@ use std::collections::HashSet;
 use sha2::{Digest as _, Sha256};
 
 use super::held::{Digest, digest};
+use super::names::Definition;
 use crate::hold::{Same, Standing};
 use crate::judge::{Analysis, EffectKind, Piece, SessionAct, lex};
 
@@ -129,6 +130,15 @@ impl Meaning {
         identity.map_or(Ran::Other, Ran::Held)
     }
 
+    /// The server parses a statement, for the first time or anew.
+    pub(super) fn parses_definition(&mut self, definition: &Definition) {
+        if definition.is_unseen() {
+            self.unknown();
+        } else {
+            self.parses(&definition.text, Some(&definition.declared), &definition.analysis);
+        }
+    }
+
     /// The server parses a text, which may run functions.
     pub(super) fn parses(&mut self, text: &[u8], types: Option<&[u32]>, analysis: &Analysis) {
         if matches!(of(text, analysis), Ran::Inert | Ran::Boundary) {
@@ -192,31 +202,30 @@ impl Meaning {
         self.run_text = None;
     }
 
-    /// Notes the pieces of a text that runs, for pre-approvals.
-    pub(super) fn note(&mut self, text: &[u8], analysis: &Analysis, has_values: impl FnOnce() -> bool) {
-        let Some(ran) = &mut self.ran else { return };
+    /// Notes the pieces of a text that runs, for pre-approvals, and returns those it will be known by.
+    pub(super) fn note(&mut self, text: &[u8], analysis: &Analysis, has_values: impl FnOnce() -> bool) -> Vec<Digest> {
+        let Some(ran) = &mut self.ran else { return Vec::new() };
         self.ran_bytes = self.ran_bytes.saturating_add(text.len());
         let pieces = if has_values() || self.ran_bytes > MAX_RAN_BYTES { None } else { pieces(text, analysis) };
-        match pieces {
-            Some(pieces) => ran.extend(pieces),
-            // Fail closed: what has run cannot be compared with what was approved.
-            None => self.ran = None,
-        }
-        if self.ran.as_ref().is_some_and(|ran| ran.len() > MAX_RAN) {
+        ran.extend(pieces.iter().flatten());
+        // Fail closed: what has run cannot be compared with what was approved.
+        if pieces.is_none() || ran.len() > MAX_RAN {
             self.ran = None;
+            return Vec::new();
         }
+        pieces.unwrap_or_default()
     }
 
     /// Notes the pieces of a Query.
     pub(super) fn sends(&mut self, text: &[u8], analysis: &Analysis) {
         self.bound = None;
-        self.note(text, analysis, || false);
         let has = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
         let ends = |piece: &Piece| piece.effects.iter().any(|effect| effect.kind == EffectKind::Transaction);
         if analysis.pieces.iter().any(ends) && (has(b"rollback") || has(b"abort")) {
             self.failed();
-        } else if self.ran.is_some() {
-            self.done.extend(pieces(text, analysis).unwrap_or_default());
+        } else {
+            let noted = self.note(text, analysis, || false);
+            self.done.extend(noted);
         }
     }
 

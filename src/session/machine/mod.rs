@@ -69,7 +69,7 @@ pub struct MachineSettings {
     pub client_tls: bool,
     /// The startup packet set nothing that bears on what a text means, and the client's encoding is known to be UTF-8.
     pub plain_start: bool,
-    /// Unguessable and new for each session: the names of the messages with which refusals are raised are made of it.
+    /// Unguessable and new for each session: what is named in messages of the gate's own is made of it.
     pub refusal_key: String,
 }
 
@@ -211,7 +211,8 @@ pub struct Machine {
     meaning: Meaning,
     /// The requester's reason, set for the session.
     reason: Option<Box<str>>,
-    refusals: u32,
+    /// Names given to messages of the gate's own so far.
+    own_names: u32,
     /// The client said Terminate.
     terminated: bool,
     actions: VecDeque<Action>,
@@ -242,7 +243,7 @@ impl Machine {
             at_front: AtFront::default(),
             watch: None,
             reason: None,
-            refusals: 0,
+            own_names: 0,
             terminated: false,
             actions: VecDeque::new(),
         }

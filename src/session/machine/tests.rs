@@ -268,12 +268,12 @@ pub(super) fn refusal() -> Report {
 }
 /// The gate's failing Execute, number `n`, and the server's error for it.
 pub(super) fn bogus(n: u32) -> (Vec<u8>, Vec<u8>) {
-    let token = held::token("k", n);
+    let token = held::own_name("refused", "k", n);
     let said = error(&format!("portal \"{token}\" does not exist"));
     (build(b'E', &[token.as_bytes(), b"\0\0\0\0\0"]), said)
 }
 pub(super) fn bogus_query(n: u32) -> (Vec<u8>, Vec<u8>) {
-    let token = held::token("k", n);
+    let token = held::own_name("refused", "k", n);
     let said = error(&format!("syntax error at or near \"\"{token}\"\""));
     (build(b'Q', &[b"\"", token.as_bytes(), b"\"\0"]), said)
 }

@@ -38,7 +38,7 @@ impl Machine {
             return Step::Drop;
         }
         let definition = Definition::new(parse.text, analysis, parse.types().collect());
-        self.meaning.parses(parse.text, Some(&definition.declared), &definition.analysis);
+        self.meaning.parses_definition(&definition);
         if allowed && !definition.has_acts() {
             definition.remember_allowed(self.in_transaction());
         }
@@ -138,7 +138,7 @@ impl Machine {
                 }
                 let note = self.portal_note(definition);
                 if let Ruling::Notice(judgement) = ruling {
-                    let parameters = parameters_here(front, definition, self.utf8 && !self.opaque);
+                    let parameters = parameters_here(front, definition, self.reads_utf8());
                     self.notice(&definition.text, parameters, &definition.analysis, *judgement);
                 } else if note.is_none() {
                     definition.remember_allowed(in_transaction);
@@ -189,7 +189,7 @@ impl Machine {
             return Step::Stay;
         }
         let types = definition.described.get().unwrap_or(&definition.declared);
-        let parameters = params::decode(&bind.values, types, self.utf8 && !self.opaque);
+        let parameters = params::decode(&bind.values, types, self.reads_utf8());
         let mut draft = self.draft(&definition.text, parameters, &definition.analysis, judgement);
         let certain = matches!(self.names.resolve(bind.statement, self.batch.number), Resolved::One(_));
         let identity =
@@ -216,9 +216,11 @@ impl Machine {
         note: Option<PortalNote>,
         ran: Ran,
     ) -> Step {
-        // A bound value is read by its type, which may be a domain with a CHECK.
-        let plain = definition.declared.is_empty() && !may_have_values(front);
-        let ran = if plain || matches!(ran, Ran::Held(_)) { ran } else { Ran::Other };
+        let ran = match ran {
+            // A bound value is read by its type, which may be a domain with a CHECK.
+            Ran::Inert | Ran::Boundary if !definition.declared.is_empty() || may_have_values(front) => Ran::Other,
+            Ran::Inert | Ran::Boundary | Ran::Held(_) | Ran::Other => ran,
+        };
         self.push_bind(front, note, definition.analysis.opaque, ran);
         self.meaning.note(&definition.text, &definition.analysis, || {
             definition.is_unseen() || !definition.declared.is_empty() || may_have_values(front)
@@ -286,10 +288,8 @@ impl Machine {
         {
             // The server may have to parse it anew.
             match self.names.resolve(name, self.batch.number) {
-                Resolved::One(definition) if !definition.is_unseen() => {
-                    self.meaning.parses(&definition.text, Some(&definition.declared), &definition.analysis);
-                }
-                Resolved::One(_) | Resolved::Several { .. } | Resolved::Unknown => self.meaning.unknown(),
+                Resolved::One(definition) => self.meaning.parses_definition(&definition),
+                Resolved::Several { .. } | Resolved::Unknown => self.meaning.unknown(),
             }
         }
         self.checked(front, out, |body| frontend::target(body).map(|_| Some(Expect::Describe)))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::asking::{self, Asking};
+use super::super::asking::Asking;
 use super::super::held::{Held, HeldKind, digest};
 use super::super::names::Definition;
 use super::super::replies::{Expect, Rehearsal};
@@ -23,11 +23,7 @@ impl Machine {
     pub(super) fn caught_up(&mut self, describe: Option<(&[u8], &Arc<Definition>)>, out: &mut Outbox) -> bool {
         if let Some((name, definition)) = describe {
             self.send_backend(frame::build(b'D', &[b"S", name, b"\0"]), out);
-            if definition.is_unseen() {
-                self.meaning.unknown();
-            } else {
-                self.meaning.parses(&definition.text, Some(&definition.declared), &definition.analysis);
-            }
+            self.meaning.parses_definition(definition);
             self.replies.push(Expect::OwnDescribe(Arc::clone(definition)));
             self.batch.open = true;
         }
@@ -82,20 +78,12 @@ impl Machine {
         if !asks || !self.settings.ask_session || self.settings.replication || self.at_front.setting.is_some() {
             return true;
         }
-        self.refusals = self.refusals.wrapping_add(1);
-        let name = asking::name(&self.settings.refusal_key, self.refusals);
-        let mut messages = Asking::messages(&name);
+        let name = self.own_name("asks");
+        self.send_backend(Asking::messages(&name), out);
         self.replies.push(Expect::Asking(Box::new(Asking::new(query.map(digest)))));
         self.asking = true;
-        if self.batch.ran {
-            messages.extend(frame::build(b'H', &[]));
-        } else {
-            messages.extend(frame::build(b'S', &[]));
-            self.replies.push(Expect::OwnSync(self.names.last_bind()));
-            self.end_batch();
-        }
-        self.send_backend(messages, out);
-        self.waiting = Waiting::CatchUp;
+        self.batch.open = true;
+        self.await_answers(out);
         false
     }
 
