@@ -33,6 +33,18 @@ impl Audience {
         Self { everywhere: profile.channels.is_empty(), named }
     }
 
+    /// How many channels and conversations are named.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.named.len().saturating_add(usize::from(self.everywhere))
+    }
+
+    /// It names none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Every channel there is, where no profile says otherwise.
     #[must_use]
     pub fn is_everywhere(&self) -> bool {

@@ -133,6 +133,7 @@ impl Case {
             audience: Audience::of(&profile, 0),
             quorum: profile.needed(requester_is_known),
             approved_by: Vec::new(),
+            owners_missing: owners_missing(&profile, &[]),
             escalated: 0,
             escalated_to: String::new(),
             decision: None,
@@ -188,6 +189,13 @@ impl Case {
         let missing = self.profile.each(self.view.escalated).into_iter().map(missing).max().unwrap_or(1);
         let have = certainly_different(votes, people);
         (have, have.saturating_add(missing))
+    }
+
+    /// Which owners are still to agree once the actor has, in words.
+    fn missing_with(&self, actor: &Actor) -> String {
+        let votes: Vec<Actor> = self.approved.iter().chain([actor]).cloned().collect();
+        let missing = owners_missing(&self.profile, &votes).join("; ");
+        if missing.is_empty() { missing } else { format!("; still to agree: {missing}") }
     }
 
     fn is_requester(&self, actor: &Actor, people: &People) -> bool {
@@ -264,7 +272,10 @@ impl Case {
         let what = match (step, submission.approve) {
             (_, false) => format!("rejected by {by}{said}"),
             (_, true) if submission.break_glass => format!("released in an emergency by {by} alone{said}"),
-            (Step::Count { have, need }, true) => format!("approved by {by} ({have} of {need}){said}"),
+            (Step::Count { have, need }, true) => {
+                let missing = self.missing_with(&submission.actor);
+                format!("approved by {by} ({have} of {need}{missing}){said}")
+            }
             (Step::Decide(_), true) => format!("approved by {by}{said}"),
         };
         if let Step::Count { need, .. } = step {
@@ -276,6 +287,7 @@ impl Case {
         if submission.approve && is_new {
             self.approved.push(submission.actor.clone());
             self.view.approved_by.push(by.clone());
+            self.view.owners_missing = owners_missing(&self.profile, &self.approved);
         }
         if let Step::Decide(decision) = step {
             self.view.decision = Some(decision.clone());
@@ -394,6 +406,13 @@ impl Case {
         self.view.timeline.push(Milestone { at, what });
         self.view.revision = self.view.revision.saturating_add(1);
     }
+}
+
+/// Owners none of whom is among those who voted, in words.
+fn owners_missing(profile: &Profile, votes: &[Actor]) -> Vec<String> {
+    let owners = profile.parts.iter().filter_map(|part| Some((part, part.owners.clone()?)));
+    let missing = owners.filter(|(part, _)| !votes.iter().any(|vote| part.approvers.include(vote)));
+    missing.map(|(_, words)| words).collect()
 }
 
 /// The request as everybody outside the admin API sees it: what the rules want hidden is taken out here, once, so that no

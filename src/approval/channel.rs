@@ -30,6 +30,8 @@ pub struct RequestView {
     pub quorum: usize,
     /// Who has approved so far, by name.
     pub approved_by: Vec<String>,
+    /// Owners of what it touches who have not agreed yet, in words.
+    pub owners_missing: Vec<String>,
     /// The last escalation step taken, from 1; 0 for none.
     pub escalated: usize,
     /// Whom the escalation asks, in words; empty for none.

@@ -29,7 +29,7 @@ pub use desk::beforehand::Wish;
 pub use desk::{Answer, ApprovalDesk, MAX_REASON_CHARS};
 pub use integration::Integration;
 pub use people::{MAX_TOKEN_CHARS, MIN_TOKEN_CHARS, People, PeopleError, Person, TokenDigest, TokenError};
-pub use profile::{Approvers, Escalation, Profile, UnknownRequester, Unreachable};
+pub use profile::{Approvers, Escalation, MAX_CONVERSATIONS, Profile, UnknownRequester, Unreachable};
 pub use record::{Forgetful, Record, Recording};
 pub use settings::{AdminSettings, ApprovalSettings};
 pub use visible::{is_deceptive, one_line, spell_out, statement_line};

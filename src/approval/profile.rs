@@ -4,7 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::audience::Audience;
 use super::channel::Actor;
+use crate::judge::{OWNERS_NAMED, Ownership};
+
+/// Most conversations, and webhooks that count, of one request. Slack's messages of it are kept up one by one.
+pub const MAX_CONVERSATIONS: usize = 10;
 
 /// Approval rules for the statements of one or several policy rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub struct Profile {
     pub escalation: Vec<Escalation>,
     /// What a hold does when none of its channels can be reached.
     pub unreachable: Unreachable,
+    /// It stands for the owners of something a request touches: who they are and of what, in words.
+    pub owners: Option<String>,
     /// Profiles of the configuration that must each be satisfied; empty: this is one itself.
     pub parts: Vec<Arc<Profile>>,
 }
@@ -91,6 +98,7 @@ impl Default for Profile {
             remind_every: Duration::ZERO,
             escalation: Vec::new(),
             unreachable: Unreachable::default(),
+            owners: None,
             parts: Vec::new(),
         }
     }
@@ -170,8 +178,54 @@ impl Profile {
             } else {
                 Unreachable::Wait
             },
+            owners: None,
             parts: profiles,
         })
+    }
+
+    /// What the rules want, and besides that each owner agrees. Owners have one vote among them; who they are is all they add: everything
+    /// else is as the rules say, emergency releases as well. An escalation asks others in the place of the rules' approvers, never of
+    /// owners. `slack` is the name of the channel to Slack.
+    #[must_use]
+    pub fn with_owners(rules: Arc<Self>, owners: &[Ownership], slack: Option<&str>) -> Arc<Self> {
+        if owners.is_empty() {
+            return rules;
+        }
+        let mut room = MAX_CONVERSATIONS.saturating_sub(Audience::of(&rules, usize::MAX).len());
+        let mut told: BTreeSet<String> = BTreeSet::new();
+        let mut parts = if rules.parts.is_empty() { vec![Arc::clone(&rules)] } else { rules.parts.clone() };
+        for owner in owners {
+            let conversations = owner.slack.iter().filter_map(|id| Some(format!("{}:{id}", slack?)));
+            let mut channels = Vec::new();
+            for name in conversations.chain(owner.webhooks.iter().cloned()) {
+                if told.contains(&name) || room > 0 {
+                    room = room.saturating_sub(usize::from(told.insert(name.clone())));
+                    channels.push(name);
+                } else {
+                    tracing::warn!(channel = name, "a request has too many owners to be announced there as well");
+                }
+            }
+            if channels.is_empty() {
+                channels.clone_from(&rules.channels);
+            }
+            parts.push(Arc::new(Self {
+                name: owner.in_words(),
+                approvers: Approvers { groups: owner.groups.clone(), people: owner.people.clone() },
+                channels,
+                quorum: 1,
+                // That nobody decides their own request is for the rules' own profile to say.
+                unknown_requester: UnknownRequester::Allow,
+                break_glass: rules.break_glass.clone(),
+                deadline: rules.deadline,
+                again: rules.again,
+                remind_every: rules.remind_every,
+                escalation: Vec::new(),
+                unreachable: rules.unreachable,
+                owners: Some(owner.in_words()),
+                parts: Vec::new(),
+            }));
+        }
+        Self::all_of(parts)
     }
 
     /// Each profile that has to be satisfied, with how many of its escalation steps are taken once `escalated` of this one's are.
@@ -208,7 +262,17 @@ impl Profile {
     #[must_use]
     pub fn asked(&self) -> String {
         if !self.parts.is_empty() {
-            return self.parts.iter().map(|part| part.asked()).collect::<Vec<_>>().join("; and besides ");
+            let (owners, rules): (Vec<_>, Vec<_>) = self.parts.iter().partition(|part| part.owners.is_some());
+            let named = rules.into_iter().chain(owners.iter().copied().take(OWNERS_NAMED));
+            let mut asked: Vec<String> = named.map(|part| part.asked()).collect();
+            let more = owners.len().saturating_sub(OWNERS_NAMED);
+            if more > 0 {
+                asked.push(format!("{more} more owners"));
+            }
+            return asked.join("; and besides ");
+        }
+        if let Some(words) = &self.owners {
+            return words.clone();
         }
         let words = self.approvers.in_words();
         if words.is_empty() { "nobody (no approvers are configured)".to_owned() } else { words }

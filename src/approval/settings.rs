@@ -10,7 +10,7 @@ use super::integration::Integration;
 use super::people::{People, Person};
 use super::profile::Profile;
 use crate::hold::HoldRequest;
-use crate::judge::Policy;
+use crate::judge::{Owner, Owners, Policy};
 
 /// Who is who, and who may decide what.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +25,8 @@ pub struct ApprovalSettings {
     pub by_rule: HashMap<String, String>,
     /// What judges statements; says what to keep off the record of those that are asked for beforehand.
     pub policy: Option<Arc<Policy>>,
+    /// The name of the channel to Slack, whose conversations owners are asked in.
+    pub slack: Option<String>,
     /// Programs that hand in people's decisions.
     pub integrations: Vec<Integration>,
 }
@@ -36,9 +38,16 @@ impl ApprovalSettings {
         self.by_rule.get(rule).and_then(|name| self.profiles.get(name)).unwrap_or(&self.default)
     }
 
-    /// The profile for a request: of its rule, and of every other rule that holds it.
+    /// The profile for a request: of its rule, of every other rule that holds it, and of the owners of what it touches, as they
+    /// were when it was held.
     #[must_use]
     pub fn profile_of(&self, request: &HoldRequest) -> Arc<Profile> {
+        Profile::with_owners(self.profile_of_rules(request), &request.owners, self.slack.as_deref())
+    }
+
+    /// The same without owners.
+    #[must_use]
+    pub fn profile_of_rules(&self, request: &HoldRequest) -> Arc<Profile> {
         let rules = std::iter::once(&*request.rule).chain(request.also.iter().map(String::as_str));
         Profile::all_of(rules.map(|rule| Arc::clone(self.profile(rule))).collect())
     }
@@ -47,7 +56,10 @@ impl ApprovalSettings {
     #[must_use]
     pub fn is_approver(&self, person: &Person) -> bool {
         let actor = Actor::person(person);
+        let owns = |owner: &Owner| owner.people.contains(&person.name) || person.groups.iter().any(|group| owner.groups.contains(group));
+        let lines = self.policy.iter().filter_map(|policy| policy.owners()).flat_map(Owners::lines);
         self.profiles.values().chain([&self.default]).any(|profile| profile.may_ever_include(&actor))
+            || lines.flat_map(|line| &line.owners).any(owns)
     }
 }
 

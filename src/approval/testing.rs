@@ -139,6 +139,7 @@ pub(crate) fn request(user: &str, text: &str) -> HoldRequest {
         rule: Arc::from("deletes"),
         why: "deletes rows of public.customers".to_owned(),
         also: Vec::new(),
+        owners: Vec::new(),
         policy_version: Arc::from("v1"),
         in_transaction: true,
         redact: crate::judge::Redact::None,

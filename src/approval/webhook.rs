@@ -16,6 +16,7 @@ use ureq::Agent;
 
 use super::reach::Reach;
 use crate::clock;
+use crate::hold::HoldRequest;
 use crate::store::{Event, Head, Store, StoredEvent};
 
 /// Events read from the record at once.
@@ -36,6 +37,8 @@ pub struct WebhookSettings {
     pub secret: String,
     /// Kinds of events it wants (`held`, `decided`, …); empty: all.
     pub events: Vec<String>,
+    /// It wants only those of requests for which a line of the owners file names it.
+    pub owned: bool,
     /// For one request, from connecting to the answer.
     pub timeout: Duration,
 }
@@ -110,7 +113,7 @@ impl Hook {
         };
         for event in events {
             let seq = event.seq;
-            if self.wants(&event.event) {
+            if self.wants(&event.event).await {
                 self.deliver(event).await;
             }
             if let Err(error) = self.store.advance(&self.cursor, seq).await {
@@ -132,8 +135,24 @@ impl Hook {
         self.store.events_after(done, BATCH).await
     }
 
-    fn wants(&self, event: &Event) -> bool {
-        self.settings.events.is_empty() || self.settings.events.iter().any(|kind| kind == event.kind())
+    async fn wants(&self, event: &Event) -> bool {
+        let WebhookSettings { events, owned, .. } = &self.settings;
+        let kind = events.is_empty() || events.iter().any(|kind| kind == event.kind());
+        kind && (!owned || self.is_owned(event).await)
+    }
+
+    /// Whether it is about a request whose owners are told here.
+    async fn is_owned(&self, event: &Event) -> bool {
+        let names = |request: &HoldRequest| request.owners.iter().any(|own| own.webhooks.contains(&self.settings.name));
+        if let Event::Held { request } = event {
+            return names(request);
+        }
+        let Some(id) = event.request_id() else { return false };
+        match self.store.find(id).await {
+            Ok(stored) => stored.is_some_and(|stored| names(&stored.request)),
+            // Rather told once too often than never.
+            Err(_) => true,
+        }
     }
 
     /// Until the receiver has it, or refuses it for good.

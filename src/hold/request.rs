@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::judge::{Effect, Redact};
+use crate::judge::{Effect, Ownership, Redact};
 
 /// Names a hold: short enough to read aloud, unguessable enough not to collide (`qg-` and 10 characters of Crockford base 32).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -142,6 +142,9 @@ pub struct HoldRequest {
     /// Other rules that hold some of it: whoever they ask has to agree as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<String>,
+    /// Who owns what it touches, as the policy that held it says: each of them has to agree as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owners: Vec<Ownership>,
     /// Why, in a sentence.
     pub why: String,
     /// Version (hash) of the policy that held it.

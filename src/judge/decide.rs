@@ -69,7 +69,7 @@ pub(super) fn message(
     let findings: Vec<&Finding> = pieces.iter().flat_map(|piece| &piece.findings).collect();
     let judgements = pieces.iter().map(|piece| &piece.judgement);
     let judgement = strictest(judgements, |judgement| judgement.verdict).cloned().unwrap_or_else(empty);
-    let judgement = with_others(judgement, &findings);
+    let judgement = with_owners(with_others(judgement, &findings), &class.0, &findings);
     let remarks = if judgement.verdict == Verdict::Allow { remarks } else { Vec::new() };
     Judgement { redact, remarks, ..judgement }
 }
@@ -105,11 +105,15 @@ pub(super) fn pieces(
             let mut findings = Vec::new();
             piece_findings(&class.0, piece, scene, &scope, 0, &mut findings);
             scope.follow(piece);
+            if findings.is_empty() {
+                findings.push(Finding::unknown(&class.0, scene, "it has no known effect"));
+            }
             let judgement = strictest(findings.iter(), |finding| finding.verdict).map_or_else(
                 || Finding::unknown(&class.0, scene, "it has no known effect").sentence(),
                 Finding::sentence,
             );
-            let judgement = with_others(judgement, &findings.iter().collect::<Vec<_>>());
+            let all: Vec<&Finding> = findings.iter().collect();
+            let judgement = with_owners(with_others(judgement, &all), &class.0, &all);
             let redact = findings.iter().map(|finding| finding.redact).fold(judgement.redact, Redact::max);
             let remarks = if judgement.verdict == Verdict::Allow { remarks(findings.iter()) } else { Vec::new() };
             let judgement = Judgement { redact, remarks, ..judgement };
@@ -136,6 +140,15 @@ fn with_others(mut judgement: Judgement, findings: &[&Finding]) -> Judgement {
                 let _ = write!(judgement.why, "; and rule `{rule}`: {why}");
             }
         }
+    }
+    judgement
+}
+
+/// Who owns what the held effects touch has to agree, whatever rule holds them. What would pass alone asks nobody.
+fn with_owners(mut judgement: Judgement, class: &ClassRules, findings: &[&Finding]) -> Judgement {
+    if let Some(owners) = class.owners.as_ref().filter(|_| judgement.verdict == Verdict::Hold) {
+        let held = findings.iter().filter(|finding| finding.verdict == Verdict::Hold);
+        judgement.owners = owners.of(held.map(|finding| &finding.effect));
     }
     judgement
 }
@@ -385,6 +398,7 @@ impl Finding {
             message,
             redact: self.redact,
             also: self.also.clone(),
+            owners: Vec::new(),
             remarks: Vec::new(),
         }
     }
@@ -398,6 +412,7 @@ fn empty() -> Judgement {
         message: None,
         redact: Redact::None,
         also: Vec::new(),
+        owners: Vec::new(),
         remarks: Vec::new(),
     }
 }

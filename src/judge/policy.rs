@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::decide::{self, PieceJudgement};
 use super::rule::next_minute;
-use super::{Analysis, Freeze, Frozen, Redact, Rule};
+use super::{Analysis, Freeze, Frozen, Owners, Ownership, Redact, Rule};
 
 /// The rule name given when no rule matches.
 pub const DEFAULT_RULE: &str = "default";
@@ -135,6 +135,8 @@ pub struct Judgement {
     pub why: String,
     /// The other rules that hold some of it, or may: whoever they ask has to agree as well. Empty unless the verdict is `Hold`.
     pub also: Vec<Arc<str>>,
+    /// Who owns what it touches: each of them has to agree as well. Empty unless the verdict is `Hold`.
+    pub owners: Vec<Ownership>,
     /// The rule's own message to the requester (`message = …`).
     pub message: Option<Arc<str>>,
     /// The strictest `redact` of all rules that judge, or may judge, an effect of it.
@@ -172,6 +174,7 @@ impl Prepared for NothingPrepared {
 pub struct Policy {
     rules: Vec<Arc<CompiledRule>>,
     freezes: Vec<Freeze>,
+    owners: Option<Arc<Owners>>,
     observe: bool,
     /// A rule has a condition on the time.
     timed: bool,
@@ -200,6 +203,8 @@ pub(super) struct ClassRules {
     pub(super) by_column: bool,
     /// Nothing is held or rejected.
     pub(super) observe: bool,
+    /// Who owns what.
+    pub(super) owners: Option<Arc<Owners>>,
     version: Arc<str>,
 }
 
@@ -230,6 +235,8 @@ pub struct Parts {
     pub rules: Vec<Rule>,
     /// The freezes they may name.
     pub freezes: Vec<Freeze>,
+    /// Who owns what.
+    pub owners: Option<Owners>,
     /// Hold and reject nothing, and tell of what would have been.
     pub observe: bool,
 }
@@ -252,7 +259,8 @@ impl Policy {
     /// A policy of these parts.
     pub fn of(parts: Parts) -> Result<Self, PolicyError> {
         let version = version(&parts);
-        let Parts { rules, freezes, observe } = parts;
+        let Parts { rules, freezes, owners, observe } = parts;
+        let owners = owners.map(Arc::new);
         for (index, rule) in rules.iter().enumerate() {
             if rule.name.trim().is_empty() || [DEFAULT_RULE, EMPTY_RULE].contains(&rule.name.as_str()) {
                 return Err(PolicyError::Name(rule.name.clone()));
@@ -271,13 +279,13 @@ impl Policy {
                 Arc::new(CompiledRule { rule, name, message })
             })
             .collect();
-        Ok(Self { rules, freezes, observe, timed, version, classes: Mutex::default() })
+        Ok(Self { rules, freezes, owners, observe, timed, version, classes: Mutex::default() })
     }
 
     /// A policy written as TOML `[[rule]]` and `[[freeze]]` tables and nothing else.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
         let file: RuleFile = toml::from_str(text).map_err(|error| PolicyError::Syntax(error.to_string()))?;
-        Self::of(Parts { rules: file.rule, freezes: file.freeze, observe: false })
+        Self::of(Parts { rules: file.rule, freezes: file.freeze, ..Parts::default() })
     }
 
     /// The policy used when the configuration has no rules: see `shipped.toml` beside this file.
@@ -309,6 +317,19 @@ impl Policy {
     /// It holds and rejects nothing.
     pub fn observes(&self) -> bool {
         self.observe
+    }
+
+    /// Who owns what, if the policy says.
+    pub fn owners(&self) -> Option<&Owners> {
+        self.owners.as_deref()
+    }
+
+    /// Who owns what a text may touch that is not run yet: it is not known which of its effects will be held.
+    pub fn may_be_owned_by(&self, analysis: &Analysis) -> Vec<Ownership> {
+        let effects = analysis.pieces.iter().flat_map(|piece| &piece.effects);
+        // Nobody is asked about what is read: it cannot be asked for beforehand either.
+        let effects = effects.filter(|effect| effect.kind != super::EffectKind::Read);
+        self.owners.as_ref().map(|owners| owners.of(effects)).unwrap_or_default()
     }
 
     /// The freezes.
@@ -349,6 +370,7 @@ impl Policy {
             rules,
             by_column,
             observe: self.observe,
+            owners: self.owners.clone(),
             version: self.version.clone(),
         }));
         if classes.len() < MAX_CLASSES {
@@ -451,6 +473,11 @@ fn version(parts: &Parts) -> Arc<str> {
     }
     for freeze in &parts.freezes {
         hash.update(serde_json::to_vec(freeze).expect("a freeze can be written as JSON"));
+        hash.update(b"\n");
+    }
+    for line in parts.owners.iter().flat_map(Owners::canonical) {
+        hash.update(b"owners ");
+        hash.update(line.as_bytes());
         hash.update(b"\n");
     }
     hex::encode(hash.finalize()).into()

@@ -310,7 +310,7 @@ fn may_write_untold(kind: EffectKind) -> bool {
 }
 
 /// Whether an effect that names no object may still touch some.
-fn may_touch_unnamed(kind: EffectKind) -> bool {
+pub(super) fn may_touch_unnamed(kind: EffectKind) -> bool {
     match kind {
         EffectKind::Read
         | EffectKind::Session

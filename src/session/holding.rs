@@ -53,7 +53,7 @@ impl Holding {
         let id = HoldId::generate().map_err(|error| trouble(&format!("no request id could be made: {error}")))?;
         let frame_bytes = draft.frame_bytes;
         let settings = &shared.settings;
-        let (time_to_live, asked) = shared.terms(&draft.judgement.rule, &draft.judgement.also, settings.hold_deadline);
+        let (time_to_live, asked) = shared.terms(&draft.judgement, settings.hold_deadline);
         let request = request(shared, id.clone(), origin, draft, time_to_live);
         let notice = notice(&asked, &request);
         let ticket = shared.board.open(request).map_err(|limit| over_limit(&limit))?;
@@ -259,6 +259,7 @@ fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft, time_to_l
         redact: draft.judgement.redact,
         rule: draft.judgement.rule,
         also: draft.judgement.also.iter().map(|rule| rule.as_ref().to_owned()).collect(),
+        owners: draft.judgement.owners,
         why: draft.judgement.why,
         policy_version: Arc::clone(shared.judge().policy().version()),
         in_transaction: draft.in_transaction,

@@ -25,7 +25,7 @@ use super::tls::ListenTls;
 use super::upstream::Upstream;
 use crate::clock;
 use crate::hold::{Board, Notices, Origin, SessionId};
-use crate::judge::{Facts, Judge, JudgeCache, SessionClass, Somebody};
+use crate::judge::{Facts, Judge, JudgeCache, Judgement, OWNERS_NAMED, Ownership, SessionClass, Somebody};
 
 /// Bytes read at once, per thread.
 const SCRATCH: usize = 64 << 10;
@@ -184,8 +184,9 @@ impl Shared {
     }
 
     /// Who is asked about statements that `rule` holds, and for how long.
-    /// The shortest deadline of what the rules say, and everybody whom they ask.
-    pub(super) fn terms(&self, rule: &str, also: &[Arc<str>], usual: Duration) -> (Duration, String) {
+    /// The shortest deadline of what the rules say, and everybody whom they ask; and the owners of what it touches.
+    pub(super) fn terms(&self, judgement: &Judgement, usual: Duration) -> (Duration, String) {
+        let (rule, also) = (&*judgement.rule, &judgement.also);
         let terms = self.terms.load();
         let (mut deadline, mut asked) = (None, Vec::new());
         for rule in std::iter::once(rule).chain(also.iter().map(|rule| &**rule)) {
@@ -195,6 +196,12 @@ impl Shared {
             if !one.asked.is_empty() && !asked.contains(&one.asked.as_str()) {
                 asked.push(&one.asked);
             }
+        }
+        let owners = judgement.owners.iter().take(OWNERS_NAMED).map(Ownership::in_words);
+        let mut asked: Vec<String> = asked.into_iter().map(str::to_owned).chain(owners).collect();
+        let more = judgement.owners.len().saturating_sub(OWNERS_NAMED);
+        if more > 0 {
+            asked.push(format!("{more} more owners"));
         }
         (deadline.unwrap_or(usual), asked.join("; and besides "))
     }

@@ -61,6 +61,7 @@ impl Case {
             && !request.statement.lossy
             && request.rule == own.rule
             && request.also == own.also
+            && request.owners == own.owners
             && request.policy_version == own.policy_version;
         let Some(Decision::Approve { by, .. }) = self.view.decision.as_ref().filter(|_| released && is_same) else {
             return None;

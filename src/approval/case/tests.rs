@@ -7,6 +7,7 @@ use super::*;
 use crate::approval::profile::{Approvers, Escalation};
 use crate::approval::testing::{at, request, settings};
 use crate::hold::Outcome;
+use crate::judge::Ownership;
 
 /// An answer or an end, as it may come.
 #[derive(Debug, Clone)]
@@ -190,4 +191,90 @@ fn of_what_several_profiles_say_the_stricter_counts() {
     assert_eq!(taken(usize::MAX), [2, 1]);
     let audience = Audience::of(&both, 2);
     assert!(["x", "y", "60s", "120s"].iter().all(|name| audience.names(name)) && !audience.names("180s"));
+}
+
+fn owner(groups: &[&str], people: &[&str], of: &str) -> Ownership {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Ownership {
+        of: vec![of.to_owned()],
+        more: false,
+        groups: names(groups),
+        people: names(people),
+        slack: vec![format!("C0{}", of.to_uppercase())],
+        webhooks: Vec::new(),
+        lines: vec![1],
+    }
+}
+
+#[test]
+fn each_owner_has_to_agree_besides_the_profile_and_nobody_to_their_own() {
+    let settings = settings();
+    let yes = Happening::Answer { by: 0, approve: true, break_glass: false, wrong_hash: false, late: false };
+    // dba (ann, bob) and carol by the profile.
+    let play = |owners: &[Ownership], requester: &str, voters: &[&str]| {
+        let profile = Profile::with_owners(Arc::clone(&settings.default), owners, Some("slack"));
+        let mut case = Case::new(&Arc::new(request(requester, "DROP TABLE t")), profile, &settings.people);
+        for (now, by) in (1..).zip(voters) {
+            let submission = submission(&case, by, &yes, now);
+            match case.consider(&submission, &settings.people) {
+                Ok(step) => case.apply(&submission, &step),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        if case.is_pending() { Ok(case.view.owners_missing.join(" / ")) } else { Ok("approved".to_owned()) }
+    };
+    let (developers, other) = (owner(&["developers"], &[], "a"), owner(&["other"], &["carol"], "b"));
+    let both = [developers.clone(), other.clone()];
+    let (no_dev, no_other) = ("group developers, owners of a", "group other or carol, owners of b");
+    for (owners, voters, expected) in [
+        (&both[..], &["ann"][..], &format!("{no_dev} / {no_other}")[..]),
+        (&both, &["ann", "dev"], no_other),
+        (&both, &["dev", "ann", "carol"], "approved"),
+        (&both, &["dev"], no_other),
+        // bob is in `other` and in dba: one person may speak for several.
+        (&both, &["dev", "bob"], "approved"),
+        (&both, &["bob", "dev"], "approved"),
+        (&both[1..], &["bob"], "approved"),
+        (&both[..1], &["dev"], ""),
+        (&[], &["ann"], "approved"),
+    ] {
+        assert_eq!(play(owners, "stranger", voters).as_deref(), Ok(expected), "{voters:?}");
+    }
+    // dev asks, and is the only developer: the owner cannot be spoken for by whoever asked.
+    assert_eq!(play(&both, "dev_db", &["ann", "dev"]), Err("nobody decides their own request".to_owned()));
+    assert_eq!(play(&both, "stranger", &["nobody"]), Err("not an approver of this request".to_owned()));
+}
+
+#[test]
+fn owners_add_votes_and_conversations_and_change_nothing_else() {
+    let step = Escalation { after: Duration::from_secs(60), approvers: Approvers::default(), channels: Vec::new() };
+    let rules = Arc::new(Profile {
+        name: "strict".to_owned(),
+        quorum: 2,
+        unknown_requester: UnknownRequester::Refuse,
+        break_glass: vec!["ann".to_owned()],
+        deadline: Some(Duration::from_secs(600)),
+        again: Duration::from_secs(300),
+        remind_every: Duration::from_secs(30),
+        escalation: vec![step],
+        ..Profile::default()
+    });
+    let own = owner(&["developers"], &[], "a");
+    let both = Profile::with_owners(Arc::clone(&rules), std::slice::from_ref(&own), Some("chat"));
+    assert_eq!((both.quorum, both.unknown_requester), (2, UnknownRequester::Refuse));
+    assert_eq!((both.deadline, both.again, both.remind_every), (rules.deadline, rules.again, rules.remind_every));
+    assert_eq!((&both.break_glass, &both.escalation), (&rules.break_glass, &rules.escalation));
+    let audience = Audience::of(&both, 0);
+    assert!(audience.is_everywhere() && audience.names("chat:C0A"));
+    assert!(both.asked().ends_with("; and besides group developers, owners of a"), "{}", both.asked());
+    // Where the rules say where they ask, owners are asked there and in their own conversations.
+    let narrow = Arc::new(Profile { channels: vec!["chat:C1".to_owned()], ..Profile::default() });
+    let audience = Audience::of(&Profile::with_owners(narrow, &[own], Some("chat")), 0);
+    assert_eq!(audience.conversations("chat", "C0").into_iter().collect::<Vec<_>>(), ["C0A", "C1"]);
+    // However many owners: what can be kept up is not exceeded, and all of them have to agree.
+    let many: Vec<Ownership> = (0..30).map(|n| owner(&[&format!("g{n}")], &[], &format!("t{n}"))).collect();
+    let crowd = Profile::with_owners(rules, &many, Some("chat"));
+    assert!(Audience::of(&crowd, 0).len() <= crate::approval::MAX_CONVERSATIONS);
+    assert_eq!(crowd.parts.len(), 31);
+    assert!(crowd.asked().ends_with("; and besides 25 more owners"), "{}", crowd.asked());
 }

@@ -85,7 +85,9 @@ impl Approved {
             && !pieces.is_empty()
             && request.origin.user == self.request.origin.user
             && request.origin.database == self.request.origin.database
-            && profile == self.profile;
+            && profile == self.profile
+            // Fail closed: whoever owns something else was not asked.
+            && request.owners.iter().all(|owner| self.request.owners.iter().any(|asked| asked.same_owner(owner)));
         if !fits {
             return None;
         }
@@ -233,6 +235,7 @@ impl ApprovalDesk {
         let window = SignedDuration::try_from(wish.window).map_err(|_| no("the window is too long"))?;
         let analysis = analyse(wish.sql.as_bytes(), &Limits::default());
         let redact = settings.policy.as_ref().map(|policy| policy.may_redact(&analysis, &user, &wish.database));
+        let owners = settings.policy.as_ref().map(|policy| policy.may_be_owned_by(&analysis)).unwrap_or_default();
         let effects = analysis.pieces.into_iter().flat_map(|piece| piece.effects);
         let count = statements.len();
         Ok(HoldRequest {
@@ -255,6 +258,7 @@ impl ApprovalDesk {
             effects: effects.collect(),
             rule: Arc::from(rule),
             also: Vec::new(),
+            owners,
             why: format!("{} asks beforehand; each of its {count} statements may run once", person.name),
             policy_version: Arc::from(""),
             in_transaction: false,
@@ -317,7 +321,7 @@ impl ApprovalDesk {
         if request.beforehand.is_none() {
             return;
         }
-        let profile = self.settings.load().profile_of(request).name.clone();
+        let profile = self.settings.load().profile_of_rules(request).name.clone();
         let approved = Approved {
             request: Arc::clone(request),
             profile,
@@ -335,7 +339,8 @@ impl ApprovalDesk {
         let mut all = self.beforehand.lock().await;
         let settings = self.settings.load_full();
         let profile = settings.profile_of(request);
-        let found = all.iter().find_map(|(id, one)| Some((id.clone(), one.matching(request, &profile.name, now)?)));
+        let of_rules = settings.profile_of_rules(request);
+        let found = all.iter().find_map(|(id, one)| Some((id.clone(), one.matching(request, &of_rules.name, now)?)));
         let Some((id, statements)) = found else { return false };
         let Some(approved) = all.get_mut(&id) else { return false };
         // Whatever becomes of the record: a use that was tried is used.

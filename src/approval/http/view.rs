@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::approval::channel;
 use crate::hold::{Decision, Ended, Execution, Hold, HoldRequest, Outcome, Parameter, Phase};
-use crate::judge::Effect;
+use crate::judge::{Effect, Ownership};
 
 /// Bytes of statement text, and of all parameter values together, sent in lists and event streams. A single request is shown whole.
 pub const LIST_TEXT_BYTES: usize = 64 << 10;
@@ -49,6 +49,9 @@ pub struct RequestView {
     pub effects: Vec<EffectView>,
     /// The rule that held it.
     pub rule: String,
+    /// Owners of what it touches: each has to agree.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owners: Vec<OwnerView>,
     /// Why it was held, in a sentence.
     pub why: String,
     /// Hash of the policy that held it.
@@ -91,6 +94,26 @@ pub struct RequestView {
     pub may_review: bool,
 }
 
+/// An owner of what a request touches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OwnerView {
+    /// Who may speak for the owner, in words.
+    pub owner: String,
+    /// What they own of what it touches; none: it does not say what it touches.
+    pub objects: Vec<String>,
+    /// There are more objects.
+    #[serde(default)]
+    pub more: bool,
+    /// Lines of the owners file that say so.
+    pub lines: Vec<usize>,
+}
+
+impl From<&Ownership> for OwnerView {
+    fn from(own: &Ownership) -> Self {
+        Self { owner: own.owner_in_words(), objects: own.of.clone(), more: own.more, lines: own.lines.clone() }
+    }
+}
+
 /// How far a request has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProgressView {
@@ -100,6 +123,9 @@ pub struct ProgressView {
     pub approvals_needed: usize,
     /// Who has approved so far.
     pub approved_by: Vec<String>,
+    /// Owners of what it touches who have not agreed yet, in words.
+    #[serde(default)]
+    pub owners_missing: Vec<String>,
     /// Escalation steps taken.
     pub escalated: usize,
     /// One person released it in an emergency.
@@ -200,6 +226,7 @@ impl From<&channel::RequestView> for ProgressView {
             asked: view.asked.clone(),
             approvals_needed: view.quorum,
             approved_by: view.approved_by.clone(),
+            owners_missing: view.owners_missing.clone(),
             escalated: view.escalated,
             break_glass: view.break_glass,
             again: view.again.as_ref().map(AgainView::from),
@@ -419,6 +446,7 @@ impl RequestView {
             parameters: parameters(request, detail),
             effects: request.effects.iter().map(EffectView::from).collect(),
             rule: request.rule.as_ref().to_owned(),
+            owners: request.owners.iter().map(OwnerView::from).collect(),
             why: request.why.clone(),
             policy_version: request.policy_version.as_ref().to_owned(),
             in_transaction: request.in_transaction,

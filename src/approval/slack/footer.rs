@@ -49,6 +49,9 @@ fn waiting(view: &RequestView, look: &Look<'_>, state: State, most: usize) -> St
     if !view.approved_by.is_empty() {
         let names: Vec<String> = view.approved_by.iter().take(4).map(|name| person(name, look.people)).collect();
         let _infallible = write!(text, " · {} so far: {}", view.approved_by.len(), names.join(", "));
+        if !view.owners_missing.is_empty() {
+            let _infallible = write!(text, " · still to agree: {}", mentions(&view.owners_missing.join("; "), most));
+        }
     }
     if state == State::Escalated {
         let to = if view.escalated_to.is_empty() { "others".to_owned() } else { mentions(&view.escalated_to, most) };

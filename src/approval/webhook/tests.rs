@@ -59,6 +59,7 @@ fn hook(url: &str, events: &[&str]) -> WebhookSettings {
         url: url.to_owned(),
         secret: "a secret of some length".to_owned(),
         events: events.iter().map(|kind| (*kind).to_owned()).collect(),
+        owned: false,
         timeout: Duration::from_secs(5),
     }
 }
@@ -128,4 +129,44 @@ fn pauses_grow_to_a_limit_and_differ() {
 #[test]
 fn a_signature_can_be_checked_with_other_tools() {
     assert_eq!(sign("key", "1", "{}").unwrap(), "v1=b0fa2e2365bc31a26cc3682deb26077df2c7d1c1ddf37447313bb35fb0c67eef");
+}
+
+#[tokio::test]
+async fn an_owners_webhook_hears_of_what_it_is_named_for_and_of_nothing_else() {
+    use crate::approval::testing::{at, request};
+    use crate::hold::{Cause, Outcome};
+    use crate::judge::Ownership;
+
+    let (store, _) = Store::open(&StoreSettings::default()).unwrap();
+    let (receiver, url) = Receiver::start(&[]).await;
+    let _stop = begin(&store, &WebhookSettings { owned: true, ..hook(&url, &["held", "ended"]) }).await;
+    let own = |webhook: &str| Ownership {
+        of: vec!["shop.orders".to_owned()],
+        more: false,
+        groups: vec!["shop".to_owned()],
+        people: Vec::new(),
+        slack: Vec::new(),
+        webhooks: vec![webhook.to_owned()],
+        lines: vec![1],
+    };
+    let mut ids = Vec::new();
+    for owners in [Vec::new(), vec![own("another")], vec![own("another"), own("on-call")]] {
+        let mut request = request("app", "DELETE FROM t");
+        request.owners = owners;
+        ids.push(request.id.clone());
+        store.record(Event::Held { request: Box::new(request) }).await.unwrap();
+    }
+    for id in &ids {
+        let outcome = Outcome::Withdrawn { cause: Cause::ClientGone };
+        store.record(Event::Ended { id: id.clone(), outcome, at: at(1) }).await.unwrap();
+    }
+    receiver.wait(2).await;
+    store.record(policy("last")).await.unwrap();
+    let mut heads = store.heads();
+    while store.cursor("webhook/on-call").await.unwrap() < heads.borrow_and_update().seq {
+        tokio::task::yield_now().await;
+    }
+    let got = receiver.got.lock().unwrap();
+    assert_eq!(got.len(), 2);
+    assert!(got.iter().all(|(_, body)| body.contains(&ids[2].0)));
 }

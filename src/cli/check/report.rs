@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
 
-use crate::judge::{Finding, Judgement, Match, PieceJudgement, Step, Verdict};
+use crate::judge::{Finding, Judgement, Match, Ownership, PieceJudgement, Step, Verdict};
 
 /// Characters of a statement shown in a line.
 const SHOWN: usize = 100;
@@ -25,6 +25,9 @@ struct Statement {
     verdict: Verdict,
     rule: String,
     effects: Vec<EffectLine>,
+    /// Who has to agree besides, because they own what it touches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    owners: Vec<Ownership>,
     why: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
@@ -86,6 +89,7 @@ impl Statement {
             verdict: piece.judgement.verdict,
             rule: piece.judgement.rule.to_string(),
             effects: piece.findings.into_iter().map(|finding| EffectLine::new(finding, explain)).collect(),
+            owners: piece.judgement.owners,
             why: piece.judgement.why,
             message: piece.judgement.message.map(|message| message.to_string()),
         }
@@ -164,6 +168,14 @@ impl Statement {
             }
         }
         if let Some(more) = self.effects.len().checked_sub(LISTED).filter(|more| *more > 0) {
+            writeln!(out, "               … and {more} more")?;
+        }
+        for owner in self.owners.iter().take(LISTED) {
+            let lines: Vec<String> = owner.lines.iter().map(ToString::to_string).collect();
+            let line = format!("{} (line {})", owner.in_words(), lines.join(", "));
+            writeln!(out, "       owners  {}", one_line(&line))?;
+        }
+        if let Some(more) = self.owners.len().checked_sub(LISTED).filter(|more| *more > 0) {
             writeln!(out, "               … and {more} more")?;
         }
         writeln!(out, "       why     {}", one_line(&self.why))?;

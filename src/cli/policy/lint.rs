@@ -13,7 +13,7 @@ pub(super) fn run(config: &Path) -> Result<bool, String> {
     let loaded = load(config)?;
     let policy = &loaded.settings.policy;
     let about_rules = |message: &str| {
-        ["never asked", "OBSERVE MODE", "nobody in [[people]]", "will read its `message`"]
+        ["never asked", "OBSERVE MODE", "nobody in [[people]]", "will read its `message`", "unknown owner", "owners: "]
             .iter()
             .any(|part| message.contains(part))
     };

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use crate::approval::http::view::{DecisionView, EffectView, ListView, ParameterView, RequestView, State};
+use crate::approval::http::view::{DecisionView, EffectView, ListView, OwnerView, ParameterView, RequestView, State};
 use crate::approval::{is_deceptive, one_line, spell_out, statement_line};
 use crate::hold::Execution;
 
@@ -184,6 +184,13 @@ pub fn left(deadline: Timestamp, now: Timestamp) -> String {
     }
 }
 
+fn owner_line(owner: &OwnerView) -> String {
+    let objects = if owner.objects.is_empty() { "what it may touch".to_owned() } else { owner.objects.join(", ") };
+    let more = if owner.more { " and more" } else { "" };
+    let lines: Vec<String> = owner.lines.iter().map(ToString::to_string).collect();
+    one_line(&format!("{}, of {objects}{more} (line {})", owner.owner, lines.join(", ")))
+}
+
 /// Label and value of what an approver has to know besides the statement.
 #[must_use]
 pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
@@ -219,6 +226,13 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
         let (have, need) = (progress.approved_by.len(), progress.approvals_needed);
         let by = if by.is_empty() { by } else { format!(" ({by})") };
         facts.push(("approvals", format!("{have} of {need}{by}")));
+    }
+    for owner in &request.owners {
+        facts.push(("owners", owner_line(owner)));
+    }
+    let missing = request.progress.iter().flat_map(|progress| &progress.owners_missing);
+    for missing in missing.filter(|_| request.state == State::Pending) {
+        facts.push(("to agree", one_line(missing)));
     }
     if let Some(progress) = request.progress.as_ref().filter(|progress| progress.escalated > 0) {
         facts.push(("escalated", format!("{} time(s)", progress.escalated)));

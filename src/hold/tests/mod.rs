@@ -37,6 +37,7 @@ pub(super) fn request(id: &str, session: u64, user: &str) -> HoldRequest {
         rule: Arc::from("deletes"),
         why: "deletes every row of customers".to_owned(),
         also: Vec::new(),
+        owners: Vec::new(),
         policy_version: Arc::from("v1"),
         in_transaction: false,
         redact: crate::judge::Redact::None,

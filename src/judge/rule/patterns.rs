@@ -90,6 +90,22 @@ impl Glob {
         }
     }
 
+    /// Surely matches whatever `other` does. Only what is easily seen: a wildcard of `other` meets a `*`.
+    fn covers(&self, other: &Self) -> bool {
+        self == other || (!self.0.contains('?') && self.matches(&other.0))
+    }
+
+    /// Why no name as Postgres has it matches, unless it is quoted.
+    fn cannot_match(&self) -> Option<&'static str> {
+        if !self.0.contains('*') && self.0.len() > NAME_BYTES {
+            Some("is longer than any name")
+        } else if self.0.chars().any(char::is_uppercase) {
+            Some("matches only names that were made in double quotes: others are in lower case")
+        } else {
+            None
+        }
+    }
+
     /// Matches every name.
     fn is_any(&self) -> bool {
         self.0.chars().all(|c| c == '*')
@@ -140,6 +156,23 @@ impl ObjectPattern {
             Some(schema) if name_matches => schema_matches(wanted, schema),
             None | Some(_) => Match::No,
         }
+    }
+}
+
+impl ObjectPattern {
+    /// Surely matches every object with a written schema that `other` matches. Only what is easily seen.
+    pub(in crate::judge) fn covers(&self, other: &Self) -> bool {
+        let schema = match (&self.schema, &other.schema) {
+            (None, _) => true,
+            (Some(own), Some(other)) => own.covers(other),
+            (Some(own), None) => own.is_any(),
+        };
+        schema && self.name.covers(&other.name)
+    }
+
+    /// Why it matches nothing, or next to nothing.
+    pub(in crate::judge) fn cannot_match(&self) -> Option<&'static str> {
+        self.schema.iter().chain([&self.name]).find_map(Glob::cannot_match)
     }
 }
 

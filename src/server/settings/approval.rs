@@ -12,7 +12,7 @@ use super::reader::{Document, Section, nearest};
 use super::sections::{Zero, count, time};
 use crate::approval::audience::{Audience, conversation_of};
 use crate::approval::slack::settings::is_slack_id;
-use crate::approval::{Approvers, Escalation, Profile, UnknownRequester, Unreachable};
+use crate::approval::{Approvers, Escalation, MAX_CONVERSATIONS, Profile, UnknownRequester, Unreachable};
 
 /// Names that belong to a channel are not the configuration's to know.
 const OF_CHANNELS: [&str; 2] = ["slack:", "@"];
@@ -89,9 +89,6 @@ pub(super) fn read(root: &mut Section<'_, '_>, settings: &mut Settings) -> Vec<M
     }
     mentions
 }
-
-/// Most conversations of Slack in which one request is announced.
-const MAX_CONVERSATIONS: usize = 10;
 
 /// Once channels are read: a profile that names one that does not exist would ask nobody.
 pub(super) fn check_channels(root: &Section<'_, '_>, mentions: &[Mention], settings: &Settings) {

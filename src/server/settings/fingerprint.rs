@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Sources as _, World};
 
-/// SHA-256 of the configuration and the files it includes; `None`: it cannot be read.
+/// SHA-256 of the configuration, the files it includes and the owners file; `None`: it cannot be read.
 pub type Fingerprint = Option<[u8; 32]>;
 
 /// Of what is there now. A configuration that is not valid has one, too.
@@ -21,12 +21,22 @@ pub fn fingerprint(path: &Path) -> Fingerprint {
             add(&mut hash, &file, fs::read(&file).ok().as_deref());
         }
     }
+    if let Some(owners) = policy(&text).as_ref().and_then(|policy| policy.get("owners")?.as_str()) {
+        let file = world.path(Path::new(owners));
+        add(&mut hash, &file, fs::read(&file).ok().as_deref());
+    }
     Some(hash.finalize().into())
 }
 
+/// The section `[policy]`, if it can be read.
+fn policy(text: &[u8]) -> Option<toml::Table> {
+    let table: toml::Table = std::str::from_utf8(text).ok().and_then(|text| toml::from_str(text).ok())?;
+    table.get("policy")?.as_table().cloned()
+}
+
 fn included(text: &[u8]) -> Vec<String> {
-    let table: Option<toml::Table> = std::str::from_utf8(text).ok().and_then(|text| toml::from_str(text).ok());
-    let patterns = table.as_ref().and_then(|table| table.get("policy")?.get("include")?.as_array());
+    let policy = policy(text);
+    let patterns = policy.as_ref().and_then(|policy| policy.get("include")?.as_array());
     patterns.into_iter().flatten().filter_map(|pattern| pattern.as_str().map(str::to_owned)).collect()
 }
 
@@ -63,6 +73,10 @@ mod tests {
         write("p/c.txt", "", false);
         write("other.toml", "", false);
         write("one.toml", "", true);
+        write("querygate.toml", "[policy]\nowners = \"OWNERS\"\n", true);
+        write("OWNERS", "", true);
+        write("OWNERS", "a ann", true);
+        write("one.toml", "# y", false);
         write("querygate.toml", "[policy", true);
     }
 }

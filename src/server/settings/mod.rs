@@ -5,6 +5,7 @@
 mod approval;
 mod fingerprint;
 mod integration;
+mod owners;
 mod people;
 mod reader;
 mod rules;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::reader::{Document, Section};
+use super::owners::{self, OwnersFile};
 use super::{Settings, Sources};
 use crate::approval::People;
 use crate::judge::{Action, Freeze, Glob, Parts, Policy, Rule, WrittenFreeze, Zone};
@@ -24,12 +25,18 @@ enum Fallback {
 /// Largest number of files that are included.
 const MAX_FILES: usize = 1_000;
 
-pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: &mut Settings) {
+/// Reads the policy. Returns the owners file, whose channels are checked once they are read.
+pub(super) fn read(
+    root: &mut Section<'_, '_>,
+    sources: &dyn Sources,
+    settings: &mut Settings,
+) -> Option<OwnersFile> {
     let mut section = root.section("policy");
     let fallback = section.take("fallback").unwrap_or_default();
     let observe = section.take("observe").unwrap_or(false);
     section.set("watch", &mut settings.watch);
     let include = section.take_spanned::<Vec<String>>("include");
+    let owners = owners::read(&mut section, sources, &settings.approval.people);
     let span = section.span();
     section.finish();
 
@@ -47,8 +54,10 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
     }
     let Gathered { mut rules, freezes, broken, .. } = gathered;
     // Fail closed: a part of a policy is another policy.
-    if broken || (rules.is_empty() && !observe) {
-        return;
+    let (Ok(owners), false) = (owners, broken) else { return None };
+    let (owners, file) = owners.unzip();
+    if rules.is_empty() && !observe && owners.is_none() {
+        return None;
     }
     let shipped = match fallback {
         Fallback::Hold => rules.is_empty(),
@@ -57,7 +66,8 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
     if shipped {
         rules.extend(Policy::shipped().rules().cloned());
     }
-    set(document, span, settings, Parts { rules, freezes, observe });
+    set(document, span, settings, Parts { rules, freezes, owners, observe });
+    file
 }
 
 /// Rules and freezes of all files so far, in order.

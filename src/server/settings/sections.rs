@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::reader::{Document, Problem, Section, Size, Span};
-use super::{LogSettings, Settings, Sources, approval, integration, people, rules, slack, webhook};
+use super::{LogSettings, Settings, Sources, approval, integration, owners, people, rules, slack, webhook};
 use crate::session::{ClientCertificate, ListenTlsMode};
 use crate::store::StoreSettings;
 
@@ -26,12 +26,14 @@ pub(super) fn read(text: &str, sources: &dyn Sources) -> (Settings, Vec<Problem>
         store(root.section("store"), sources, &mut settings.store);
         audit(root.section("audit"), sources, &mut settings.store);
         people::read(&mut root, sources, &mut settings);
-        rules::read(&mut root, sources, &mut settings);
+        let owners_file = rules::read(&mut root, sources, &mut settings);
         let mentions = approval::read(&mut root, &mut settings);
         slack::read(&mut root, sources, &mut settings);
         webhook::read(&mut root, sources, &mut settings);
         integration::read(&mut root, sources, &mut settings);
         approval::check_channels(&root, &mentions, &settings);
+        owners::check_channels(&root, owners_file.as_ref(), &settings);
+        settings.approval.slack = settings.slack.as_ref().map(|slack| slack.name.clone());
         log(root.section("log"), &mut settings.log);
         root.finish();
     }

@@ -8,6 +8,7 @@ use super::sections::{Zero, size, time};
 use super::{Settings, Sources};
 use crate::approval::audience::conversation_of;
 use crate::approval::slack::settings::{Secret, SlackMode, SlackSettings, is_slack_id};
+use crate::judge::Owners;
 
 pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: &mut Settings) {
     let mut section = root.section("slack");
@@ -92,6 +93,13 @@ fn add_groups(settings: &Settings, slack: &mut SlackSettings) {
             }
         }
     }
+    let lines = settings.policy.owners().map(Owners::lines).unwrap_or_default();
+    for group in lines.iter().flat_map(|line| &line.owners).flat_map(|owner| &owner.groups) {
+        let Some(id) = group.strip_prefix("slack:").filter(|id| is_slack_id(id, "S")) else { continue };
+        if !slack.approver_groups.iter().any(|known| known == id) {
+            slack.approver_groups.push(id.to_owned());
+        }
+    }
 }
 
 /// What profiles and their escalations name besides the usual conversation.
@@ -104,6 +112,12 @@ fn add_conversations(settings: &Settings, slack: &mut SlackSettings) {
             if id != slack.channel && !slack.conversations.iter().any(|known| known == id) {
                 slack.conversations.push(id.to_owned());
             }
+        }
+    }
+    let lines = settings.policy.owners().map(Owners::lines).unwrap_or_default();
+    for id in lines.iter().flat_map(|line| &line.slack).filter(|id| is_slack_id(id, "CG")) {
+        if *id != slack.channel && !slack.conversations.contains(id) {
+            slack.conversations.push(id.clone());
         }
     }
 }

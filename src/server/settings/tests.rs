@@ -513,3 +513,48 @@ fn an_integration_proves_itself_and_speaks_for_people_there_are() {
         assert!(!errors.contains(token) && !errors.contains(secret), "{errors}");
     }
 }
+
+const OWNED: &str = "[policy]\nowners = \"OWNERS\"\nfallback = \"shipped\"\n\
+    [[people]]\nname = \"ann\"\ngroups = [\"dba\", \"both\"]\ndatabase_users = [\"ann\"]\n[[people]]\nname = \"both\"\n\
+    [[webhook]]\nname = \"pager\"\nurl = \"https://x.example\"\nsecret = \"0123456789abcdef\"\n";
+
+fn with_owners(text: &str) -> Fake {
+    Fake { files: BTreeMap::from([("/etc/querygate/OWNERS", text.to_owned())]), ..Fake::default() }
+}
+
+#[test]
+fn an_owners_file_is_part_of_the_policy() {
+    let loaded = Settings::parse(OWNED, &with_owners("shop.* dba webhook=pager\ncrm.* slack:S0123AB|ann\n")).unwrap();
+    let policy = &loaded.settings.policy;
+    assert_eq!(policy.owners().map(|owners| owners.lines().len()), Some(2));
+    assert_ne!(policy.version(), Policy::shipped().version());
+    assert!(policy.rules().any(|rule| rule.name == "reads"), "the shipped rules judge where there is no other");
+    let crm = &policy.owners().unwrap().lines()[1].owners[0];
+    assert_eq!((crm.groups.clone(), crm.people.clone()), (vec!["slack:S0123AB".to_owned()], vec!["ann".to_owned()]));
+}
+
+#[test]
+fn what_is_wrong_in_an_owners_file_is_told_with_its_name_and_line() {
+    for (text, expected) in [
+        ("\na.b.c dba", "2: `a.b.c`: a pattern is"),
+        ("a dba\nb both", "2: `both` is both a person and a group"),
+        ("a slack:X1", "1: `slack:X1`: after `slack:` comes the id"),
+        ("a dba webhook=pagger", "1: `webhook=pagger`: there is no [[webhook]] of that name; did you mean `pager`?"),
+        ("a dba slack=C0123AB", "1: `slack=C0123AB`: there is no [slack] section"),
+    ] {
+        let problems = Settings::parse(OWNED, &with_owners(text)).unwrap_err();
+        let fatal: Vec<&Problem> = problems.iter().filter(|problem| problem.fatal).collect();
+        assert_eq!(fatal.len(), 1, "{text}: {fatal:?}");
+        let line = fatal[0].place.map_or(0, |(line, _)| line);
+        assert!(format!("{line}: {}", fatal[0].message).starts_with(expected), "{text}: {fatal:?}");
+        assert_eq!(fatal[0].file.as_deref(), Some(Path::new("/etc/querygate/OWNERS")), "{text}");
+    }
+    assert_eq!(errors(OWNED).len(), 1, "no such file");
+}
+
+#[test]
+fn an_owner_whom_nobody_knows_and_a_line_that_is_never_asked_are_warned_of() {
+    let loaded = Settings::parse(OWNED, &with_owners("shop.orders dbaa\nshop.* dba\n")).unwrap();
+    let about = |part: &str| loaded.warnings.iter().filter(|warning| warning.message.contains(part)).count();
+    assert_eq!((about("unknown owner `dbaa`"), about("did you mean `dba`"), about("is not asked")), (1, 1, 1));
+}

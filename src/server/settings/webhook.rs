@@ -20,6 +20,8 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
         let url = section.take_spanned::<String>("url");
         let secret = secret(&mut section, "webhook[]", SECRET, sources);
         let events = section.take_spanned::<Vec<String>>("events");
+        let mut owned = false;
+        section.set("owned", &mut owned);
         let mut timeout = Duration::from_secs(10);
         time(&mut section, "timeout", Zero::No, &mut timeout);
         section.finish();
@@ -44,6 +46,6 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
             let message = format!("webhook `{name}`: there is no event `{unknown}`; there are {}", EVENTS.join(", "));
             document.error(Some(at), message);
         }
-        settings.webhooks.push(WebhookSettings { name, url, secret: secret.reveal().to_owned(), events, timeout });
+        settings.webhooks.push(WebhookSettings { name, url, secret: secret.reveal().to_owned(), events, owned, timeout });
     }
 }

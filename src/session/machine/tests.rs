@@ -72,6 +72,7 @@ impl Judging for Fake {
     fn decide(&mut self, analysis: &Analysis, _: bool, prepared: &dyn Prepared) -> Ruling {
         let verdict = verdict(analysis, prepared, 0);
         let judgement = Box::new(Judgement {
+            owners: Vec::new(),
             verdict,
             rule: "r".into(),
             why: "w".to_owned(),

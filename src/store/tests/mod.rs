@@ -54,6 +54,7 @@ fn request(name: &str) -> HoldRequest {
         rule: Arc::from("lost-rows"),
         why: "delete of orders".into(),
         also: Vec::new(),
+        owners: Vec::new(),
         policy_version: Arc::from("p1"),
         in_transaction: false,
         redact: Redact::None,

@@ -47,6 +47,7 @@ fn held(text: &str) -> HoldRequest {
 
 fn view(request: HoldRequest) -> RequestView {
     RequestView {
+        owners_missing: Vec::new(),
         request: Arc::new(request),
         revision: 1,
         audience: crate::approval::audience::Audience::default(),

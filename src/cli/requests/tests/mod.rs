@@ -19,6 +19,7 @@ pub(super) fn at(second: i64) -> Timestamp {
 /// A pending DELETE, held at second 0, due at second 300.
 pub(super) fn view(id: &str) -> RequestView {
     RequestView {
+        owners: Vec::new(),
         id: id.to_owned(),
         state: State::Pending,
         origin: OriginView {
