@@ -56,7 +56,9 @@ impl ApprovalSettings {
     #[must_use]
     pub fn is_approver(&self, person: &Person) -> bool {
         let actor = Actor::person(person);
-        let owns = |owner: &Owner| owner.people.contains(&person.name) || person.groups.iter().any(|group| owner.groups.contains(group));
+        let owns = |owner: &Owner| {
+            owner.people.contains(&person.name) || person.groups.iter().any(|group| owner.groups.contains(group))
+        };
         let lines = self.policy.iter().filter_map(|policy| policy.owners()).flat_map(Owners::lines);
         self.profiles.values().chain([&self.default]).any(|profile| profile.may_ever_include(&actor))
             || lines.flat_map(|line| &line.owners).any(owns)

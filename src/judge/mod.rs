@@ -33,7 +33,7 @@ pub use explain::Step;
 pub(crate) use functions::{danger as function_danger, is_builtin as function_is_builtin};
 pub use lexer::{LexError, MAX_TOKENS, PieceTokens, Token, TokenKind, Tokens, Trouble, lex, lex_bounded};
 pub use limits::Limits;
-pub use owners::{NameKind, Owner, Owners, OWNERS_NAMED, OwnersError, OwnersLine, Ownership, UNNAMED};
+pub use owners::{NameKind, OWNERS_NAMED, Owner, Owners, OwnersError, OwnersLine, Ownership, UNNAMED};
 pub use policy::{
     Action, DEFAULT_RULE, EMPTY_RULE, Facts, Judgement, NothingPrepared, Parts, Policy, PolicyError, Prepared, Remark,
     RemarkKind, SessionClass, Somebody, Verdict,

@@ -200,7 +200,10 @@ impl Owners {
             let Some(pattern) = &line.pattern else {
                 let mut behind = self.lines.iter().skip(index.saturating_add(1));
                 if let Some(other) = behind.find(|other| other.pattern.is_none()) {
-                    odd.push((line.number, format!("`{UNNAMED}` is never asked: line {} takes its place", other.number)));
+                    odd.push((
+                        line.number,
+                        format!("`{UNNAMED}` is never asked: line {} takes its place", other.number),
+                    ));
                 }
                 continue;
             };
@@ -232,7 +235,9 @@ fn line(
     let Some(first) = words.next() else { return Ok(None) };
     let pattern = match first {
         UNNAMED => None,
-        _ if first.starts_with('[') => return Err("sections are not known here; write the owners on each line".to_owned()),
+        _ if first.starts_with('[') => {
+            return Err("sections are not known here; write the owners on each line".to_owned());
+        }
         _ if first.starts_with('!') => {
             return Err("patterns cannot be turned round; a later line without owners takes ownership away".to_owned());
         }

@@ -24,11 +24,8 @@ fn analysis(sql: &str) -> Analysis {
 /// Who has to agree: "shop of a.b" each.
 fn asked(file: &str, sql: &str) -> Vec<String> {
     let judgement = policy(file).decide(&analysis(sql), &Facts::default(), false, &NothingPrepared);
-    let mut asked: Vec<String> = judgement
-        .owners
-        .iter()
-        .map(|own| format!("{} of {}", own.owner_in_words(), own.of.join("+")))
-        .collect();
+    let mut asked: Vec<String> =
+        judgement.owners.iter().map(|own| format!("{} of {}", own.owner_in_words(), own.of.join("+"))).collect();
     asked.sort();
     asked
 }
@@ -52,11 +49,17 @@ fn the_last_line_that_matches_counts_and_each_of_its_owners_is_asked() {
         ("DELETE FROM other.t", &[]),
         ("DELETE FROM crm.people", &["group crm or ann of crm.people"]),
         ("DROP TABLE crm.a, crm.b, shop.items", &["group crm or ann of crm.a+crm.b", "group shop-team of shop.items"]),
-        ("DELETE FROM shop.items; DELETE FROM crm.people", &["group crm or ann of crm.people", "group shop-team of shop.items"]),
+        (
+            "DELETE FROM shop.items; DELETE FROM crm.people",
+            &["group crm or ann of crm.people", "group shop-team of shop.items"],
+        ),
         // What is only read or would pass alone asks nobody.
         ("SELECT * FROM shop.orders", &[]),
         ("INSERT INTO shop.orders VALUES (1)", &[]),
-        ("DELETE FROM shop.items USING crm.people; INSERT INTO shop.orders VALUES (1)", &["group shop-team of shop.items"]),
+        (
+            "DELETE FROM shop.items USING crm.people; INSERT INTO shop.orders VALUES (1)",
+            &["group shop-team of shop.items"],
+        ),
     ] {
         assert_eq!(asked(FILE, sql), expected, "{sql}");
     }
@@ -104,7 +107,8 @@ fn what_is_wrong_is_told_with_its_line() {
 fn another_file_is_another_policy_and_another_layout_is_not() {
     let version = |text: &str| policy(text).version().to_string();
     assert_eq!(version("a.b  dba # x\n\nc ann"), version("a.b @dba\nc ann"));
-    let texts = ["a.b dba", "a.b dba|ann", "a.b dba ann", "a.b", "a.b dba slack=C1", "a.b dba webhook=C1", "", "<unnamed> dba"];
+    let texts =
+        ["a.b dba", "a.b dba|ann", "a.b dba ann", "a.b", "a.b dba slack=C1", "a.b dba webhook=C1", "", "<unnamed> dba"];
     let versions: std::collections::BTreeSet<String> = texts.iter().map(|text| version(text)).collect();
     assert_eq!(versions.len(), texts.len());
 }

@@ -58,7 +58,9 @@ fn kind(name: &str, people: &People) -> Result<NameKind, String> {
         return match id {
             _ if is_slack_id(id, "S") => Ok(NameKind::Group),
             _ if is_slack_id(id, "UW") => Ok(NameKind::Person),
-            _ => Err(format!("`{name}`: after `{OF_SLACK}` comes the id of a user group (S012AB3CD) or of a person (U012AB3CD)")),
+            _ => Err(format!(
+                "`{name}`: after `{OF_SLACK}` comes the id of a user group (S012AB3CD) or of a person (U012AB3CD)"
+            )),
         };
     }
     match (is_group(name, people), people.named(name).is_some()) {
@@ -84,8 +86,10 @@ fn warn(document: &Document<'_>, owners: &Owners, people: &People) {
             let groups = people.iter().flat_map(|person| &person.groups).map(String::as_str);
             let all: Vec<&str> = groups.chain(people.iter().map(|person| person.name.as_str())).collect();
             let hint = nearest(group, all.iter().copied()).map(|best| format!("; did you mean `{best}`?"));
-            let message =
-                format!("unknown owner `{group}`: no group and nobody in [[people]] has that name, so nobody can agree for it{}", hint.unwrap_or_default());
+            let message = format!(
+                "unknown owner `{group}`: no group and nobody in [[people]] has that name, so nobody can agree for it{}",
+                hint.unwrap_or_default()
+            );
             document.warning(Some(line.at.clone()), message);
         }
     }
@@ -104,8 +108,9 @@ pub(super) fn check_channels(root: &Section<'_, '_>, file: Option<&OwnersFile>, 
             if settings.slack.is_none() {
                 wrong(&own, &line.at, format!("`slack={id}`: there is no [slack] section"));
             } else if !is_slack_id(id, "CG") {
-                let message =
-                    format!("`slack={id}`: expected a conversation's id such as C012AB3CD (channel details, at the bottom)");
+                let message = format!(
+                    "`slack={id}`: expected a conversation's id such as C012AB3CD (channel details, at the bottom)"
+                );
                 wrong(&own, &line.at, message);
             }
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::reader::{Document, Section};
 use super::owners::{self, OwnersFile};
+use super::reader::{Document, Section};
 use super::{Settings, Sources};
 use crate::approval::People;
 use crate::judge::{Action, Freeze, Glob, Parts, Policy, Rule, WrittenFreeze, Zone};
@@ -26,11 +26,7 @@ enum Fallback {
 const MAX_FILES: usize = 1_000;
 
 /// Reads the policy. Returns the owners file, whose channels are checked once they are read.
-pub(super) fn read(
-    root: &mut Section<'_, '_>,
-    sources: &dyn Sources,
-    settings: &mut Settings,
-) -> Option<OwnersFile> {
+pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: &mut Settings) -> Option<OwnersFile> {
     let mut section = root.section("policy");
     let fallback = section.take("fallback").unwrap_or_default();
     let observe = section.take("observe").unwrap_or(false);

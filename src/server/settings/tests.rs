@@ -100,6 +100,7 @@ fn the_example_mentions_every_key_and_its_optional_lines_are_right() {
         ]),
         files: BTreeMap::from([
             ("/etc/querygate/cem.token", "token-from-a-file\n".to_owned()),
+            ("/etc/querygate/OWNERS", String::new()),
             ("/etc/querygate/slack-bot.token", "xoxb-2\n".to_owned()),
             ("/etc/querygate/slack-app.token", "xapp-2\n".to_owned()),
             ("/etc/querygate/slack-signing.secret", "secret\n".to_owned()),

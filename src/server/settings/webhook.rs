@@ -46,6 +46,13 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
             let message = format!("webhook `{name}`: there is no event `{unknown}`; there are {}", EVENTS.join(", "));
             document.error(Some(at), message);
         }
-        settings.webhooks.push(WebhookSettings { name, url, secret: secret.reveal().to_owned(), events, owned, timeout });
+        settings.webhooks.push(WebhookSettings {
+            name,
+            url,
+            secret: secret.reveal().to_owned(),
+            events,
+            owned,
+            timeout,
+        });
     }
 }
