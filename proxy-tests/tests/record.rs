@@ -58,6 +58,7 @@ fn held(name: &str, user: &str, sql: &str) -> Event {
         rule: Arc::from("lost-rows"),
         why: "delete of orders".into(),
         also: Vec::new(),
+        owners: Vec::new(),
         policy_version: Arc::from("p"),
         in_transaction: false,
         redact: querygate::judge::Redact::None,

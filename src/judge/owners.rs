@@ -152,14 +152,11 @@ impl Owners {
     fn add(&self, kind: EffectKind, object: Option<&ObjectName>, found: &mut Vec<Ownership>) {
         for line in self.lines_for(kind, object) {
             for owner in &line.owners {
-                let known = found.iter_mut().find(|one| one.is(owner));
-                match known {
-                    Some(known) => known.note(line, object),
-                    None => {
-                        let mut one = Ownership::new(owner);
-                        one.note(line, object);
-                        found.push(one);
-                    }
+                if !found.iter().any(|one| one.is(owner)) {
+                    found.push(Ownership::new(owner));
+                }
+                if let Some(known) = found.iter_mut().find(|one| one.is(owner)) {
+                    known.note(line, object);
                 }
             }
         }

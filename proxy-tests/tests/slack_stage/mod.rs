@@ -201,6 +201,7 @@ fn request(user: &str, text: &str, rule: &str) -> HoldRequest {
         rule: Arc::from(rule),
         why: "deletes rows of orders".to_owned(),
         also: Vec::new(),
+        owners: Vec::new(),
         policy_version: Arc::from("v1"),
         in_transaction: false,
         redact: querygate::judge::Redact::None,

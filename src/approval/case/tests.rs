@@ -227,7 +227,7 @@ fn each_owner_has_to_agree_besides_the_profile_and_nobody_to_their_own() {
     let both = [developers.clone(), other.clone()];
     let (no_dev, no_other) = ("group developers, owners of a", "group other or carol, owners of b");
     for (owners, voters, expected) in [
-        (&both[..], &["ann"][..], &format!("{no_dev} / {no_other}")[..]),
+        (&both[..], &["ann"][..], format!("{no_dev} / {no_other}").as_str()),
         (&both, &["ann", "dev"], no_other),
         (&both, &["dev", "ann", "carol"], "approved"),
         (&both, &["dev"], no_other),

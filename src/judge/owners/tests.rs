@@ -137,7 +137,7 @@ proptest! {
         lines in prop::collection::vec(("(a|b|\\*|a\\*)\\.(t|u|\\*|t\\*)|t|\\*", "(x|y|z)?"), 0..8),
         schema in "a|b|c", name in "t|u|tt", other in "(a|b)\\.(t|u)",
     ) {
-        let text: String = lines.iter().map(|(pattern, owner)| format!("{pattern} {owner}\n")).collect();
+        let text: String = lines.iter().map(|(pattern, owner)| format!("{pattern} {owner}")).collect::<Vec<_>>().join("\n");
         let owners = owners(&text);
         let asked = |sql: &str| {
             let found = owners.of(analysis(sql).pieces.iter().flat_map(|piece| &piece.effects));

@@ -65,11 +65,10 @@ fn kind(name: &str, people: &People) -> Result<NameKind, String> {
     }
     match (is_group(name, people), people.named(name).is_some()) {
         (true, true) => Err(format!("`{name}` is both a person and a group of [[people]]; rename one of them")),
-        (true, false) => Ok(NameKind::Group),
         (false, true) => Ok(NameKind::Person),
         // An e-mail address, by which Slack may know them.
         (false, false) if name.contains('@') => Ok(NameKind::Person),
-        (false, false) => Ok(NameKind::Group),
+        (_, false) => Ok(NameKind::Group),
     }
 }
 
