@@ -246,3 +246,36 @@ async fn a_reload_takes_over_new_conversations_and_new_groups() {
     raw.until(b'Z');
     assert_eq!(stage.rows(), "2");
 }
+
+/// A rule before the others that lets deletes pass and tells of them, in TEAM.
+const TOLD: &str = "channels = [\"slack:C0TEAM\"]\n\
+    [[rule]]\nname = \"told\"\neffects = [\"delete\"]\naction = \"notify\"\napproval = \"several\"\nmessage = \"mind <!channel>\"";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_rule_lets_pass_and_wants_told_is_one_message_with_a_count_where_its_profile_asks() {
+    let stage = Stage::start("", TOLD, [true, true]).await;
+    let mut raw = Raw::login(&stage.gate.target());
+    for number in 0..60 {
+        raw.query(format!("DELETE FROM t WHERE x = {number}"));
+    }
+    assert_eq!(stage.rows(), "0");
+    let message = stage.saying(TEAM, "Passed, to be known: 60 statements").await;
+    let text = message.rendered();
+    assert!(text.contains("rule `told`: 60 (") && text.contains("DELETE FROM t WHERE x = 59"), "{text}");
+    assert!(text.contains("mind <!channel>") && message.buttons().is_empty(), "{text}");
+    assert_eq!(stage.workspace.messages(TEAM).len(), 1);
+    assert!(stage.workspace.messages(USUAL).is_empty());
+    stage.workspace.assert_no_violations();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_slack_does_not_take_of_what_passes_is_counted_and_slows_nobody() {
+    let stage = Stage::start("", TOLD, [true, true]).await;
+    stage.workspace.fail("chat.postMessage", Fault::error("is_archived"), ALWAYS);
+    let mut raw = Raw::login(&stage.gate.target());
+    raw.query("DELETE FROM t");
+    assert_eq!(stage.rows(), "0");
+    eventually("the loss is counted", || (stage.gate.api().get("/health")["untold_notices"] == 1).then_some(()));
+    let audit = fs::read_to_string(stage.gate.dir().join("querygate-audit.jsonl")).unwrap();
+    assert!(audit.contains("\"noticed\""), "{audit}");
+}

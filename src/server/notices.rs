@@ -1,12 +1,14 @@
-//! Puts on record what sessions tell of statements that pass. Knows no sessions: it takes what they left.
+//! Puts on record what sessions tell of statements that pass, and hands on what Slack is told of. Knows no sessions: it takes what they left.
 
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::hold::Dropped;
+use crate::hold::{Dropped, Notice, Notices};
+use crate::judge::{Redact, RemarkKind};
 use crate::session::Told;
+use crate::store::redact::hide_notice;
 use crate::store::{Event, Store};
 
 /// Notices that wait to be put on record.
@@ -20,6 +22,7 @@ const COMPLAIN: Duration = Duration::from_secs(10);
 pub(super) async fn keep(
     store: Store,
     mut told: mpsc::Receiver<Told>,
+    passed: Option<Notices<Box<Notice>>>,
     dropped: Dropped,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -35,23 +38,33 @@ pub(super) async fn keep(
         };
         match taken {
             Some(0) => break,
-            Some(_) => record(&store, &mut batch, &dropped).await,
+            Some(_) => record(&store, &mut batch, passed.as_ref(), &dropped).await,
             None => known = say(known, &dropped),
         }
     }
     told.close();
     while told.recv_many(&mut batch, BATCH).await > 0 {
-        record(&store, &mut batch, &dropped).await;
+        record(&store, &mut batch, passed.as_ref(), &dropped).await;
     }
     say(known, &dropped);
 }
 
-async fn record(store: &Store, batch: &mut Vec<Told>, dropped: &Dropped) {
+async fn record(store: &Store, batch: &mut Vec<Told>, passed: Option<&Notices<Box<Notice>>>, dropped: &Dropped) {
+    let wanted = |(kind, _): &&Told| passed.is_some() && *kind == RemarkKind::Noticed;
+    let to_tell: Vec<Box<Notice>> = batch.iter().filter(wanted).map(|(_, notice)| notice.clone()).collect();
     let events: Vec<Event> = batch.drain(..).map(|(kind, notice)| Event::noticed(kind, notice)).collect();
     let count = events.len();
     if let Err(error) = store.record_all(events).await {
         dropped.add(count);
         tracing::error!("{count} notices of statements that passed could not be put on record: {error}");
+        return;
+    }
+    for mut notice in to_tell {
+        // What its rule wants hidden is hidden from channels as well.
+        hide_notice(Redact::None, &mut notice);
+        if let Some(passed) = passed {
+            passed.tell(notice);
+        }
     }
 }
 

@@ -123,7 +123,8 @@ impl Server {
         let configuration = Configuration::default();
         let (notices, told) = Notices::new(notices::ROOM);
         let dropped = notices.dropped().clone();
-        let noticing = tokio::spawn(notices::keep(store.clone(), told, dropped.clone(), stop.clone()));
+        let noticing =
+            tokio::spawn(notices::keep(store.clone(), told, channels.passed(), dropped.clone(), stop.clone()));
         let gate = gate(&settings, board, notices)?;
         let address = listener.address();
         let shared = Arc::new(Shared::new(settings.session, tls, upstream, limits.connections, gate));

@@ -76,7 +76,7 @@ pub fn hide(setting: Redact, request: &mut HoldRequest) {
 
 /// The same for a statement that passed. Of a text that was cut, the last literal may be one that does not end: such a text is
 /// redacted whole.
-fn hide_notice(setting: Redact, notice: &mut Notice) {
+pub fn hide_notice(setting: Redact, notice: &mut Notice) {
     notice.redact = setting.max(notice.redact);
     let Notice { redact, statement, parameters, effects, why, .. } = notice;
     conceal(*redact, statement, parameters, effects, why);

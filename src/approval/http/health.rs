@@ -39,6 +39,8 @@ pub struct Vitals {
     pub webhooks: Vec<String>,
     /// Notices that were dropped.
     pub dropped: Dropped,
+    /// Notices that Slack was not told of.
+    pub untold: Dropped,
     /// Whether the files say what is in force.
     pub configuration: Configuration,
 }
@@ -84,6 +86,8 @@ pub struct HealthView {
     /// gate started, because the record was behind.
     #[serde(default)]
     pub dropped_notices: u64,
+    /// Statements that passed, and that a rule wants told, of which Slack was not told since the start; they are on record.
+    pub untold_notices: u64,
     /// The configuration: `degraded` when its files changed and cannot be loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<PartView>,
@@ -209,7 +213,8 @@ impl Vitals {
         }
         let configuration = Some(configuration);
         let status = if reasons.is_empty() { Condition::Ok } else { Condition::Degraded };
-        HealthView { status, reasons, store, slack, webhooks, dropped_notices, configuration }
+        let untold_notices = self.untold.count();
+        HealthView { status, reasons, store, slack, webhooks, dropped_notices, untold_notices, configuration }
     }
 
     /// How far it is behind the record, which is its outbox.

@@ -17,6 +17,7 @@ mod glass;
 mod again;
 mod beforehand;
 mod panels;
+pub mod passed;
 mod copies;
 mod directory;
 mod announce;

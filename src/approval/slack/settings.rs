@@ -33,6 +33,8 @@ pub struct SlackSettings {
     pub max_file_bytes: usize,
     /// The requester hears of the outcome in a direct message, where their Slack user is known.
     pub tell_requester: bool,
+    /// Statements that pass and that a rule wants told are told in its conversations.
+    pub tell_passed: bool,
     /// How many sockets there are in Socket Mode; a second one takes clicks while the first reconnects.
     pub sockets: usize,
     /// Where the signed HTTP endpoint listens.
@@ -87,6 +89,7 @@ impl SlackSettings {
             long_statements: LongStatements::Console,
             max_file_bytes: 1 << 20,
             tell_requester: true,
+            tell_passed: true,
             sockets: 2,
             callback_address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7433),
             call_deadline: Duration::from_secs(10),

@@ -66,6 +66,7 @@ fn rest(section: &mut Section<'_, '_>, slack: &mut SlackSettings) {
     section.set("long_statements", &mut slack.long_statements);
     size(section, "max_file_bytes", &mut slack.max_file_bytes);
     section.set("tell_requester", &mut slack.tell_requester);
+    section.set("tell_passed", &mut slack.tell_passed);
     if let Some((sockets, span)) = section.take_spanned::<usize>("sockets") {
         // Slack takes ten per app, of which a gate that reconnects needs twice as many for a moment.
         if !(1..=4).contains(&sockets) {
