@@ -81,7 +81,7 @@ struct OfRule {
 /// What became of telling a conversation.
 struct Told {
     conversation: String,
-    told: u64,
+    count: u64,
     result: Result<Option<String>, ApiError>,
 }
 
@@ -118,7 +118,7 @@ impl Slack {
         loop {
             tokio::select! {
                 notice = passed.recv() => match notice {
-                    Some(notice) => digests.take(notice),
+                    Some(notice) => digests.take(&notice),
                     None => break,
                 },
                 Some(Ok(told)) = digests.telling.join_next() => digests.settle(told),
@@ -130,7 +130,7 @@ impl Slack {
         }
         passed.close();
         while let Ok(notice) = passed.try_recv() {
-            digests.take(notice);
+            digests.take(&notice);
         }
         let _late = timeout(LAST, digests.finish()).await;
         let left = digests.all.values().map(Digest::left).fold(0, u64::saturating_add);
@@ -140,7 +140,7 @@ impl Slack {
 }
 
 impl Digests {
-    fn take(&mut self, notice: Box<Notice>) {
+    fn take(&mut self, notice: &Notice) {
         let directory = self.inner.directory.load();
         let audience = (self.audiences)(&notice.rule);
         if !audience.includes(&directory.name) {
@@ -151,7 +151,7 @@ impl Digests {
                 self.lost.add(1);
                 continue;
             }
-            self.all.entry(conversation).or_insert_with(Digest::new).take(notice.clone());
+            self.all.entry(conversation).or_insert_with(Digest::new).take(Box::new(notice.clone()));
         }
     }
 
@@ -167,14 +167,14 @@ impl Digests {
             if digest.untold > 0 && !digest.busy && digest.due <= now {
                 digest.busy = true;
                 let (inner, conversation, ts) = (Arc::clone(&self.inner), conversation.clone(), digest.ts.clone());
-                let (message, told) = (digest.message(), digest.untold);
+                let (message, count) = (digest.message(), digest.untold);
                 self.telling.spawn(async move {
                     let result = match ts {
                         None => inner.api.post(&conversation, &message, None).await.map(|(_, ts)| Some(ts)),
                         Some(ts) => inner.api.update(&conversation, &ts, &message).await.map(|()| None),
                     };
                     inner.report_in(&conversation, &result);
-                    Told { conversation, told, result }
+                    Told { conversation, count, result }
                 });
             }
         }
@@ -187,7 +187,7 @@ impl Digests {
         match told.result {
             Ok(ts) => {
                 digest.ts = ts.or(digest.ts.take());
-                digest.untold = digest.untold.saturating_sub(told.told);
+                digest.untold = digest.untold.saturating_sub(told.count);
                 digest.attempts = 0;
                 digest.due = after(now, UPDATE);
             }
@@ -200,7 +200,6 @@ impl Digests {
                     tracing::warn!(conversation = told.conversation, "cannot tell of statements that passed: {why}");
                     self.lost.add(usize::try_from(digest.left()).unwrap_or(usize::MAX));
                     self.all.remove(&told.conversation);
-                    return;
                 }
             }
         }
