@@ -15,7 +15,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("session::machine", &["wire", "judge", "hold"]),
     ("session", &["clock", "wire", "judge", "hold", "session::machine"]),
     ("impact", &["clock", "judge"]),
-    ("store", &["clock", "judge", "hold"]),
+    ("store", &["clock", "judge", "hold", "impact"]),
     ("approval", &["clock", "judge", "hold", "impact", "store"]),
     ("server", &["clock", "wire", "judge", "hold", "session::machine", "session", "impact", "store", "approval"]),
     (

@@ -13,6 +13,7 @@ use super::people::People;
 use super::profile::{Profile, UnknownRequester};
 use super::stranger::{certainly_different, may_be, may_be_requester};
 use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest, Refused};
+use crate::impact::Impact;
 use crate::judge::Redact;
 use crate::store::redact::{hide, quiet};
 
@@ -129,6 +130,8 @@ impl Case {
         let requester_is_known = request.beforehand.is_some() || people.behind(&request.origin).next().is_some();
         let view = RequestView {
             revision: 1,
+            impact: None,
+            examining: false,
             asked: profile.asked(),
             audience: Audience::of(&profile, 0),
             quorum: profile.needed(requester_is_known),
@@ -149,6 +152,26 @@ impl Case {
             request: Arc::clone(&request),
         };
         Self { profile, view, approved: Vec::new(), again: None, requester_is_known, last_reminder: request.opened_at }
+    }
+
+    /// What it would touch is being looked into.
+    pub(super) fn begin_examination(mut self) -> Self {
+        self.view.examining = true;
+        self
+    }
+
+    /// What it would touch is on record.
+    pub(super) fn examined(&mut self, mut impact: Impact, at: Timestamp) {
+        if !self.view.request.redact.is_none() {
+            impact.hush();
+        }
+        let what = match &impact.trouble {
+            None => "the database was asked what it would touch".to_owned(),
+            Some(why) => format!("what it would touch could not be had: {why}"),
+        };
+        self.view.impact = Some(Arc::new(impact));
+        self.view.examining = false;
+        self.note(at, what);
     }
 
     /// Nobody has decided and it is not over.

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::audience::Audience;
 use super::people::Person;
 use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest};
+use crate::impact::Impact;
 
 /// A request as channels show it.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,10 @@ pub struct RequestView {
     pub revision: u64,
     /// Where it is announced.
     pub audience: Audience,
+    /// What it would touch, as far as that is known; `None`: nobody looks into it, or has not yet.
+    pub impact: Option<Arc<Impact>>,
+    /// That is being looked into; people are asked after.
+    pub examining: bool,
     /// Who may decide, in words ("group dba, ann").
     pub asked: String,
     /// Approvals needed.

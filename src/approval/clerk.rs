@@ -176,7 +176,7 @@ pub async fn run(desk: Arc<ApprovalDesk>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-async fn take(desk: &ApprovalDesk, event: hold::Event) {
+async fn take(desk: &Arc<ApprovalDesk>, event: hold::Event) {
     match event {
         hold::Event::Opened(request) => opened(desk, request).await,
         // The desk itself decided it.
@@ -187,7 +187,7 @@ async fn take(desk: &ApprovalDesk, event: hold::Event) {
 }
 
 /// Events were missed: the board says how things are.
-async fn catch_up(desk: &ApprovalDesk) {
+async fn catch_up(desk: &Arc<ApprovalDesk>) {
     for hold in desk.board.list() {
         if desk.place(&hold.request.id).is_none() {
             opened(desk, hold.request).await;
@@ -217,7 +217,7 @@ async fn result(desk: &ApprovalDesk, id: &HoldId) {
     }
 }
 
-async fn opened(desk: &ApprovalDesk, request: Arc<HoldRequest>) {
+async fn opened(desk: &Arc<ApprovalDesk>, request: Arc<HoldRequest>) {
     if desk.place(&request.id).is_some() {
         return;
     }
@@ -241,8 +241,15 @@ async fn opened(desk: &ApprovalDesk, request: Arc<HoldRequest>) {
     }
     let settings = desk.settings();
     let profile = settings.profile_of(&request);
-    desk.put(Case::new(&request, profile, &settings.people), HashMap::new());
-    desk.board.ask(&request.id);
+    let case = Case::new(&request, profile, &settings.people);
+    if desk.examines() {
+        desk.put(case.begin_examination(), HashMap::new());
+        // Other requests do not wait for it.
+        tokio::spawn(Arc::clone(desk).examine(request));
+    } else {
+        desk.put(case, HashMap::new());
+        desk.board.ask(&request.id, String::new());
+    }
 }
 
 /// The request is one that was approved before, by a standing approval.

@@ -13,10 +13,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use jiff::Timestamp;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::case::{Case, Denied, Step};
 use super::channel::{Acknowledgement, Actor, Desk, Receipt, RequestView, Revocation, Submission};
+use super::examiner::Examiner;
 use super::people::Person;
 use super::record::Record;
 use super::settings::ApprovalSettings;
@@ -48,6 +49,8 @@ pub struct ApprovalDesk {
     /// Ended ones, oldest first.
     ended: Mutex<Ended>,
     pub(super) record: Arc<dyn Record>,
+    /// Says what statements would touch, if anybody does.
+    examiner: Option<Arc<dyn Examiner>>,
     changes: broadcast::Sender<Change>,
 }
 
@@ -58,6 +61,8 @@ pub(super) struct Place {
     case: Mutex<Case>,
     /// Where channels announced it.
     references: Mutex<HashMap<String, String>>,
+    /// What it would touch has been looked into, or nobody does: answers can be taken.
+    ready: watch::Sender<bool>,
 }
 
 /// Something channels should look at.
@@ -97,8 +102,15 @@ impl ApprovalDesk {
             beforehand: beforehand::All::default(),
             ended: Mutex::default(),
             record,
+            examiner: None,
             changes,
         }
+    }
+
+    /// The same, with somebody who says what held statements would touch before people are asked.
+    #[must_use]
+    pub fn with_examiner(self, examiner: Arc<dyn Examiner>) -> Self {
+        Self { examiner: Some(examiner), ..self }
     }
 
     /// Other people and profiles from now on. Requests that wait keep the profile they were held under.
@@ -171,6 +183,7 @@ impl ApprovalDesk {
             };
             return self.refuse(&submission, refused.into()).await;
         };
+        place.made_ready().await;
         let _turn = place.turn.lock().await;
         let step = place.case().consider(&submission, &self.settings.load().people);
         let step = match step.and_then(|step| self.still_waits(&submission.id).map(|()| step)) {
@@ -256,13 +269,25 @@ impl ApprovalDesk {
     #[must_use]
     pub fn may_see(&self, person: &Person, request: &HoldRequest) -> bool {
         let settings = self.settings.load();
-        let profile = match self.place(&request.id) {
-            Some(place) => Arc::clone(&place.case().profile),
-            None => settings.profile_of(request),
-        };
-        profile.may_ever_include(&Actor::person(person))
+        self.is_among_approvers(person, request)
             || request.beforehand.as_ref().is_some_and(|own| own.by == person.name)
             || settings.people.is_own(&request.origin, &person.name)
+    }
+
+    /// Whether a person is asked about a request, now or later, and did not ask for it themselves.
+    #[must_use]
+    pub fn may_ever_decide(&self, person: &Person, request: &HoldRequest) -> bool {
+        let own = request.beforehand.as_ref().is_some_and(|own| own.by == person.name)
+            || self.settings.load().people.is_own(&request.origin, &person.name);
+        !own && self.is_among_approvers(person, request)
+    }
+
+    fn is_among_approvers(&self, person: &Person, request: &HoldRequest) -> bool {
+        let profile = match self.place(&request.id) {
+            Some(place) => Arc::clone(&place.case().profile),
+            None => self.settings.load().profile_of(request),
+        };
+        profile.may_ever_include(&Actor::person(person))
     }
 
     /// What waits, oldest first, as far as the person may see it.
@@ -328,8 +353,12 @@ impl ApprovalDesk {
     /// The request is on record: answers may come.
     pub(super) fn put(&self, case: Case, references: HashMap<String, String>) {
         let view = case.view.clone();
-        let place =
-            Place { turn: tokio::sync::Mutex::new(()), case: Mutex::new(case), references: Mutex::new(references) };
+        let place = Place {
+            turn: tokio::sync::Mutex::new(()),
+            ready: watch::Sender::new(!case.view.examining),
+            case: Mutex::new(case),
+            references: Mutex::new(references),
+        };
         self.cases.insert(view.request.id.clone(), Arc::new(place));
         self.tell(Change::Changed(Box::new(view)));
     }
@@ -385,6 +414,18 @@ impl Place {
 
     pub(super) fn references(&self) -> MutexGuard<'_, HashMap<String, String>> {
         self.references.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers can be taken.
+    fn ready(&self) {
+        self.case().view.examining = false;
+        self.ready.send_replace(true);
+    }
+
+    /// Waits until [`Place::ready`]; no answer is to be given to what nobody was shown.
+    async fn made_ready(&self) {
+        // The sender lives as long as the place.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
     }
 
     /// Waits until no answer is being taken.
@@ -477,6 +518,7 @@ fn tidy_reason(reason: Option<String>) -> Result<Option<String>, Denied> {
 
 mod again;
 pub(super) mod beforehand;
+mod examine;
 mod review;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod stranger;
 mod case;
 pub mod clerk;
 mod desk;
+pub mod examiner;
 mod profile;
 pub mod audience;
 pub mod recovery;

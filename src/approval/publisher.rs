@@ -251,6 +251,10 @@ async fn tell_once(desk: &ApprovalDesk, channel: &dyn Channel, task: &Task, reac
         return Some(Told::Shown);
     };
     let view = place.case().view.clone();
+    if view.examining {
+        // It is told of once that is done.
+        return Some(Told::Shown);
+    }
     let known = place.references().get(channel.name()).cloned();
     // Nobody is asked about the use of a standing approval; the request it was given for tells of it.
     let is_use = view.decision.as_ref().is_some_and(|decision| decision.under().is_some());

@@ -180,6 +180,7 @@ fn milestone(event: &Event) -> Option<String> {
         | Event::Announced { .. }
         | Event::NotAnnounced { .. }
         | Event::Decided { .. }
+        | Event::Examined { .. }
         | Event::Reminded { .. }
         | Event::Ended { .. }
         | Event::Executed { .. }

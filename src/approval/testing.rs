@@ -152,6 +152,7 @@ pub(crate) fn request(user: &str, text: &str) -> HoldRequest {
         setting: Some(crate::hold::Setting {
             search_path: Some("\"$user\", public".to_owned()),
             role: Some(user.to_owned()),
+            reading: Vec::new(),
         }),
     }
 }

@@ -243,7 +243,7 @@ pub(super) fn sign(secret: &str, timestamp: &str, body: &str) -> Option<String> 
 }
 
 /// The kinds of events.
-pub const EVENTS: [&str; 20] = [
+pub const EVENTS: [&str; 21] = [
     "started",
     "stopped",
     "policy-changed",
@@ -257,6 +257,7 @@ pub const EVENTS: [&str; 20] = [
     "decided",
     "escalated",
     "reminded",
+    "examined",
     "ended",
     "executed",
     "granted",

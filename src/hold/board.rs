@@ -184,10 +184,11 @@ impl<L: Locks> Board<L> {
         Ok(Arc::clone(&entry.request))
     }
 
-    /// People are asked about a hold; nothing has decided it at once. Its session may tell the client that it waits.
-    pub fn ask(&self, id: &HoldId) {
+    /// People are asked about a hold; nothing has decided it at once. Its session may tell the client that it waits, and `said`, unless
+    /// that is empty. May be called again when there is more to say.
+    pub fn ask(&self, id: &HoldId, said: String) {
         if let Some(entry) = self.shared.entry(id) {
-            entry.cell.ask();
+            entry.cell.ask(said);
         }
     }
 
@@ -325,10 +326,10 @@ impl<L: Locks> Ticket<L> {
         self.entry.cell.poll_decision(context)
     }
 
-    /// Whether people are asked by now ([`Board::ask`]). The task that polls the decision is woken by that.
+    /// What is to be told to the client ([`Board::ask`]), once it is; each thing once. The task that polls the decision is woken by that.
     #[must_use]
-    pub fn is_asked(&self) -> bool {
-        self.entry.cell.is_asked()
+    pub fn take_asked(&self) -> Option<String> {
+        self.entry.cell.take_asked()
     }
 
     /// Why the hold was ended from outside, if it was ([`Board::fail`]). The task that polls the decision is woken by that.

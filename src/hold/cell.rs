@@ -106,8 +106,8 @@ pub(super) struct Cell<L: Locks> {
 
 struct Inner {
     phase: Phase,
-    /// People are asked, or are about to be.
-    asked: bool,
+    /// People are asked, or are about to be; with what the client is told of it besides.
+    asked: Option<String>,
     /// The session's task, while `Pending`.
     waiting: Option<Waker>,
 }
@@ -115,7 +115,7 @@ struct Inner {
 impl<L: Locks> Cell<L> {
     /// A pending hold.
     pub(super) fn new(deadline: Timestamp) -> Self {
-        let inner = Inner { phase: Phase::Pending, asked: false, waiting: None };
+        let inner = Inner { phase: Phase::Pending, asked: None, waiting: None };
         Self { deadline, inner: L::Mutex::new(inner) }
     }
 
@@ -129,10 +129,10 @@ impl<L: Locks> Cell<L> {
         self.inner.with(|inner| inner.phase.clone())
     }
 
-    /// Nobody has decided it without asking: people are asked. The session wakes to tell its client.
-    pub(super) fn ask(&self) {
+    /// Nobody has decided it without asking: people are asked. The session wakes to tell its client, with `said` besides.
+    pub(super) fn ask(&self, said: String) {
         let waiting = self.inner.with(|inner| {
-            inner.asked = true;
+            inner.asked = Some(said);
             inner.waiting.take()
         });
         if let Some(waker) = waiting {
@@ -140,9 +140,9 @@ impl<L: Locks> Cell<L> {
         }
     }
 
-    /// Whether [`Cell::ask`] was called.
-    pub(super) fn is_asked(&self) -> bool {
-        self.inner.with(|inner| inner.asked)
+    /// What [`Cell::ask`] was last called with, if it was, since this was asked for.
+    pub(super) fn take_asked(&self) -> Option<String> {
+        self.inner.with(|inner| inner.asked.take())
     }
 
     /// Records a decision: the first one, on a pending hold, before its deadline.

@@ -183,6 +183,9 @@ pub struct Setting {
     pub search_path: Option<String>,
     /// The role it acts as: of SET ROLE, else the one it was authorised as; `None`: unknown.
     pub role: Option<String>,
+    /// `TimeZone`, `DateStyle` and `IntervalStyle`, by which literals are read: names and values, as far as they are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reading: Vec<(String, String)>,
 }
 
 /// Statements that are asked for before they run; each may then run once, until the request's deadline.

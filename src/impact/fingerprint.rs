@@ -1,7 +1,7 @@
 //! A hash over the definitions a statement rests on: equal as long as nothing was redefined. Rows, statistics, privileges and
 //! plain indexes are no part of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -22,38 +22,46 @@ const REACH: &str = "WITH RECURSIVE reach(oid) AS (SELECT unnest($1::oid[]) UNIO
     UNION ALL SELECT d.refobjid FROM pg_rewrite w JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid \
     WHERE w.ev_class = r.oid AND d.refclassid = 'pg_class'::regclass) AS x(oid)) ";
 
-/// Each part of a definition as a text of its own; their order does not matter.
-const PARTS: &str = "SELECT 'relation ' || row(c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relowner, c.relrowsecurity, \
-        c.relforcerowsecurity, c.reloptions, c.relispartition, c.reloftype, pg_get_expr(c.relpartbound, c.oid))::text \
+/// Each part of a definition: what it is of, and a text of its own; their order does not matter.
+const PARTS: &str = "SELECT 'relation ' || c.oid::regclass, row(c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relowner, \
+        c.relrowsecurity, c.relforcerowsecurity, c.reloptions, c.relispartition, c.reloftype, pg_get_expr(c.relpartbound, c.oid))::text \
     FROM reach JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace \
-    UNION ALL SELECT 'column ' || row(a.attrelid, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.atttypid, a.attnotnull, \
+    UNION ALL SELECT 'column ' || a.attrelid::regclass || '.' || quote_ident(a.attname), row(a.attrelid, a.attnum, a.attname, \
+        format_type(a.atttypid, a.atttypmod), a.atttypid, a.attnotnull, \
         a.attidentity, a.attgenerated, a.attcollation, pg_get_expr(d.adbin, d.adrelid))::text \
     FROM reach JOIN pg_attribute a ON a.attrelid = oid AND a.attnum > 0 AND NOT a.attisdropped \
     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
-    UNION ALL SELECT 'constraint ' || row(k.oid, k.conname, k.convalidated, pg_get_constraintdef(k.oid))::text \
+    UNION ALL SELECT 'constraint ' || quote_ident(k.conname) || ' of ' || k.conrelid::regclass, \
+        row(k.oid, k.conname, k.convalidated, pg_get_constraintdef(k.oid))::text \
     FROM pg_constraint k WHERE k.conrelid IN (SELECT oid FROM reach) OR k.confrelid IN (SELECT oid FROM reach) \
-    UNION ALL SELECT 'trigger ' || row(t.tgrelid, t.tgenabled, pg_get_triggerdef(t.oid), p.oid, md5(p.prosrc), p.proconfig, p.prosecdef)::text \
+    UNION ALL SELECT 'trigger ' || quote_ident(t.tgname) || ' of ' || t.tgrelid::regclass, \
+        row(t.tgrelid, t.tgenabled, pg_get_triggerdef(t.oid), p.oid, md5(p.prosrc), p.proconfig, p.prosecdef)::text \
     FROM reach JOIN pg_trigger t ON t.tgrelid = reach.oid JOIN pg_proc p ON p.oid = t.tgfoid WHERE NOT t.tgisinternal \
-    UNION ALL SELECT 'rule ' || row(w.ev_class, w.ev_enabled, md5(pg_get_ruledef(w.oid)))::text \
-    FROM reach JOIN pg_rewrite w ON w.ev_class = reach.oid \
-    UNION ALL SELECT 'policy ' || row(y.polrelid, y.polname, y.polcmd, y.polpermissive, y.polroles, pg_get_expr(y.polqual, y.polrelid), \
-        pg_get_expr(y.polwithcheck, y.polrelid))::text FROM reach JOIN pg_policy y ON y.polrelid = reach.oid \
-    UNION ALL SELECT 'unique ' || pg_get_indexdef(i.indexrelid) FROM reach JOIN pg_index i ON i.indrelid = reach.oid WHERE i.indisunique \
-    UNION ALL SELECT 'function ' || row(p.oid, p.provolatile, p.proconfig, p.prosecdef, p.prolang, md5(p.prosrc))::text \
+    UNION ALL SELECT 'rule ' || quote_ident(w.rulename) || ' of ' || w.ev_class::regclass, \
+        row(w.ev_class, w.ev_enabled, md5(pg_get_ruledef(w.oid)))::text FROM reach JOIN pg_rewrite w ON w.ev_class = reach.oid \
+    UNION ALL SELECT 'policy ' || quote_ident(y.polname) || ' of ' || y.polrelid::regclass, row(y.polrelid, y.polname, y.polcmd, \
+        y.polpermissive, y.polroles, pg_get_expr(y.polqual, y.polrelid), pg_get_expr(y.polwithcheck, y.polrelid))::text \
+    FROM reach JOIN pg_policy y ON y.polrelid = reach.oid \
+    UNION ALL SELECT 'unique index ' || i.indexrelid::regclass, pg_get_indexdef(i.indexrelid) \
+    FROM reach JOIN pg_index i ON i.indrelid = reach.oid WHERE i.indisunique \
+    UNION ALL SELECT 'function ' || p.oid::regprocedure, row(p.oid, p.provolatile, p.proconfig, p.prosecdef, p.prolang, md5(p.prosrc))::text \
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.oid >= 16384 AND n.nspname = ANY($2) AND p.proname = ANY($3) \
-    UNION ALL SELECT 'operator ' || row(o.oid, o.oprname, o.oprcode, md5(p.prosrc))::text FROM pg_operator o \
+    UNION ALL SELECT 'operator ' || o.oid::regoperator, row(o.oid, o.oprname, o.oprcode, md5(p.prosrc))::text FROM pg_operator o \
     JOIN pg_namespace n ON n.oid = o.oprnamespace JOIN pg_proc p ON p.oid = o.oprcode \
     WHERE o.oid >= 16384 AND n.nspname = ANY($2) AND o.oprname = ANY($4) \
-    UNION ALL SELECT 'cast ' || row(k.castsource, k.casttarget, k.castfunc, k.castcontext)::text FROM pg_cast k WHERE k.oid >= 16384 \
-    UNION ALL SELECT 'parent ' || row(i.inhrelid, i.inhparent, i.inhseqno)::text FROM reach JOIN pg_inherits i ON i.inhrelid = reach.oid";
+    UNION ALL SELECT 'cast from ' || k.castsource::regtype || ' to ' || k.casttarget::regtype, \
+        row(k.castsource, k.casttarget, k.castfunc, k.castcontext)::text FROM pg_cast k WHERE k.oid >= 16384 \
+    UNION ALL SELECT 'parent ' || i.inhparent::regclass || ' of ' || i.inhrelid::regclass, row(i.inhrelid, i.inhparent, i.inhseqno)::text \
+    FROM pg_inherits i JOIN reach ON i.inhrelid = reach.oid";
 
-/// The hash over `relations` and whatever of anybody's own the functions and operators of `names` can mean, in hexadecimal digits.
+/// What `relations` rest on, and whatever of anybody's own the functions and operators of `names` can mean: a hash of each definition, by
+/// what it is of.
 pub(super) async fn of(
     asking: &Asking,
     path: &Path,
     relations: &BTreeSet<u32>,
     names: &Names,
-) -> Result<String, String> {
+) -> Result<BTreeMap<String, String>, String> {
     let relations: Vec<u32> = relations.iter().copied().collect();
     if relations.is_empty() {
         return Err("it names no table".to_owned());
@@ -65,18 +73,28 @@ pub(super) async fn of(
     }
     let functions: Vec<&String> = names.functions.iter().collect();
     let operators: Vec<&String> = names.operators.iter().collect();
-    let sql = format!("{REACH}{PARTS}");
+    let sql = format!("SELECT * FROM ({REACH}{PARTS}) AS parts(of, definition) ORDER BY 1, 2");
     let rows = asking.ask(LIMIT, &sql, &[&relations, &path.schemas, &functions, &operators]).await?;
-    let mut parts = Vec::with_capacity(rows.len());
+    let mut definitions: BTreeMap<String, Sha256> = BTreeMap::new();
     for row in &rows {
         // A part that is null could not be printed: an object went meanwhile.
-        parts.push(cell::<String>(row, 0)?);
+        let (of, definition): (String, String) = (cell(row, 0)?, cell(row, 1)?);
+        // Two of one name go into one hash, in order.
+        let hash = definitions.entry(of).or_default();
+        hash.update(u64::try_from(definition.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(definition);
     }
-    parts.sort_unstable();
+    Ok(definitions.into_iter().map(|(of, hash)| (of, hex::encode(hash.finalize()))).collect())
+}
+
+/// One hash over all of them, in hexadecimal digits.
+pub(super) fn hash(definitions: &BTreeMap<String, String>) -> String {
     let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hash.update(part);
+    for (of, definition) in definitions {
+        for part in [of, definition] {
+            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(part);
+        }
     }
-    Ok(hex::encode(hash.finalize()))
+    hex::encode(hash.finalize())
 }

@@ -13,6 +13,7 @@ mod alter;
 mod body;
 mod cascade;
 mod catalogue;
+mod changes;
 mod check;
 mod connection;
 mod count;
@@ -29,6 +30,7 @@ mod settings;
 mod statement;
 mod text;
 
+pub use changes::changes;
 pub use connection::{Dial, Dialling, Stream};
 pub use functions::{FunctionFacts, FunctionLookup};
 pub use harmless::Value;
@@ -38,4 +40,4 @@ pub use report::{
     Rows, SessionLocks, StatementImpact, TableFacts, Trigger, Waiting,
 };
 pub use settings::{ImpactSettings, Password};
-pub use text::{digest, summary};
+pub use text::{digest, headlines, summary};

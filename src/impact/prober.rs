@@ -10,7 +10,7 @@ use super::count::Counter;
 use super::examine::Examiner;
 use super::functions::{self, FunctionLookup};
 use super::harmless::Value;
-use super::report::{Impact, Known};
+use super::report::Impact;
 use super::settings::ImpactSettings;
 use super::statement::Outline;
 use super::{check, fingerprint, locks, statement};
@@ -64,17 +64,8 @@ impl Prober {
     /// # Cancellation safety
     /// A dropped future closes its connection; the server rolls back.
     pub async fn probe(&self, ask: &Ask) -> Impact {
-        let mut impact = Impact {
-            statements: Vec::new(),
-            session: None,
-            fingerprint: Known::Unknown("nothing was looked up".to_owned()),
-            requester_may_see: false,
-            notes: Vec::new(),
-            trouble: None,
-        };
-        if let Err(why) = self.fill(ask, &mut impact).await {
-            impact.trouble = Some(why);
-        }
+        let mut impact = Impact::unknown("");
+        impact.trouble = self.fill(ask, &mut impact).await.err();
         impact
     }
 
@@ -144,11 +135,13 @@ impl Prober {
             impact.statements.push(examiner.statement(index, outline, &mut seen).await);
         }
         let complete = outlines.len() <= self.settings.statements && examiner.complete;
-        impact.fingerprint = if complete {
-            fingerprint::of(asking, &path, &seen, &examiner.names).await.into()
+        let definitions = if complete {
+            fingerprint::of(asking, &path, &seen, &examiner.names).await
         } else {
-            Known::Unknown("not every object could be looked up".to_owned())
+            Err("not every object could be looked up".to_owned())
         };
+        impact.fingerprint = definitions.as_ref().map(fingerprint::hash).map_err(String::clone).into();
+        impact.definitions = definitions.unwrap_or_default();
         // Fail closed: who may not read the rows, or might not, is not told how many there are.
         let may_read = catalogue::may_read(asking, path.role.as_deref(), &seen).await;
         impact.requester_may_see = complete && may_read.unwrap_or_default();

@@ -1,5 +1,7 @@
 //! What a probe found: plain data for rules, records and people. Every part that could not be had says why by itself.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Something asked of the database: had, or not, and why not.
@@ -48,12 +50,93 @@ pub struct Impact {
     pub session: Option<Known<SessionLocks>>,
     /// Hash over the definitions of all objects touched. Equal: nothing was redefined, as far as the hash looks.
     pub fingerprint: Known<String>,
+    /// A hash of each of these definitions, by what it is of ("column public.orders.note"); not on record. Empty if the fingerprint is
+    /// not known.
+    #[serde(skip)]
+    pub definitions: BTreeMap<String, String>,
     /// The requester may read every row that was counted, so counts may be shown to them.
     pub requester_may_see: bool,
     /// What to keep in mind when reading the numbers.
     pub notes: Vec<String>,
     /// Nothing, or not everything, could be asked: why.
     pub trouble: Option<String>,
+}
+
+impl Impact {
+    /// Nothing is known, and why.
+    pub fn unknown(why: &str) -> Self {
+        Self {
+            statements: Vec::new(),
+            session: None,
+            fingerprint: Known::Unknown("nothing was looked up".to_owned()),
+            definitions: BTreeMap::new(),
+            requester_may_see: false,
+            notes: Vec::new(),
+            trouble: Some(why.to_owned()),
+        }
+    }
+
+    /// Takes out reasons, which may quote the statement or the database's own words; names and numbers stay.
+    pub fn hush(&mut self) {
+        let hush = |why: &mut String| HUSHED.clone_into(why);
+        self.trouble.iter_mut().for_each(hush);
+        self.fingerprint.hush();
+        if let Some(session) = &mut self.session {
+            session.hush();
+        }
+        for statement in &mut self.statements {
+            statement.notes.clear();
+            if let Some(dependents) = &mut statement.dependents {
+                dependents.hush();
+            }
+            for cascade in &mut statement.cascades {
+                cascade.rows.hush();
+            }
+            for object in &mut statement.objects {
+                object.resolved.hush();
+                if let Some(rows) = &mut object.rows {
+                    rows.hush();
+                }
+                if let Some(table) = &mut object.table {
+                    table.hush();
+                    if let Known::Known(facts) = table {
+                        facts.bytes.hush();
+                    }
+                }
+            }
+        }
+    }
+
+    /// About how many bytes it has as JSON.
+    pub fn weight(&self) -> usize {
+        const EACH: usize = 512;
+        let parts = |statement: &StatementImpact| {
+            let dependents = statement.dependents.as_ref().and_then(Known::known).map_or(0, |all| all.listed.len());
+            let triggers: usize = statement.objects.iter().map(|object| object.triggers.len()).sum();
+            [statement.objects.len(), statement.cascades.len(), statement.alter.len(), dependents, triggers, 1]
+                .into_iter()
+                .fold(0, usize::saturating_add)
+        };
+        self.statements.iter().map(parts).fold(1, usize::saturating_add).saturating_mul(EACH)
+    }
+}
+
+/// Stands where a reason was.
+const HUSHED: &str = "(redacted)";
+
+impl<T> Known<T> {
+    fn hush(&mut self) {
+        if let Self::Unknown(why) = self {
+            HUSHED.clone_into(why);
+        }
+    }
+}
+
+impl Rows {
+    fn hush(&mut self) {
+        self.estimate.hush();
+        self.exact.hush();
+    }
 }
 
 /// What one statement would touch.

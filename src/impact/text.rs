@@ -2,7 +2,7 @@
 
 use super::report::{
     Action, AlterWork, Bound, Cascade, CascadeAction, Dependents, Impact, Known, ObjectImpact, Rows, StatementImpact,
-    TableFacts,
+    TableFacts, Waiting,
 };
 
 /// Longest digest, in characters.
@@ -30,6 +30,32 @@ pub fn digest(impact: &Impact) -> String {
     cut(&parts.join("; "), DIGEST)
 }
 
+/// What has to be seen in ten seconds, a line each, for approvers: what is touched and how much of it, without the reasons.
+pub fn headlines(impact: &Impact) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(trouble) = &impact.trouble {
+        lines.push(format!("what it would touch is not fully known: {trouble}"));
+    }
+    for statement in &impact.statements {
+        lines.extend(statement.objects.iter().map(|object| object_sentence(statement.action, object)));
+        lines.extend(statement.cascades.iter().map(cascade_sentence));
+        lines.extend(
+            statement.alter.iter().map(|step| format!("{} under {}", work(&step.command, step.work), step.lock)),
+        );
+        if let Some(Known::Known(dependents)) = &statement.dependents
+            && !dependents.listed.is_empty()
+        {
+            lines.extend(dependent_lines(dependents));
+        }
+        let fires = statement.objects.iter().flat_map(|object| &object.triggers);
+        lines.extend(fires.map(|trigger| format!("trigger {} fires", trigger.name)));
+    }
+    if let Some(Known::Known(locks)) = &impact.session {
+        lines.extend(locks.waiting.iter().map(waits));
+    }
+    lines.iter().map(|line| cut(line, LINE)).collect()
+}
+
 /// Everything, a line each, for approvers.
 pub fn summary(impact: &Impact) -> Vec<String> {
     let mut lines = Vec::new();
@@ -44,17 +70,19 @@ pub fn summary(impact: &Impact) -> Vec<String> {
             if !locks.held.is_empty() {
                 lines.push(format!("its transaction holds {}", locks.held.join(", ")));
             }
-            for waiting in &locks.waiting {
-                let user = waiting.user.as_deref().unwrap_or("somebody");
-                let seconds = waiting.seconds.map_or_else(String::new, |seconds| format!(" for {seconds} s"));
-                lines.push(format!("{user} (pid {}) waits for it{seconds}", waiting.pid));
-            }
+            lines.extend(locks.waiting.iter().map(waits));
         }
         Some(Known::Unknown(why)) => lines.push(format!("its locks are not known: {why}")),
         None => (),
     }
     lines.extend(impact.notes.iter().cloned());
     lines.iter().map(|line| cut(line, LINE)).collect()
+}
+
+fn waits(waiting: &Waiting) -> String {
+    let user = waiting.user.as_deref().unwrap_or("somebody");
+    let seconds = waiting.seconds.map_or_else(String::new, |seconds| format!(" for {seconds} s"));
+    format!("{user} (pid {}) waits for its transaction{seconds}", waiting.pid)
 }
 
 /// `deletes about 1,204 rows of shop.customers; cascades to …`.

@@ -20,6 +20,7 @@ use crate::approval::http::Configuration;
 use crate::approval::slack::SlackError;
 use crate::approval::{self, AdminSettings, ApprovalDesk, ApprovalSettings, Person, Profile};
 use crate::hold::{Board, Notices};
+use crate::impact::{Dial, Prober};
 use crate::judge::Judge;
 use crate::session::offload::Offload;
 use crate::session::shared::{Gate, HoldTerms, Shared, Terms, Who};
@@ -114,20 +115,24 @@ impl Server {
         let admin_listener = bind_admin(&settings.admin).await?;
         let board = Board::new(settings.hold.clone());
         let (store, recovered) = open_store(settings.store.clone()).await?;
-        let desk = Arc::new(ApprovalDesk::new(board.clone(), settings.approval.clone(), Arc::new(store.clone())));
+        let (notices, told) = Notices::new(notices::ROOM);
+        let gate = gate(&settings, board.clone(), notices.clone())?;
+        let shared = Arc::new(Shared::new(settings.session.clone(), tls, upstream, limits.connections, gate));
+        let desk = ApprovalDesk::new(board.clone(), settings.approval.clone(), Arc::new(store.clone()));
+        let desk = Arc::new(match &settings.impact {
+            Some(impact) => desk.with_examiner(Arc::new(Prober::new(impact.clone(), dial(&shared)))),
+            None => desk,
+        });
         begin(&store, &desk, &settings, recovered).await.map_err(StartError::Record)?;
         let (admin_stop, stop) = watch::channel(false);
         tokio::spawn(approval::journal::keep(board.clone(), stop.clone()));
         let channels = Channels::start(&desk, &store, &settings).await.map_err(StartError::Slack)?;
         let clerk = tokio::spawn(approval::clerk::run(Arc::clone(&desk), stop.clone()));
         let configuration = Configuration::default();
-        let (notices, told) = Notices::new(notices::ROOM);
         let dropped = notices.dropped().clone();
         let noticing =
             tokio::spawn(notices::keep(store.clone(), told, channels.passed(), dropped.clone(), stop.clone()));
-        let gate = gate(&settings, board, notices)?;
         let address = listener.address();
-        let shared = Arc::new(Shared::new(settings.session, tls, upstream, limits.connections, gate));
 
         let policy_version = Mutex::new(settings.policy.version().to_string());
         let (phase, phases) = watch::channel(Phase::Serve);
@@ -290,6 +295,19 @@ impl Drop for Server {
         self.quit();
         self.admin_stop.send_replace(true);
     }
+}
+
+/// Connections to the server behind the gate, for questions of the gate's own.
+fn dial(shared: &Arc<Shared>) -> Dial {
+    let shared = Arc::downgrade(shared);
+    Arc::new(move || {
+        let shared = shared.upgrade();
+        Box::pin(async move {
+            let shared = shared.ok_or_else(|| io::Error::other("the gate is ending"))?;
+            let stream = shared.upstream.connect().await.map_err(io::Error::other)?;
+            Ok(Box::new(stream) as Box<dyn crate::impact::Stream>)
+        })
+    })
 }
 
 /// Opens the record on a thread that may wait for the disk.

@@ -100,8 +100,11 @@ impl Holding {
             if let Some(cause) = ticket.failure() {
                 return Poll::Ready(Turn::Withdraw(cause));
             }
-            if self.notice.is_some() && ticket.is_asked() {
-                return Poll::Ready(Turn::Asked);
+            if let Some(said) = ticket.take_asked() {
+                self.hear(&said);
+                if self.notice.is_some() {
+                    return Poll::Ready(Turn::Asked);
+                }
             }
         }
         if self.timer.as_mut().poll(cx).is_pending() {
@@ -118,6 +121,20 @@ impl Holding {
         let next = self.reminder.map_or(self.deadline, |reminder| reminder.min(self.deadline));
         self.timer.as_mut().reset(next.into());
         Poll::Ready(if is_told { Turn::Remind } else { Turn::Asked })
+    }
+
+    /// What is said of it besides: with the notice that it waits, or in one of its own if the client was told already.
+    fn hear(&mut self, said: &str) {
+        if said.is_empty() {
+            return;
+        }
+        if let Some(notice) = &mut self.notice {
+            let detail = notice.detail.get_or_insert_default();
+            let _ = write!(detail, "\n{said}");
+        } else {
+            let message = format!("querygate: more is known of request {}, which still waits", self.id);
+            self.notice = Some(Report::notice(message).with_detail(said.to_owned()));
+        }
     }
 
     /// Says how the hold ends on the wire. The record is completed by [`Self::finish`], after that has been done.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::hold::{Decision, Execution, HoldId, HoldRequest, Notice, Outcome};
+use crate::impact::Impact;
 use crate::judge::RemarkKind;
 
 /// One thing that happened.
@@ -45,6 +46,16 @@ pub enum Event {
     Held {
         /// Everything approvers are shown.
         request: Box<HoldRequest>,
+    },
+    /// The database was asked what a held statement would touch; again before it is released.
+    Examined {
+        /// The request.
+        id: HoldId,
+        /// What it said.
+        impact: Box<Impact>,
+        /// How that differs from what people were shown, in sentences: what they had answered counts no more. Empty for the first time.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        changed: Vec<String>,
     },
     /// A channel told people, or changed what it had told them.
     Announced {
@@ -198,7 +209,8 @@ impl Event {
             | Self::WouldHaveRejected { .. } => None,
             Self::Held { request } => Some(&request.id),
             Self::Answered(answered) => Some(&answered.id),
-            Self::Announced { id, .. }
+            Self::Examined { id, .. }
+            | Self::Announced { id, .. }
             | Self::NotAnnounced { id, .. }
             | Self::Decided { id, .. }
             | Self::Escalated { id, .. }
@@ -224,6 +236,7 @@ impl Event {
             Self::WouldHaveHeld { .. } => "would-have-held",
             Self::WouldHaveRejected { .. } => "would-have-rejected",
             Self::Held { .. } => "held",
+            Self::Examined { .. } => "examined",
             Self::Announced { .. } => "announced",
             Self::NotAnnounced { .. } => "not-announced",
             Self::Answered(_) => "answered",

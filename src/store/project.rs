@@ -48,6 +48,7 @@ pub(super) fn apply(connection: &Connection, line: &Line, event: &Event) -> Resu
         | Event::WouldHaveHeld { .. }
         | Event::WouldHaveRejected { .. }
         | Event::NotAnnounced { .. }
+        | Event::Examined { .. }
         | Event::Reminded { .. }
         | Event::Granted { .. }
         | Event::Revoked { .. }
@@ -111,6 +112,7 @@ pub(super) fn policy_version(event: &Event) -> Option<&str> {
         | Event::Answered(_)
         | Event::Decided { .. }
         | Event::Escalated { .. }
+        | Event::Examined { .. }
         | Event::Reminded { .. }
         | Event::Ended { .. }
         | Event::Executed { .. }

@@ -49,6 +49,12 @@ pub(super) fn redact(setting: Redact, event: Event, of_request: impl FnOnce(&Hol
             let how = setting.max(of_request(&id));
             Event::Executed { id, execution: quiet(how, execution) }
         }
+        Event::Examined { id, mut impact, changed } => {
+            if !setting.max(of_request(&id)).is_none() {
+                impact.hush();
+            }
+            Event::Examined { id, impact, changed }
+        }
         Event::Started { .. }
         | Event::Stopped
         | Event::PolicyChanged { .. }

@@ -287,6 +287,7 @@ fn weight(event: &Event) -> usize {
     const REST: usize = 1_024;
     match event {
         Event::Held { request } => request.weight().saturating_add(REST),
+        Event::Examined { impact, .. } => impact.weight().saturating_add(REST),
         Event::Started { .. }
         | Event::Stopped
         | Event::PolicyChanged { .. }

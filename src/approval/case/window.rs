@@ -58,6 +58,7 @@ impl Case {
                 | Event::Answered(_)
                 | Event::Decided { .. }
                 | Event::Escalated { .. }
+                | Event::Examined { .. }
                 | Event::Reminded { .. }
                 | Event::Ended { .. }
                 | Event::Executed { .. }

@@ -280,5 +280,6 @@ pub(super) fn view(desk: &ApprovalDesk, person: &Person, hold: &Hold, detail: De
     let may_decide = desk.person_may_decide(person, &hold.request).map_err(|why| why.to_string());
     let progress = desk.view_of(&hold.request.id);
     let may_review = desk.person_may_review(person, &hold.request.id);
-    RequestView { may_review, ..RequestView::new(hold, progress.as_ref(), people, may_decide, detail) }
+    let is_approver = desk.may_ever_decide(person, &hold.request);
+    RequestView { may_review, ..RequestView::new(hold, progress.as_ref(), people, may_decide, is_approver, detail) }
 }

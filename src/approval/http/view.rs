@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::approval::channel;
 use crate::hold::{Decision, Ended, Execution, Hold, HoldRequest, Outcome, Parameter, Phase};
+use crate::impact::{self, Impact};
 use crate::judge::{Effect, Ownership};
 
 /// Bytes of statement text, and of all parameter values together, sent in lists and event streams. A single request is shown whole.
@@ -64,6 +65,9 @@ pub struct RequestView {
     /// `search_path` of its session, as SHOW spells it, where the session could be asked.
     #[serde(default)]
     pub search_path: Option<String>,
+    /// What it would touch, as far as the caller may know; absent where nobody looks into it, or that is not done yet.
+    #[serde(default)]
+    pub impact: Option<ImpactView>,
     /// The requester's own words.
     pub reason: Option<String>,
     /// When it was held (RFC 3339).
@@ -111,6 +115,37 @@ pub struct OwnerView {
 impl From<&Ownership> for OwnerView {
     fn from(own: &Ownership) -> Self {
         Self { owner: own.owner_in_words(), objects: own.of.clone(), more: own.more, lines: own.lines.clone() }
+    }
+}
+
+/// What a statement would touch, asked of the database before people were.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImpactView {
+    /// What matters most, a line each.
+    pub headlines: Vec<String>,
+    /// Everything, a line each; empty in lists.
+    #[serde(default)]
+    pub summary: Vec<String>,
+    /// The same as data; absent in lists. Its fields are those of the record's event `examined`.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub facts: Option<serde_json::Value>,
+}
+
+impl ImpactView {
+    fn new(impact: &Impact, detail: Detail) -> Self {
+        let headlines = impact::headlines(impact);
+        match detail {
+            Detail::List => Self { headlines, ..Self::default() },
+            Detail::Full => {
+                Self { headlines, summary: impact::summary(impact), facts: serde_json::to_value(impact).ok() }
+            }
+        }
+    }
+
+    /// Shown to whoever asked and may not read the rows themselves.
+    fn kept_from_requester() -> Self {
+        Self { headlines: vec!["shown to approvers".to_owned()], ..Self::default() }
     }
 }
 
@@ -432,6 +467,7 @@ impl RequestView {
         progress: Option<&channel::RequestView>,
         people: Vec<String>,
         may_decide: Result<(), String>,
+        is_approver: bool,
         detail: Detail,
     ) -> Self {
         let request: &HoldRequest = &hold.request;
@@ -452,6 +488,14 @@ impl RequestView {
             in_transaction: request.in_transaction,
             role: request.setting.as_ref().and_then(|setting| setting.role.clone()),
             search_path: request.setting.as_ref().and_then(|setting| setting.search_path.clone()),
+            impact: progress.and_then(|view| view.impact.as_deref()).map(|impact| {
+                // Fail closed: otherwise a held statement would be a way to count rows that one may not read.
+                if is_approver || impact.requester_may_see {
+                    ImpactView::new(impact, detail)
+                } else {
+                    ImpactView::kept_from_requester()
+                }
+            }),
             reason: request.reason.clone(),
             opened_at: request.opened_at,
             deadline: request.deadline,

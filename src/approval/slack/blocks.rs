@@ -13,6 +13,7 @@ use slack_morphism::blocks::SlackBlock;
 use crate::approval::channel::RequestView;
 use crate::approval::people::People;
 use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest, Outcome};
+use crate::impact::headlines;
 use crate::judge::{EffectKind, Redact};
 
 use super::again;
@@ -143,17 +144,36 @@ pub(super) struct Room {
     statement: usize,
     parameters: usize,
     words: usize,
+    /// Lines about what it would touch.
+    impact: usize,
+}
+
+/// What it would touch: what has to be seen at once. The rest is behind the button for details.
+fn impact(view: &RequestView, room: Room) -> Option<SlackBlock> {
+    let lines = headlines(view.impact.as_deref()?);
+    if lines.is_empty() {
+        return None;
+    }
+    let mut text = "*Impact*".to_owned();
+    for line in lines.iter().take(room.impact) {
+        let _infallible = write!(text, "\n• {}", words(line, room.words));
+    }
+    let more = lines.len().saturating_sub(room.impact);
+    if more > 0 {
+        let _infallible = write!(text, "\n• _{more} more: see Details_");
+    }
+    Some(kit::section(text))
 }
 
 /// What Postgres has unless told otherwise: not worth a line.
 const USUAL_PATH: &str = "\"$user\", public";
 
 const ROOMS: [Room; 5] = [
-    Room { statement: limit::LITERAL, parameters: 2_900, words: 300 },
-    Room { statement: limit::LITERAL, parameters: 1_500, words: 120 },
-    Room { statement: 1_500, parameters: 500, words: 100 },
-    Room { statement: 600, parameters: 200, words: 60 },
-    Room { statement: 200, parameters: 100, words: 40 },
+    Room { statement: limit::LITERAL, parameters: 2_900, words: 300, impact: 8 },
+    Room { statement: limit::LITERAL, parameters: 1_500, words: 120, impact: 6 },
+    Room { statement: 1_500, parameters: 500, words: 100, impact: 5 },
+    Room { statement: 600, parameters: 200, words: 60, impact: 4 },
+    Room { statement: 200, parameters: 100, words: 40, impact: 3 },
 ];
 
 /// The request as it stands.
@@ -247,6 +267,7 @@ fn in_room(view: &RequestView, look: &Look<'_>, state: State, shown: &Shown, roo
     let mut blocks = vec![kit::header(&header(view, state))];
     blocks.extend(glass::banner(view, look, room.words));
     blocks.push(kit::fields(facts(request, look, room)));
+    blocks.extend(impact(view, room));
     blocks.push(kit::literal(&clip(&shown.statement, room.statement)));
     if !shown.parameters.is_empty() {
         blocks.push(kit::literal(&clip(&shown.parameters, room.parameters)));

@@ -11,6 +11,7 @@ use slack_morphism::{SlackActionId, SlackCallbackId};
 use crate::approval::channel::RequestView;
 use crate::approval::people::People;
 use crate::hold::{HoldId, HoldRequest};
+use crate::impact::summary;
 
 use super::beforehand;
 use super::blocks::{self, Look, Message, State};
@@ -98,6 +99,10 @@ pub(super) fn details_modal(view: &RequestView, people: &People) -> SlackView {
         .map(|effect| format!("• {}: {}", code(&effect.kind.to_string(), 40), words(&effect.why, 150)))
         .collect();
     blocks.push(kit::section(clip_mrkdwn(effects, "What it can do")));
+    if let Some(impact) = &view.impact {
+        let lines = summary(impact).iter().map(|line| format!("• {}", words(line, 300))).collect();
+        blocks.push(kit::section(clip_mrkdwn(lines, "What it would touch")));
+    }
     blocks.push(kit::section(origin(view, people)));
     blocks.push(kit::context(timeline(view)));
     SlackView::Modal(

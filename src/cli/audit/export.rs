@@ -184,6 +184,10 @@ impl Row {
                 Self { channel: channel.clone(), reference: reference.clone(), ..row }
             }
             Event::NotAnnounced { channel, why, .. } => Self { channel: channel.clone(), why: why.clone(), ..row },
+            Event::Examined { impact, changed, .. } => {
+                let result = crate::impact::summary(impact).join("; ");
+                Self { result, why: changed.join("; "), ..row }
+            }
             Event::Reminded { channel, .. } => Self { channel: channel.clone(), ..row },
             Event::Escalated { step, asked, .. } => Self { result: format!("step {step}: {asked}"), ..row },
             Event::Answered(answered) => row.answered(answered),

@@ -106,6 +106,8 @@ fn words(event: &Event) -> String {
             format!("rejected by {by}{}", said(decision.reason()))
         }
         Event::Escalated { step, asked, .. } => format!("step {step}: {asked} asked"),
+        Event::Examined { impact, changed, .. } if changed.is_empty() => crate::impact::summary(impact).join("; "),
+        Event::Examined { changed, .. } => format!("changed since it was shown: {}", changed.join("; ")),
         Event::Reminded { channel, .. } => format!("in {channel}"),
         Event::Ended { outcome, .. } => match outcome {
             Outcome::Released => "released".to_owned(),

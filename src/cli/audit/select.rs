@@ -145,6 +145,7 @@ fn people(event: &Event) -> impl Iterator<Item = &str> {
         | Event::Announced { .. }
         | Event::NotAnnounced { .. }
         | Event::Escalated { .. }
+        | Event::Examined { .. }
         | Event::Reminded { .. }
         | Event::Ended { .. }
         | Event::Used { .. }

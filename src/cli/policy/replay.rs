@@ -85,6 +85,7 @@ fn recorded(event: &Event) -> Option<Recorded<'_>> {
         | Event::Answered(_)
         | Event::Decided { .. }
         | Event::Escalated { .. }
+        | Event::Examined { .. }
         | Event::Reminded { .. }
         | Event::Ended { .. }
         | Event::Executed { .. }

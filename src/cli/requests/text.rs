@@ -62,12 +62,18 @@ pub fn list(list: &ListView, none: &str) -> String {
         line(&mut out, format_args!("{}  {standing}  {}", request.id, who(request)));
         line(&mut out, format_args!("    {}", summary(request)));
         line(&mut out, format_args!("    {}", effects(request)));
+        for headline in request.impact.iter().flat_map(|impact| impact.headlines.iter().take(HEADLINES)) {
+            line(&mut out, format_args!("    impact: {}", one_line(headline)));
+        }
         for words in [again(request), review(request)].into_iter().flatten() {
             line(&mut out, format_args!("    {words}"));
         }
     }
     out
 }
+
+/// Lines about what a request would touch, in a list.
+const HEADLINES: usize = 3;
 
 /// How a standing approval stands, or whose it was.
 fn again(request: &RequestView) -> Option<String> {
@@ -199,6 +205,7 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
     for effect in &request.effects {
         facts.push(("does", effect_line(effect)));
     }
+    facts.extend(impact(request));
     let why = format!("{} (rule {})", one_line(&request.why), one_line(&request.rule));
     facts.push(("held because", why));
     if let Some(reason) = &request.reason {
@@ -237,6 +244,13 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
     if let Some(progress) = request.progress.as_ref().filter(|progress| progress.escalated > 0) {
         facts.push(("escalated", format!("{} time(s)", progress.escalated)));
     }
+    facts.extend(outcome(request));
+    facts
+}
+
+/// What became of it.
+fn outcome(request: &RequestView) -> Vec<(&'static str, String)> {
+    let mut facts = Vec::new();
     if let Some(decision) = &request.decision {
         let alone = request.progress.as_ref().is_some_and(|progress| progress.break_glass);
         let answer = match (decision.approve, alone) {
@@ -265,6 +279,13 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
         None => {}
     }
     facts
+}
+
+/// What it would touch: everything where that is known, else what matters most.
+fn impact(request: &RequestView) -> Vec<(&'static str, String)> {
+    let Some(impact) = &request.impact else { return Vec::new() };
+    let lines = if impact.summary.is_empty() { &impact.headlines } else { &impact.summary };
+    lines.iter().map(|line| ("impact", one_line(line))).collect()
 }
 
 /// The statement line by line, tabs as spaces, nothing hidden.

@@ -4,6 +4,7 @@
 
 mod approval;
 mod fingerprint;
+mod impact;
 mod integration;
 mod owners;
 mod people;
@@ -26,6 +27,7 @@ use crate::approval::slack::settings::SlackSettings;
 use crate::approval::webhook::WebhookSettings;
 use crate::approval::{AdminSettings, ApprovalSettings};
 use crate::hold::HoldSettings;
+use crate::impact::ImpactSettings;
 use crate::judge::{Glob, Policy};
 use crate::session::{ListenTlsSettings, SessionSettings, UpstreamSettings};
 use crate::store::StoreSettings;
@@ -56,6 +58,8 @@ pub struct Settings {
     pub slack: Option<SlackSettings>,
     /// Programs that are told of events.
     pub webhooks: Vec<WebhookSettings>,
+    /// Asking the database what held statements would touch.
+    pub impact: Option<ImpactSettings>,
     /// What is held.
     pub policy: Arc<Policy>,
     /// Load the configuration again when a file of it changes.
@@ -118,6 +122,7 @@ impl Default for Settings {
             approval: ApprovalSettings { policy: Some(Arc::clone(&policy)), ..ApprovalSettings::default() },
             slack: None,
             webhooks: Vec::new(),
+            impact: None,
             policy,
             watch: true,
             log: LogSettings::default(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::reader::{Document, Problem, Section, Size, Span};
-use super::{LogSettings, Settings, Sources, approval, integration, owners, people, rules, slack, webhook};
+use super::{LogSettings, Settings, Sources, approval, impact, integration, owners, people, rules, slack, webhook};
 use crate::session::{ClientCertificate, ListenTlsMode};
 use crate::store::StoreSettings;
 
@@ -31,6 +31,7 @@ pub(super) fn read(text: &str, sources: &dyn Sources) -> (Settings, Vec<Problem>
         slack::read(&mut root, sources, &mut settings);
         webhook::read(&mut root, sources, &mut settings);
         integration::read(&mut root, sources, &mut settings);
+        impact::read(&mut root, sources, &mut settings);
         approval::check_channels(&root, &mentions, &settings);
         owners::check_channels(&root, owners_file.as_ref(), &settings);
         settings.approval.slack = settings.slack.as_ref().map(|slack| slack.name.clone());

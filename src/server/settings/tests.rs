@@ -97,6 +97,7 @@ fn the_example_mentions_every_key_and_its_optional_lines_are_right() {
             ("QUERYGATE_SLACK_BOT_TOKEN", "xoxb-1".to_owned()),
             ("QUERYGATE_SLACK_APP_TOKEN", "xapp-1".to_owned()),
             ("QUERYGATE_SLACK_SIGNING_SECRET", "secret".to_owned()),
+            ("QUERYGATE_IMPACT_PASSWORD", "secret".to_owned()),
         ]),
         files: BTreeMap::from([
             ("/etc/querygate/cem.token", "token-from-a-file\n".to_owned()),
@@ -104,6 +105,7 @@ fn the_example_mentions_every_key_and_its_optional_lines_are_right() {
             ("/etc/querygate/slack-bot.token", "xoxb-2\n".to_owned()),
             ("/etc/querygate/slack-app.token", "xapp-2\n".to_owned()),
             ("/etc/querygate/slack-signing.secret", "secret\n".to_owned()),
+            ("/etc/querygate/impact.password", "secret\n".to_owned()),
         ]),
         public: false,
     };

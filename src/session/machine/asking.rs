@@ -1,5 +1,6 @@
-//! What the session is asked before a statement of it is held: the role it acts as and its `search_path`. Only the session
-//! itself knows: newer servers report some of it, older ones none, and a function may have set either. Knows no people.
+//! What the session is asked before a statement of it is held: the role it acts as, its `search_path`, and the settings by which
+//! literals are read. Only the session itself knows: newer servers report some of it, older ones none, and a function may have set
+//! any. Knows no people.
 //!
 //! Asked with SHOW, in the extended protocol and under names of the gate's own: it takes no snapshot and no lock
 //! (`PlannedStmtRequiresSnapshot`), nothing of anybody's can stand in its place, and the client's unnamed statement and portal stay
@@ -11,7 +12,17 @@ use crate::wire::backend;
 use crate::wire::frame::build;
 
 /// What is asked for, in this order.
-const WANTED: [&[u8]; 3] = [b"SHOW search_path", b"SHOW role", b"SHOW session_authorization"];
+const WANTED: [&[u8]; 6] = [
+    b"SHOW search_path",
+    b"SHOW role",
+    b"SHOW session_authorization",
+    b"SHOW TimeZone",
+    b"SHOW DateStyle",
+    b"SHOW IntervalStyle",
+];
+
+/// Names of the last ones.
+const READING: [&str; 3] = ["TimeZone", "DateStyle", "IntervalStyle"];
 
 /// Answers to the messages of one: ParseComplete, BindComplete, DataRow, CommandComplete, and CloseComplete of portal and statement.
 const ANSWERS: [u8; 6] = *b"12DC33";
@@ -88,12 +99,14 @@ impl Asking {
 
     /// What was learnt.
     pub(super) fn setting(self) -> Setting {
-        let [search_path, role, authorization] = self.values;
+        let [search_path, role, authorization, time_zone, date_style, interval_style] = self.values;
         // "none": no SET ROLE is in force, and the session acts as who it was authorised as (`show_role`).
         let role = match role {
             Some(none) if none == "none" => authorization,
             other => other,
         };
-        Setting { search_path, role }
+        let known = READING.into_iter().zip([time_zone, date_style, interval_style]);
+        let reading = known.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+        Setting { search_path, role, reading }
     }
 }

@@ -20,13 +20,19 @@ fn question(count: u32) -> Vec<u8> {
 fn answers(values: [&str; 3]) -> Vec<u8> {
     values
         .into_iter()
+        .chain(["UTC", "ISO, MDY", "postgres"])
         .flat_map(|value| [tag(b'1'), tag(b'2'), row(value), complete(), tag(b'3'), tag(b'3')])
         .flatten()
         .collect()
 }
 
 fn setting(search_path: &str, role: &str) -> Setting {
-    Setting { search_path: Some(search_path.to_owned()), role: Some(role.to_owned()) }
+    let reading = [("TimeZone", "UTC"), ("DateStyle", "ISO, MDY"), ("IntervalStyle", "postgres")];
+    Setting {
+        search_path: Some(search_path.to_owned()),
+        role: Some(role.to_owned()),
+        reading: reading.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+    }
 }
 
 #[test]

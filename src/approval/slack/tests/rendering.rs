@@ -51,6 +51,8 @@ fn view(request: HoldRequest) -> RequestView {
         request: Arc::new(request),
         revision: 1,
         audience: crate::approval::audience::Audience::default(),
+        impact: None,
+        examining: false,
         asked: "slack:S0DBA".to_owned(),
         quorum: 1,
         approved_by: Vec::new(),

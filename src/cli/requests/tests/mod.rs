@@ -58,6 +58,7 @@ pub(super) fn view(id: &str) -> RequestView {
         in_transaction: true,
         role: Some("app".to_owned()),
         search_path: Some("public".to_owned()),
+        impact: None,
         reason: Some("ticket 12".to_owned()),
         opened_at: at(0),
         deadline: at(300),

@@ -1,0 +1,69 @@
+//! Between the record and the people: the database is asked what a held statement would touch, and only then people are, so that
+//! they see it from the start. Knows no SQL and no channel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{ApprovalDesk, Change, Place};
+use crate::clock;
+use crate::hold::{Cause, HoldRequest};
+use crate::impact::{Impact, digest};
+use crate::store::Event;
+
+/// The examiner bounds its own time; this is for one that does not.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl ApprovalDesk {
+    /// Whether anybody can say what statements would touch.
+    pub(in crate::approval) fn examines(&self) -> bool {
+        self.examiner.is_some()
+    }
+
+    /// Has it examined, puts that on record, and lets people be asked. The request is on the desk already.
+    pub(in crate::approval) async fn examine(self: Arc<Self>, request: Arc<HoldRequest>) {
+        let Some(place) = self.place(&request.id) else { return };
+        let impact = self.impact_of(&request).await;
+        let _turn = place.turn().await;
+        if place.case().view.ended.is_none() {
+            self.examined(&place, &request, impact).await;
+        }
+        place.ready();
+    }
+
+    async fn examined(&self, place: &Place, request: &HoldRequest, impact: Impact) {
+        let event = Event::Examined { id: request.id.clone(), impact: Box::new(impact.clone()), changed: Vec::new() };
+        if let Err(why) = self.record.record(vec![event]).await {
+            // Fail closed: what is not on record is not asked.
+            tracing::error!(request = %request.id, "cannot record what a held statement would touch, so it is refused: {why}");
+            let _ = self.board.fail(&request.id, Cause::NotRecorded, clock::wall());
+            return;
+        }
+        let said = digest(&impact);
+        place.case().examined(impact, clock::wall());
+        let said = if said.is_empty() { said } else { format!("Impact: {said}.") };
+        self.board.ask(&request.id, said);
+        let view = place.case().view.clone();
+        self.tell(Change::Changed(Box::new(view)));
+    }
+
+    /// What it would touch; unknown if nobody can say.
+    async fn impact_of(&self, request: &Arc<HoldRequest>) -> Impact {
+        let Some(examiner) = self.examiner.clone() else {
+            return Impact::unknown("nothing is configured to look into it");
+        };
+        let asked = Arc::clone(request);
+        // A task of its own: whatever goes wrong in it, people are still asked.
+        let asking = tokio::spawn(async move { tokio::time::timeout(PATIENCE, examiner.examine(&asked)).await });
+        let mut impact = match asking.await {
+            Ok(Ok(impact)) => impact,
+            Ok(Err(_)) => Impact::unknown("looking took too long"),
+            Err(error) => {
+                tracing::error!(request = %request.id, "looking into a held statement ended badly: {error}");
+                Impact::unknown("looking into it failed")
+            }
+        };
+        // Whoever asks beforehand says themselves for which database user: that must not show them what that one may read.
+        impact.requester_may_see &= request.beforehand.is_none();
+        impact
+    }
+}

@@ -1,0 +1,51 @@
+//! Has the database asked what a held statement would touch. Knows requests and the prober; knows no desk and no channel.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::hold::HoldRequest;
+use crate::impact::{Ask, Impact, Prober, Value};
+
+/// What asking yields.
+pub type Examining<'a> = Pin<Box<dyn Future<Output = Impact> + Send + 'a>>;
+
+/// Whoever is asked.
+pub trait Examiner: Send + Sync + 'static {
+    /// What the request's statement would touch; within bounded time, and without side effects. What cannot be had is said to be
+    /// unknown.
+    ///
+    /// # Cancellation safety
+    /// A dropped future asks no more.
+    fn examine<'a>(&'a self, request: &'a HoldRequest) -> Examining<'a>;
+}
+
+impl Examiner for Prober {
+    fn examine<'a>(&'a self, request: &'a HoldRequest) -> Examining<'a> {
+        Box::pin(async move {
+            if request.statement.lossy {
+                // Fail closed: what would be asked about is not what would run.
+                return Impact::unknown("the text is not UTF-8, or the server takes it for another encoding");
+            }
+            self.probe(&ask(request)).await
+        })
+    }
+}
+
+fn ask(request: &HoldRequest) -> Ask {
+    let setting = request.setting.clone().unwrap_or_default();
+    let values = request.parameters.iter().map(|parameter| Value {
+        type_name: parameter.type_name.clone(),
+        text: parameter.value.clone(),
+        undecodable: parameter.raw,
+    });
+    Ask {
+        database: request.origin.database.clone(),
+        text: request.statement.text.as_ref().to_owned(),
+        values: values.collect(),
+        search_path: setting.search_path,
+        role: setting.role,
+        in_transaction: request.in_transaction,
+        backend_pid: request.origin.backend_pid,
+        settings: setting.reading,
+    }
+}

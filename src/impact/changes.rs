@@ -1,0 +1,197 @@
+//! Whether what was shown is still so: definitions, and numbers of rows. Pure.
+
+use super::report::{Impact, Known, Rows};
+
+/// Differences told one by one; of more only how many.
+const TOLD: usize = 6;
+
+/// How `now` differs from `before`, which people were shown, in sentences; empty if what they were shown still holds. More rows
+/// than before count when they are more by over `tolerance`, a share (0.1: a tenth); fewer never do.
+///
+/// What was not known before cannot have changed, and people have seen that it was not. What was known and is not any more has.
+pub fn changes(before: &Impact, now: &Impact, tolerance: f64) -> Vec<String> {
+    let mut changed = Vec::new();
+    match (&before.fingerprint, &now.fingerprint) {
+        (Known::Known(one), Known::Known(two)) if one == two => {}
+        (Known::Known(_), Known::Known(_)) => definitions(before, now, &mut changed),
+        // Fail closed: it may be anything by now.
+        (Known::Known(_), Known::Unknown(why)) => {
+            changed.push(format!(
+                "whether definitions have changed cannot be told: {}",
+                now.trouble.as_ref().unwrap_or(why)
+            ));
+        }
+        (Known::Unknown(_), _) => {}
+    }
+    rows(before, now, tolerance, &mut changed);
+    changed
+}
+
+fn definitions(before: &Impact, now: &Impact, changed: &mut Vec<String>) {
+    let (one, two) = (&before.definitions, &now.definitions);
+    let gone = one.keys().filter(|label| !two.contains_key(*label)).map(|label| format!("{label} is gone"));
+    let new = two.keys().filter(|label| !one.contains_key(*label)).map(|label| format!("{label} is new"));
+    let other = one.iter().filter(|(label, hash)| two.get(*label).is_some_and(|now| now != *hash));
+    let other = other.map(|(label, _)| format!("{label} was redefined"));
+    let all: Vec<String> = new.chain(gone).chain(other).collect();
+    changed.extend(all.iter().take(TOLD).cloned());
+    match all.len().saturating_sub(TOLD) {
+        // Fail closed: the hash says so, whatever the list does.
+        0 if all.is_empty() => changed.push("definitions have changed".to_owned()),
+        0 => {}
+        more => changed.push(format!("and {more} changes of definitions more")),
+    }
+}
+
+/// A number of rows, and what it counts.
+struct Counted<'a> {
+    of: String,
+    rows: &'a Rows,
+}
+
+fn rows(before: &Impact, now: &Impact, tolerance: f64, changed: &mut Vec<String>) {
+    let (one, two) = (counted(before), counted(now));
+    for counted in &one {
+        let Some(shown) = best(counted.rows) else { continue };
+        let found = two.iter().find(|other| other.of == counted.of);
+        match found.map(|other| best(other.rows)) {
+            Some(Some(found)) if !is_more(shown, found, tolerance) => {}
+            Some(Some(found)) => changed.push(format!("{found} rows of {} now, {shown} before", counted.of)),
+            // Fail closed: how many there are by now is not known.
+            Some(None) => changed.push(format!("how many rows of {} is not known any more", counted.of)),
+            // Something else stands in its place, or it was followed no further: definitions tell that.
+            None => {}
+        }
+    }
+}
+
+fn counted(impact: &Impact) -> Vec<Counted<'_>> {
+    let mut all = Vec::new();
+    for (index, statement) in impact.statements.iter().enumerate() {
+        let place = if impact.statements.len() > 1 {
+            format!(" (statement {})", index.saturating_add(1))
+        } else {
+            String::new()
+        };
+        for object in &statement.objects {
+            if let (Some(resolved), Some(rows)) = (object.resolved.known(), &object.rows) {
+                all.push(Counted { of: format!("{}{place}", resolved.qualified()), rows });
+            }
+        }
+        for cascade in &statement.cascades {
+            all.push(Counted { of: format!("{} by {}{place}", cascade.to, cascade.constraint), rows: &cascade.rows });
+        }
+    }
+    all
+}
+
+fn best(rows: &Rows) -> Option<u64> {
+    rows.exact.known().or(rows.estimate.known()).copied()
+}
+
+/// Rows are counted in whole numbers, so of a few one more is more by a lot.
+fn is_more(before: u64, now: u64, tolerance: f64) -> bool {
+    #[expect(clippy::cast_precision_loss, reason = "a share of so many rows need not be exact")]
+    let most = before as f64 * (1.0 + tolerance.max(0.0));
+    #[expect(clippy::cast_precision_loss, reason = "as before")]
+    let now_is_more = now as f64 > most;
+    now > before && now_is_more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::{Action, Bound, ObjectImpact, Resolved, StatementImpact};
+    use super::*;
+
+    fn impact(fingerprint: &str, definitions: &[(&str, &str)], rows: Known<u64>) -> Impact {
+        let object = ObjectImpact {
+            written: "t".to_owned(),
+            resolved: Known::Known(Resolved {
+                oid: 1,
+                schema: "s".to_owned(),
+                name: "t".to_owned(),
+                kind: "table".to_owned(),
+            }),
+            rows: Some(Rows { estimate: Known::Unknown(String::new()), exact: rows, bound: Bound::Exact }),
+            table: None,
+            triggers: Vec::new(),
+            rules: Vec::new(),
+            through: None,
+        };
+        let statement = StatementImpact {
+            action: Action::Delete,
+            lock: None,
+            objects: vec![object],
+            cascades: Vec::new(),
+            alter: Vec::new(),
+            dependents: None,
+            notes: Vec::new(),
+        };
+        Impact {
+            statements: vec![statement],
+            fingerprint: Known::Known(fingerprint.to_owned()),
+            definitions: definitions.iter().map(|(label, hash)| ((*label).to_owned(), (*hash).to_owned())).collect(),
+            trouble: None,
+            ..Impact::unknown("")
+        }
+    }
+
+    fn unseen() -> Impact {
+        Impact {
+            fingerprint: Known::Unknown("no time".to_owned()),
+            ..impact("", &[], Known::Unknown("no time".to_owned()))
+        }
+    }
+
+    #[test]
+    fn what_is_the_same_has_not_changed_and_what_was_never_known_cannot_have() {
+        let shown = impact("a", &[("column s.t.x", "1")], Known::Known(3));
+        assert_eq!(changes(&shown, &shown, 0.0), [""; 0]);
+        assert_eq!(changes(&unseen(), &shown, 0.0), [""; 0]);
+        assert_eq!(changes(&unseen(), &unseen(), 0.0), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_known_and_is_not_any_more_has_changed() {
+        let shown = impact("a", &[], Known::Known(3));
+        let told = changes(&shown, &unseen(), 0.5);
+        assert_eq!(
+            told,
+            ["whether definitions have changed cannot be told: no time", "how many rows of s.t is not known any more"]
+        );
+        let nothing = Impact::unknown("gone");
+        assert_eq!(changes(&shown, &nothing, 0.5), ["whether definitions have changed cannot be told: gone"]);
+    }
+
+    #[test]
+    fn definitions_are_told_by_name_and_their_number_is_bounded() {
+        let shown = impact("a", &[("a", "1"), ("b", "1"), ("c", "1")], Known::Known(3));
+        let now = impact("b", &[("b", "2"), ("c", "1"), ("d", "1")], Known::Known(3));
+        assert_eq!(changes(&shown, &now, 0.0), ["d is new", "a is gone", "b was redefined"]);
+        let names: Vec<String> = (0..20).map(|n| format!("n{n:02}")).collect();
+        let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+        let told = changes(&impact("x", &[], Known::Known(3)), &impact("y", &many, Known::Known(3)), 0.0);
+        assert_eq!((told.len(), told.last().map(String::as_str)), (7, Some("and 14 changes of definitions more")));
+        let other_hash = impact("z", &[("a", "1"), ("b", "1"), ("c", "1")], Known::Known(3));
+        assert_eq!(changes(&shown, &other_hash, 0.0), ["definitions have changed"]);
+    }
+
+    #[test]
+    fn more_rows_count_beyond_the_tolerance_and_fewer_never_do() {
+        let of = |rows| impact("a", &[], Known::Known(rows));
+        for (before, now, tolerance, differs) in [
+            (100, 110, 0.1, false),
+            (100, 111, 0.1, true),
+            (3, 4, 0.1, true),
+            (3, 4, 0.34, false),
+            (0, 1, 10.0, true),
+            (100, 1, 0.0, false),
+            (100, 100, 0.0, false),
+            (u64::MAX, u64::MAX, 0.0, false),
+            (100, 101, -5.0, true),
+        ] {
+            assert_eq!(!changes(&of(before), &of(now), tolerance).is_empty(), differs, "{before} {now} {tolerance}");
+        }
+        assert_eq!(changes(&of(3), &of(9), 0.1), ["9 rows of s.t now, 3 before"]);
+    }
+}

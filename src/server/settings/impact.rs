@@ -1,0 +1,57 @@
+//! `[impact]`: asking the database what held statements would touch. Without the section nobody asks.
+
+use super::reader::Section;
+use super::secret::{Keys, secret};
+use super::sections::{Zero, count, size, time};
+use super::{Settings, Sources};
+use crate::impact::{ImpactSettings, Password};
+
+const PASSWORD: Keys = ["password", "password_env", "password_file"];
+/// More connections than this would be felt by the database.
+const MAX_CONNECTIONS: usize = 64;
+
+pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: &mut Settings) {
+    let mut section = root.section("impact");
+    let document = section.document();
+    let written = section.span();
+    let mut slot = ImpactSettings::default();
+    let mut enabled = written.is_some();
+    section.set("enabled", &mut enabled);
+    section.set("user", &mut slot.user);
+    slot.password = secret(&mut section, "impact", PASSWORD, sources).map(|secret| Password::new(secret.reveal()));
+    time(&mut section, "connect_timeout", Zero::No, &mut slot.connect_timeout);
+    time(&mut section, "budget", Zero::No, &mut slot.budget);
+    time(&mut section, "count_budget", Zero::Allowed, &mut slot.count_budget);
+    time(&mut section, "lock_timeout", Zero::No, &mut slot.lock_timeout);
+    if let Some((cost, span)) = section.take_spanned::<f64>("count_cost") {
+        if cost.is_finite() && cost >= 0.0 {
+            slot.count_cost = cost;
+        } else {
+            document.error(Some(span), "`count_cost`: a number of the planner's units, not below zero");
+        }
+    }
+    if let Some((connections, span)) = section.take_spanned::<usize>("connections") {
+        if (1..=MAX_CONNECTIONS).contains(&connections) {
+            slot.connections = connections;
+        } else {
+            document.error(Some(span), format!("`connections`: between 1 and {MAX_CONNECTIONS}"));
+        }
+    }
+    size(&mut section, "statement_bytes", &mut slot.statement_bytes);
+    for (key, slot) in [
+        ("statements", &mut slot.statements),
+        ("objects", &mut slot.objects),
+        ("cascades", &mut slot.cascades),
+        ("listed", &mut slot.listed),
+    ] {
+        count(&mut section, key, slot);
+    }
+    section.set("exclude", &mut slot.exclude);
+    section.finish();
+    if slot.user.is_empty() {
+        document.error(written, "`user` in [impact] is empty: name the role that looks statements up");
+    }
+    if enabled {
+        settings.impact = Some(slot);
+    }
+}
