@@ -67,6 +67,7 @@ fn held(name: &str, user: &str, sql: &str) -> Event {
         deadline: now,
         time_to_live: Duration::ZERO,
         standing: querygate::hold::Standing::default(),
+        guard: None,
         beforehand: None,
         setting: None,
     };

@@ -148,6 +148,7 @@ pub(crate) fn request(user: &str, text: &str) -> HoldRequest {
         deadline: at(1_000),
         time_to_live: Duration::from_secs(1_000),
         standing: crate::hold::Standing::default(),
+        guard: None,
         beforehand: None,
         setting: Some(crate::hold::Setting {
             search_path: Some("\"$user\", public".to_owned()),

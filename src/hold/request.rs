@@ -170,6 +170,9 @@ pub struct HoldRequest {
     /// What its session said of itself; `None`: it could not be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setting: Option<Setting>,
+    /// What it runs under once it is released, in a sentence; `None`: nothing but what its session has set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<String>,
     /// It was asked for before it runs; `None` for a held statement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beforehand: Option<Beforehand>,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::policy::{ClassRules, CompiledRule, DEFAULT_RULE, EMPTY_RULE};
 use super::rule::Match;
 use super::{
-    Action, Analysis, Effect, EffectKind, Judgement, ObjectName, Piece, Prepared, Redact, Remark, RemarkKind, Scene,
+    Action, Analysis, Effect, EffectKind, Guard, Judgement, ObjectName, Piece, Prepared, Redact, Remark, RemarkKind, Scene,
     SessionAct, SessionClass, Verdict,
 };
 
@@ -69,7 +69,7 @@ pub(super) fn message(
     let findings: Vec<&Finding> = pieces.iter().flat_map(|piece| &piece.findings).collect();
     let judgements = pieces.iter().map(|piece| &piece.judgement);
     let judgement = strictest(judgements, |judgement| judgement.verdict).cloned().unwrap_or_else(empty);
-    let judgement = with_owners(with_others(judgement, &findings), &class.0, &findings);
+    let judgement = guarded(with_owners(with_others(judgement, &findings), &class.0, &findings), &class.0);
     let remarks = if judgement.verdict == Verdict::Allow { remarks } else { Vec::new() };
     Judgement { redact, remarks, ..judgement }
 }
@@ -113,7 +113,7 @@ pub(super) fn pieces(
                 Finding::sentence,
             );
             let all: Vec<&Finding> = findings.iter().collect();
-            let judgement = with_owners(with_others(judgement, &all), &class.0, &all);
+            let judgement = guarded(with_owners(with_others(judgement, &all), &class.0, &all), &class.0);
             let redact = findings.iter().map(|finding| finding.redact).fold(judgement.redact, Redact::max);
             let remarks = if judgement.verdict == Verdict::Allow { remarks(findings.iter()) } else { Vec::new() };
             let judgement = Judgement { redact, remarks, ..judgement };
@@ -149,6 +149,16 @@ fn with_owners(mut judgement: Judgement, class: &ClassRules, findings: &[&Findin
     if let Some(owners) = class.owners.as_ref().filter(|_| judgement.verdict == Verdict::Hold) {
         let held = findings.iter().filter(|finding| finding.verdict == Verdict::Hold);
         judgement.owners = owners.of(held.map(|finding| &finding.effect));
+    }
+    judgement
+}
+
+/// Whatever rule holds some of it, or may be meant: its guard counts.
+fn guarded(mut judgement: Judgement, class: &ClassRules) -> Judgement {
+    if judgement.verdict == Verdict::Hold {
+        let holds = |name: &Arc<str>| *name == judgement.rule || judgement.also.contains(name);
+        let guards = class.rules.iter().filter(|rule| holds(&rule.name)).filter_map(|rule| rule.rule.guard);
+        judgement.guard = guards.reduce(Guard::and);
     }
     judgement
 }
@@ -400,6 +410,7 @@ impl Finding {
             also: self.also.clone(),
             owners: Vec::new(),
             remarks: Vec::new(),
+            guard: None,
         }
     }
 }
@@ -414,6 +425,7 @@ fn empty() -> Judgement {
         also: Vec::new(),
         owners: Vec::new(),
         remarks: Vec::new(),
+        guard: None,
     }
 }
 

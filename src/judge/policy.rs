@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::decide::{self, PieceJudgement};
 use super::rule::next_minute;
-use super::{Analysis, Freeze, Frozen, Owners, Ownership, Redact, Rule};
+use super::{Analysis, Freeze, Frozen, Guard, Owners, Ownership, Redact, Rule};
 
 /// The rule name given when no rule matches.
 pub const DEFAULT_RULE: &str = "default";
@@ -143,6 +143,8 @@ pub struct Judgement {
     pub redact: Redact,
     /// What is told of it if it passes, each rule's once; empty otherwise.
     pub remarks: Vec<Remark>,
+    /// What it runs under once it is released: the strictest of all rules that hold some of it, or may.
+    pub guard: Option<Guard>,
 }
 
 impl Judgement {
@@ -217,6 +219,9 @@ pub enum PolicyError {
     /// The name is empty or one the gate gives itself.
     #[error("a rule cannot be named `{0}`")]
     Name(String),
+    /// Nothing is released that the rule does not hold.
+    #[error("rule `{0}`: `guard` limits what is released, so it needs `action = \"hold\"`")]
+    Guard(String),
     /// Two freezes share a name.
     #[error("two freezes are named `{0}`")]
     DuplicateFreeze(String),
@@ -267,6 +272,9 @@ impl Policy {
             }
             if rules.iter().take(index).any(|earlier| earlier.name == rule.name) {
                 return Err(PolicyError::Duplicate(rule.name.clone()));
+            }
+            if rule.guard.is_some() && rule.action != Action::Hold {
+                return Err(PolicyError::Guard(rule.name.clone()));
             }
         }
         check_freezes(&rules, &freezes)?;

@@ -1,6 +1,7 @@
 //! One rule: which facts and effects it matches, and what it says. Knows effects and names; knows no text, no order of
 //! rules and no settings file. Start at [`Rule`].
 
+mod guard;
 mod patterns;
 mod time;
 
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use guard::{Guard, Otherwise, Timeout};
 pub use patterns::{AddressRange, Glob, ObjectPattern, OneOf};
 pub(super) use time::next_minute;
 pub use time::{Freeze, Frozen, Moment, TimeWindow, WrittenFreeze, Zone};
@@ -77,6 +79,9 @@ pub struct Rule {
     /// What of the message is kept off the record and out of channels, wherever this rule judges one of its effects.
     #[serde(default, skip_serializing_if = "Redact::is_none")]
     pub redact: Redact,
+    /// What a statement it holds runs under once it is released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
 }
 
 /// What of statements is kept off the record, or out of channels. Ordered: the later, the stricter.
@@ -135,6 +140,7 @@ impl Rule {
             tags: None,
             approval: None,
             redact: Redact::None,
+            guard: None,
         }
     }
 
@@ -146,6 +152,7 @@ impl Rule {
             message: self.message.clone(),
             approval: self.approval.clone(),
             redact: self.redact,
+            guard: self.guard,
             ..Self::new(self.name.clone(), self.action)
         };
         *self == bare

@@ -11,6 +11,7 @@ use pg_query::ParserOptions;
 use super::tree::{At, Tree};
 use super::{Effect, EffectKind, ObjectName, SessionAct};
 
+mod counted;
 mod data;
 mod definitions;
 mod names;
@@ -19,6 +20,7 @@ mod reader;
 mod rows;
 mod session;
 
+pub(crate) use counted::counts_rows;
 pub(super) use names::is_catalog;
 use reader::Reader;
 

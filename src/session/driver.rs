@@ -320,7 +320,9 @@ impl<'a> Session<'a> {
     fn poll_half_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, End>> {
         // What waits for its turn (answers, an analysis, the end of authentication) is handled first.
         let waiting = self.machine.is_waiting() || self.machine.is_authenticating();
-        if self.half_closed || !self.to_backend.is_empty() || (waiting && !self.inbox.is_empty()) {
+        // A statement under guard ends as it would with its client there: the server would run it to its end, too.
+        let waits = (waiting && !self.inbox.is_empty()) || self.machine.is_guarding();
+        if self.half_closed || !self.to_backend.is_empty() || waits {
             return Poll::Pending;
         }
         // An error here means that the backend is gone, which reading it will tell.
@@ -610,8 +612,8 @@ impl<'a> Session<'a> {
         match Holding::open(&self.worker.shared, &self.origin, draft) {
             Ok(holding) => {
                 self.signal.signal().begin_hold();
+                self.machine.handle_opened(holding.id());
                 self.holding = Some(Box::new(holding));
-                self.machine.handle_opened();
             }
             Err(report) => self.finish_machine(cx, Ending::Refuse(report)),
         }

@@ -80,6 +80,10 @@ impl Holding {
         self.notice.take()
     }
 
+    pub(super) fn id(&self) -> &HoldId {
+        &self.id
+    }
+
     pub(super) fn frame_bytes(&self) -> usize {
         self.frame_bytes
     }
@@ -285,6 +289,7 @@ fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft, time_to_l
         deadline,
         time_to_live,
         standing: draft.standing,
+        guard: draft.guard,
         beforehand: None,
         setting: draft.setting,
     }
@@ -303,6 +308,9 @@ fn notice(asked: &str, request: &HoldRequest) -> Report {
     );
     if request.in_transaction {
         detail.push_str("\nA transaction is open: its locks stay while you wait.");
+    }
+    if let Some(guard) = &request.guard {
+        let _ = write!(detail, "\nGuard: {guard}.");
     }
     Report::notice(format!("querygate: waiting for approval, request {}", request.id)).with_detail(detail).with_hint(
         "Cancel the statement (Ctrl-C in psql) to withdraw it. SET querygate.reason = '…' tells approvers why.",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::machine::{Judging, Reading, Ruling};
-use crate::judge::{Analysis, Judge, JudgeCache, Judged, Judgement, Prepared, SessionClass, Verdict};
+use crate::judge::{Analysis, Judge, JudgeCache, Judged, Judgement, Prepared, SessionClass, Verdict, counts_rows};
 
 /// Borrowed for one step of the machine.
 #[derive(Debug)]
@@ -32,6 +32,10 @@ impl Judging for SessionJudge<'_> {
         };
         let Judged { judgement, analysis } = judged;
         Reading::Judged(analysis, ruling(&judgement))
+    }
+
+    fn counts_rows(&mut self, text: &[u8]) -> Result<(), &'static str> {
+        std::str::from_utf8(text).map_err(|_| "it is not UTF-8").and_then(counts_rows)
     }
 }
 

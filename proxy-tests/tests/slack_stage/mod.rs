@@ -210,6 +210,7 @@ fn request(user: &str, text: &str, rule: &str) -> HoldRequest {
         deadline: now() + jiff::SignedDuration::from_secs(900),
         time_to_live: life,
         standing: Standing::default(),
+        guard: None,
         beforehand: None,
         setting: None,
     }

@@ -269,6 +269,7 @@ impl ApprovalDesk {
             time_to_live: wish.window,
             standing: Standing::default(),
             setting: None,
+            guard: None,
             beforehand: Some(Beforehand { by: person.name.clone(), statements }),
         })
     }

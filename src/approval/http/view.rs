@@ -68,6 +68,9 @@ pub struct RequestView {
     /// What it would touch, as far as the caller may know; absent where nobody looks into it, or that is not done yet.
     #[serde(default)]
     pub impact: Option<ImpactView>,
+    /// What it runs under once it is released, in a sentence, where a rule gives it a `guard`.
+    #[serde(default)]
+    pub guard: Option<String>,
     /// The requester's own words.
     pub reason: Option<String>,
     /// When it was held (RFC 3339).
@@ -496,6 +499,7 @@ impl RequestView {
                     ImpactView::kept_from_requester()
                 }
             }),
+            guard: request.guard.clone(),
             reason: request.reason.clone(),
             opened_at: request.opened_at,
             deadline: request.deadline,

@@ -361,6 +361,9 @@ fn facts<'a>(request: &HoldRequest, look: &Look<'_>, room: Room) -> Vec<(&'a str
     }
     let transaction = if request.in_transaction { "open; its locks stay while it waits" } else { "none open" };
     facts.push(("Transaction", transaction.to_owned()));
+    if let Some(guard) = &request.guard {
+        facts.push(("Guard", words(guard, room.words)));
+    }
     if request.beforehand.is_none() {
         // What could not be asked must not look like what is usual.
         let setting = request.setting.clone().unwrap_or_default();

@@ -213,6 +213,9 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
     }
     let transaction = if request.in_transaction { "open: its locks stay while this waits" } else { "none open" };
     facts.push(("transaction", transaction.to_owned()));
+    if let Some(guard) = &request.guard {
+        facts.push(("guard", one_line(guard)));
+    }
     if !is_beforehand(request) {
         // What could not be asked must not look like what is usual.
         match &request.role {

@@ -46,6 +46,7 @@ pub(super) fn request(id: &str, session: u64, user: &str) -> HoldRequest {
         deadline: at(100),
         time_to_live: Duration::from_secs(100),
         standing: crate::hold::Standing::default(),
+        guard: None,
         beforehand: None,
         setting: None,
     }

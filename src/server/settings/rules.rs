@@ -222,6 +222,7 @@ fn rule(mut section: Section<'_, '_>) -> Option<Rule> {
     section.set_as("tags", &mut rule.tags, Some);
     section.set_as("approval", &mut rule.approval, Some);
     section.set("redact", &mut rule.redact);
+    section.set_as("guard", &mut rule.guard, Some);
     section.finish();
     for (key, there) in [("name", name.is_some()), ("action", action.is_some())] {
         if !there {

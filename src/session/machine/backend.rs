@@ -1,6 +1,6 @@
 //! The backend's messages: they pass untouched but for the answers to what the gate itself sent.
 
-use super::asking::Progress;
+use super::errand::Progress;
 use super::replies::{Expect, Probe, SqlChange, SqlChanges};
 use super::{Action, CopyIn, Machine, Outbox, Phase, Rehearsed, Waiting};
 use crate::wire::backend;
@@ -12,7 +12,7 @@ const MAX_READ: usize = 1 << 20;
 
 /// What becomes of a backend message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Relay,
     Swallow,
 }
@@ -70,12 +70,19 @@ impl Machine {
                 self.watch.is_some()
                     || matches!(
                         self.replies.head(),
-                        Some(Expect::Refused(_) | Expect::RefusedQuery(..) | Expect::Probe(_) | Expect::Rehearsal(..))
+                        Some(
+                            Expect::Refused(_)
+                                | Expect::RefusedQuery(..)
+                                | Expect::Probe(_)
+                                | Expect::Rehearsal(..)
+                                | Expect::Errand(_)
+                        )
                     )
             }
             b't' => matches!(self.replies.head(), Some(Expect::OwnDescribe(_))),
-            b'D' => matches!(self.replies.head(), Some(Expect::Asking(_))),
-            b'C' => self.watch.is_some(),
+            b'D' => matches!(self.replies.head(), Some(Expect::Asking(_) | Expect::Errand(_))),
+            b'N' => matches!(self.replies.head(), Some(Expect::Errand(_))),
+            b'C' => self.watch.is_some() || self.guard.is_some(),
             _ => false,
         }
     }
@@ -99,10 +106,13 @@ impl Machine {
                 }
                 Fate::Relay
             }
-            b'1' | b'2' | b'3' | b'C' | b'D' | b'I' | b's' | b't' | b'T' | b'n' => self.on_answer(tag, body),
+            b'1' | b'2' | b'3' | b'C' | b'D' | b'I' | b's' | b't' | b'T' | b'n' => self.on_answer(tag, body, out),
             b'G' | b'W' => {
                 let alone = self.replies.is_last();
-                if alone && matches!(self.replies.head(), Some(Expect::Query(..) | Expect::Execute(..))) {
+                if alone
+                    && self.guard.is_none()
+                    && matches!(self.replies.head(), Some(Expect::Query(..) | Expect::Execute(..)))
+                {
                     self.copy = CopyIn::Open(0);
                     // A message waiting for this answer meets the COPY.
                     if matches!(self.waiting, Waiting::CatchUp) {
@@ -116,18 +126,32 @@ impl Machine {
             }
             // The text's notices (a name that is cut, for one) come again when it runs.
             b'N' if matches!(self.replies.head(), Some(Expect::Rehearsal(..))) => Fate::Swallow,
+            // What COMMIT has to say is the client's.
+            b'N' if matches!(self.replies.head(), Some(Expect::Errand(_))) && warns_of_set_local(body) => Fate::Swallow,
             // Notices, notifications, CopyOut, CopyDone, function results and whatever newer servers send.
             _ => Fate::Relay,
         }
     }
 
     /// Answers of the extended protocol, and those of Query that look the same.
-    fn on_answer(&mut self, tag: u8, body: Option<&[u8]>) -> Fate {
+    fn on_answer(&mut self, tag: u8, body: Option<&[u8]>, out: &mut Outbox) -> Fate {
         match (tag, self.replies.head()) {
             (_, Some(Expect::Asking(asking))) => {
                 match asking.answer(tag, body) {
                     Progress::More => {}
                     Progress::Done => self.asked(),
+                    Progress::Unexpected => self.lost_count(),
+                }
+                Fate::Swallow
+            }
+            (_, Some(Expect::Errand(errand))) => {
+                match errand.answer(tag, body) {
+                    Progress::More => {}
+                    Progress::Done => {
+                        if let Some(Expect::Errand(errand)) = self.replies.pop() {
+                            self.errand_done(errand.values(), out);
+                        }
+                    }
                     Progress::Unexpected => self.lost_count(),
                 }
                 Fate::Swallow
@@ -149,17 +173,23 @@ impl Machine {
             }
             (b'C' | b'I', Some(&mut Expect::Execute(_, wanted))) => {
                 self.copy = CopyIn::Nothing;
+                if let Some(fate) = self.guarded_execute(tag, body, out) {
+                    return fate;
+                }
                 if wanted {
                     self.saw_tag(true, body);
                 }
                 self.answered();
                 Fate::Relay
             }
+            (b's', Some(Expect::Execute(..))) => self.guarded_execute(tag, body, out).unwrap_or_else(|| {
+                self.answered();
+                Fate::Relay
+            }),
             (b'1', Some(Expect::Parse(_)))
             | (b'2', Some(Expect::Bind(_)))
             | (b'3', Some(Expect::Close(_)))
-            | (b'T' | b'n', Some(Expect::Describe))
-            | (b's', Some(Expect::Execute(..))) => {
+            | (b'T' | b'n', Some(Expect::Describe)) => {
                 self.answered();
                 Fate::Relay
             }
@@ -168,6 +198,9 @@ impl Machine {
                 // Within a Query a COPY has ended well when its CommandComplete comes.
                 if tag == b'C' {
                     self.copy = CopyIn::Nothing;
+                    if let Some(fate) = self.guarded_tag(body) {
+                        return fate;
+                    }
                     self.saw_tag(false, body);
                 }
                 Fate::Relay
@@ -180,7 +213,7 @@ impl Machine {
     }
 
     /// The head was answered with success.
-    fn answered(&mut self) {
+    pub(super) fn answered(&mut self) {
         match self.replies.pop() {
             Some(Expect::Parse(settling)) => self.names.confirm(&settling.name, &settling.change),
             Some(Expect::Close(Some(settling))) => {
@@ -215,6 +248,7 @@ impl Machine {
         }
         self.meaning.failed();
         self.saw_error(body);
+        self.guarded_error();
         let extended = match self.replies.head() {
             // Nothing was asked: the server ends the session.
             None => return Fate::Relay,
@@ -277,6 +311,7 @@ impl Machine {
             }
             Expect::Rehearsal(..) => return Some(self.on_rehearsal_error(body)),
             Expect::Asking(_) => return Some(self.on_asking_error()),
+            Expect::Errand(_) => return Some(self.errand_failed(body)),
             Expect::Refused(refusal) => (true, refusal),
             Expect::RefusedQuery(refusal, _) => (false, refusal),
             Expect::Query(..)
@@ -378,6 +413,7 @@ impl Machine {
             | Expect::Probe(_)
             | Expect::Rehearsal(..)
             | Expect::Asking(_)
+            | Expect::Errand(_)
             | Expect::Refused(_)
             | Expect::RefusedQuery(..) => {}
         });
@@ -427,7 +463,6 @@ impl Machine {
             }
         };
         self.status = status;
-        self.saw_ready(ends_query, status);
         if status == b'I' {
             self.names.end_transaction(binds);
         }
@@ -438,6 +473,10 @@ impl Machine {
                 self.meaning.idle();
             }
         }
+        if let Some(fate) = self.guarded_ready(own, ends_query, out) {
+            return fate;
+        }
+        self.saw_ready(ends_query, status);
         if own { Fate::Swallow } else { Fate::Relay }
     }
 
@@ -485,8 +524,13 @@ fn is_transparent_encoding(name: &[u8]) -> bool {
     !OTHERS.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
+/// SET LOCAL outside of a transaction block (`WarnNoTransactionBlock`); it holds until the Sync all the same.
+fn warns_of_set_local(body: Option<&[u8]>) -> bool {
+    body.and_then(|body| backend::report_field(body, b'C')) == Some(b"25P01")
+}
+
 /// The server ends the session with this error.
-fn is_last_word(body: Option<&[u8]>) -> bool {
+pub(super) fn is_last_word(body: Option<&[u8]>) -> bool {
     let severity =
         body.and_then(|body| backend::report_field(body, b'V').or_else(|| backend::report_field(body, b'S')));
     matches!(severity, Some(b"FATAL" | b"PANIC"))

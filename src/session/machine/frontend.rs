@@ -1,6 +1,7 @@
 //! The client's messages: what passes, what waits, what is refused.
 
 mod extended;
+mod guarded;
 mod reports;
 mod waiting;
 
@@ -117,6 +118,9 @@ impl Machine {
             self.probe(extended, out);
             return Step::Stay;
         }
+        if let Some(step) = self.beside_guard(front, out) {
+            return step;
+        }
         match front.tag {
             b'X' => {
                 self.terminated = true;
@@ -218,12 +222,17 @@ impl Machine {
 
     fn on_query(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
         if let Some(held) = self.take_released(front) {
+            let held = match self.under_guard(held, out) {
+                Ok(held) => held,
+                Err(step) => return step,
+            };
             return match held.kind {
                 HeldKind::Query(analysis) => {
                     self.watch_query();
                     let text = frontend::query(front.body()).unwrap_or_default();
                     let identity = meaning::identity(text, &analysis, None);
                     let ran = self.meaning.runs_held(identity, text, None);
+                    self.guarded_goes(None);
                     self.forward_query(&analysis, front, ran)
                 }
                 HeldKind::Bind(..) => self.mismatch(out, Machine::refuse_query),
@@ -270,7 +279,7 @@ impl Machine {
                 self.refuse_query(rejected_by_rule(&judgement), out);
                 Step::Drop
             }
-            Some((analysis, Ruling::Hold(judgement))) => self.hold_query(front, text, analysis, *judgement, out),
+            Some((analysis, Ruling::Hold(judgement))) => self.hold_query(front, text, analysis, *judgement, judging, out),
             None => Step::Stay,
         }
     }
@@ -281,6 +290,7 @@ impl Machine {
         text: &[u8],
         analysis: Arc<Analysis>,
         judgement: Judgement,
+        judging: &mut dyn Judging,
         out: &mut Outbox,
     ) -> Step {
         if !self.caught_up(None, out) {
@@ -298,7 +308,7 @@ impl Machine {
         let mut draft = self.draft(text, Vec::new(), &analysis, judgement);
         let identity = meaning::identity(text, &analysis, None).filter(|_| !self.doubts_encoding_of(text));
         draft.standing = self.meaning.standing(text, &analysis, identity);
-        self.hold(front, HeldKind::Query(analysis), draft, out)
+        self.hold(front, HeldKind::Query(analysis), draft, judging, out)
     }
 
     fn pass_query(&mut self, text: &[u8], analysis: &Arc<Analysis>, ruling: Ruling, front: Front<'_>) -> Step {

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::names::{Definition, PortalNote};
 use super::replies::{Expect, Refusal};
 use super::{Action, AtFront, Machine, Outbox, Waiting};
-use crate::hold::{Parameter, Setting};
+use crate::hold::{HoldId, Parameter, Setting};
 use crate::judge::{Analysis, Judgement, Piece};
 use crate::wire::frame;
 use crate::wire::reply::Report;
@@ -33,6 +33,8 @@ pub struct Draft {
     pub doubtful_encoding: bool,
     /// What the session said of itself; `None`: it could not be asked.
     pub setting: Option<Setting>,
+    /// What it would run under, in a sentence.
+    pub guard: Option<String>,
     /// Length of the frame that waits, in bytes.
     pub frame_bytes: usize,
 }
@@ -52,6 +54,10 @@ pub(super) struct Held {
     /// Of the frame.
     digest: Digest,
     pub(super) kind: HeldKind,
+    /// How it runs once it is released.
+    pub(super) plan: Option<super::guard::Plan>,
+    /// Names its request, once that is open.
+    pub(super) request: Box<str>,
 }
 
 #[derive(Debug)]
@@ -70,8 +76,8 @@ pub enum Ending {
 }
 
 impl Held {
-    pub(super) fn new(frame: &[u8], kind: HeldKind) -> Self {
-        Self { total: frame.len(), digest: digest(frame), kind }
+    pub(super) fn new(frame: &[u8], kind: HeldKind, plan: Option<super::guard::Plan>) -> Self {
+        Self { total: frame.len(), digest: digest(frame), kind, plan, request: Box::default() }
     }
 
     pub(super) fn is(&self, frame: &[u8]) -> bool {
@@ -105,9 +111,10 @@ impl Machine {
     }
 
     /// The ticket is open.
-    pub fn handle_opened(&mut self) {
+    pub fn handle_opened(&mut self, request: &HoldId) {
         match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
-            Waiting::Opening(held) => {
+            Waiting::Opening(mut held) => {
+                held.request = request.0.as_str().into();
                 self.waiting = Waiting::Decision(held);
             }
             other @ (Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis(_) | Waiting::Decision(_)) => {

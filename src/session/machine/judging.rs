@@ -11,6 +11,13 @@ pub trait Judging {
 
     /// Reads and decides.
     fn judge(&mut self, text: &[u8], in_transaction: bool, prepared: &dyn Prepared) -> Reading;
+
+    /// Whether the command tag of the statement counts the rows it writes, or why it does not.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    fn counts_rows(&mut self, text: &[u8]) -> Result<(), &'static str>;
 }
 
 /// The answer to a text.

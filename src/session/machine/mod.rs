@@ -12,7 +12,9 @@
 mod asking;
 mod auth;
 mod backend;
+mod errand;
 mod frontend;
+mod guard;
 mod held;
 mod judging;
 mod meaning;
@@ -195,7 +197,7 @@ pub struct Machine {
     copy: CopyIn,
     /// A probe is among the outstanding answers.
     probing: bool,
-    /// A question to the session is, so rows may be the gate's own.
+    /// A question to the session, or a command of the gate's own, is, so rows may be the gate's own.
     asking: bool,
     /// When the frame that passes has passed, everything waits for the answers: it may start or end a COPY.
     settle: bool,
@@ -207,6 +209,8 @@ pub struct Machine {
     at_front: AtFront,
     /// The statement released last, until the database has answered it.
     watch: Option<Box<result::Watch>>,
+    /// The statement released last, while what limits it is being set, applied or set back.
+    guard: Option<Box<guard::Guarding>>,
     /// Whether what is held means the same as before.
     meaning: Meaning,
     /// The requester's reason, set for the session.
@@ -242,6 +246,7 @@ impl Machine {
             waiting: Waiting::Nothing,
             at_front: AtFront::default(),
             watch: None,
+            guard: None,
             reason: None,
             own_names: 0,
             terminated: false,
@@ -265,6 +270,7 @@ impl Machine {
         self.phase == Phase::Ready
             && self.replies.is_empty()
             && !self.batch.open
+            && self.guard.is_none()
             && self.status == b'I'
             && self.from_client.is_between_frames()
             && self.from_backend.is_between_frames()

@@ -385,7 +385,7 @@ impl World {
             match action {
                 Action::OpenHold(_) => {
                     let mut out = Outbox::default();
-                    self.bench.machine.handle_opened();
+                    self.bench.machine.handle_opened(&crate::hold::HoldId("qg-0000000000".to_owned()));
                     self.bench.machine.handle_asked(&Report::notice("held"), &mut out);
                     self.opened = true;
                 }

@@ -67,6 +67,8 @@ pub(super) enum Expect {
     Rehearsal(Box<Rehearsal>, u32),
     /// The gate's own question to the session, swallowed; its error is the answer to what is at the front.
     Asking(Box<super::asking::Asking>),
+    /// The gate's own commands around a statement under guard, swallowed.
+    Errand(Box<super::errand::Errand>),
     /// The gate's own message that fails: extended protocol.
     Refused(Box<Refusal>),
     /// The same in the simple protocol: ReadyForQuery follows. With the number of the last Bind before it.
@@ -124,6 +126,7 @@ impl Expect {
             | Self::Probe(_)
             | Self::OwnDescribe(_)
             | Self::Asking(_)
+            | Self::Errand(_)
             | Self::Refused(_) => false,
         }
     }

@@ -80,6 +80,7 @@ impl Judging for Fake {
             redact: Redact::None,
             also: Vec::new(),
             remarks: Vec::new(),
+            guard: None,
         });
         match verdict {
             Verdict::Allow if is_told(analysis) => Ruling::Notice(judgement),
@@ -96,6 +97,10 @@ impl Judging for Fake {
         let analysis = Arc::new(analyse(&String::from_utf8_lossy(text)));
         let ruling = self.decide(&analysis, in_transaction, prepared);
         Reading::Judged(analysis, ruling)
+    }
+
+    fn counts_rows(&mut self, _: &[u8]) -> Result<(), &'static str> {
+        Ok(())
     }
 }
 
@@ -199,7 +204,7 @@ impl Bench {
     pub(super) fn opened(&mut self) -> Box<Draft> {
         let draft = self.draft();
         let mut out = Outbox::default();
-        self.machine.handle_opened();
+        self.machine.handle_opened(&crate::hold::HoldId("qg-0000000000".to_owned()));
         self.machine.handle_asked(&Report::notice("held"), &mut out);
         self.collect(&out, &[], &[]);
         let notice = Report::notice("held").to_bytes();

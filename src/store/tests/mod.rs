@@ -63,6 +63,7 @@ fn request(name: &str) -> HoldRequest {
         deadline: at(900),
         time_to_live: Duration::ZERO,
         standing: crate::hold::Standing::default(),
+        guard: None,
         beforehand: None,
         setting: None,
     }

@@ -68,10 +68,15 @@ impl Machine {
     pub(super) fn on_bind(&mut self, front: Front<'_>, judging: &mut dyn Judging, out: &mut Outbox) -> Step {
         let described = self.at_front.unseen.take();
         if let Some(held) = self.take_released(front) {
+            let held = match self.under_guard(held, out) {
+                Ok(held) => held,
+                Err(step) => return step,
+            };
             return match held.kind {
                 HeldKind::Bind(definition, note) => {
                     let (portal, _) = frontend::bind_names(front.body()).unwrap_or_default();
                     self.watch_portal(portal);
+                    self.guarded_goes(Some(portal));
                     let identity = identity_of_bind(front, &definition);
                     let ran = self.meaning.runs_held(identity, &definition.text, Some(&definition.declared));
                     self.forward_bind(front, &definition, note, ran)
@@ -158,7 +163,7 @@ impl Machine {
             }
             Ruling::Hold(judgement) => judgement,
         };
-        self.hold_bind(front, definition, *judgement, out)
+        self.hold_bind(front, definition, *judgement, judging, out)
     }
 
     pub(super) fn hold_bind(
@@ -166,6 +171,7 @@ impl Machine {
         front: Front<'_>,
         definition: &Arc<Definition>,
         judgement: Judgement,
+        judging: &mut dyn Judging,
         out: &mut Outbox,
     ) -> Step {
         if let Some(step) = self.not_yet_whole(front, out, Machine::refuse_extended) {
@@ -199,7 +205,7 @@ impl Machine {
             draft.standing.pieces = None;
         }
         let note = self.portal_note(definition);
-        self.hold(front, HeldKind::Bind(Arc::clone(definition), note), draft, out)
+        self.hold(front, HeldKind::Bind(Arc::clone(definition), note), draft, judging, out)
     }
 
     pub(super) fn portal_note(&self, definition: &Arc<Definition>) -> Option<PortalNote> {
@@ -276,6 +282,7 @@ impl Machine {
             }
         }
         self.meaning.executes(portal);
+        self.guarded_executes(portal);
         self.replies.push(Expect::Execute(changes, self.is_watched(portal)));
         self.batch.open = true;
         self.batch.ran = true;

@@ -25,6 +25,22 @@ pub(super) fn in_transaction_report(judgement: &Judgement) -> Report {
         .with_hint("Run it outside a transaction block (hold.in_transaction = \"reject\" in the gate's configuration).")
 }
 
+pub(super) fn cannot_guard(judgement: &Judgement, why: &str) -> Report {
+    Report::error("42501", "querygate: this statement needs approval with a guard, and the guard cannot be applied to it")
+        .with_detail(format!("Rule \"{}\": {}. The guard: {why}.", judgement.rule, judgement.why))
+        .with_hint("Nothing was run, and nobody was asked. Ask the owners of the gate's policy about the rule's guard (otherwise = \"run\").")
+}
+
+pub(super) fn guard_unknown() -> Report {
+    Report::error("58000", "querygate: the session did not say what time limits it has; nothing was run")
+}
+
+pub(super) fn not_executed() -> Report {
+    Report::error("0A000", "querygate: a statement under a guard has to be executed right after it is bound")
+        .with_detail("Only Describe, Flush and Close of a statement may come between, and a portal is not kept for later.")
+        .with_hint("Send Bind and Execute of the statement together, and Sync behind them.")
+}
+
 pub(super) fn too_many_names() -> Report {
     Report::error("54000", "querygate: too many prepared statements in one session")
         .with_hint("Close those that are not needed any more (DEALLOCATE).")

@@ -6,7 +6,7 @@ use super::super::asking::Asking;
 use super::super::held::{Held, HeldKind, digest};
 use super::super::names::Definition;
 use super::super::replies::{Expect, Rehearsal};
-use super::super::{Action, Analysed, Draft, Machine, Outbox, Waiting};
+use super::super::{Action, Analysed, Draft, Judging, Machine, Outbox, Waiting};
 use super::reports::{in_transaction_report, too_long};
 use super::{Front, Step};
 use crate::hold::Standing;
@@ -110,17 +110,32 @@ impl Machine {
         self.waiting = Waiting::CatchUp;
     }
 
-    pub(super) fn hold(&mut self, front: Front<'_>, kind: HeldKind, mut draft: Draft, out: &mut Outbox) -> Step {
+    pub(super) fn hold(
+        &mut self,
+        front: Front<'_>,
+        kind: HeldKind,
+        mut draft: Draft,
+        judging: &mut dyn Judging,
+        out: &mut Outbox,
+    ) -> Step {
         draft.frame_bytes = front.total;
-        if draft.in_transaction && self.settings.reject_holds_in_transaction {
-            let report = in_transaction_report(&draft.judgement);
+        let refused = if draft.in_transaction && self.settings.reject_holds_in_transaction {
+            Err(in_transaction_report(&draft.judgement))
+        } else {
+            self.plan(&draft, &kind, judging)
+        };
+        let plan = match refused {
+            Ok(plan) => plan,
+            Err(report) => {
             match kind {
                 HeldKind::Query(_) => self.refuse_query(report, out),
                 HeldKind::Bind(..) => self.refuse_extended(report, out),
             }
             return Step::Drop;
-        }
-        self.open_hold(Box::new(Held::new(front.bytes, kind)), draft);
+            }
+        };
+        draft.guard = plan.as_ref().map(super::super::guard::Plan::sentence);
+        self.open_hold(Box::new(Held::new(front.bytes, kind, plan)), draft);
         Step::Stay
     }
 
@@ -141,6 +156,7 @@ impl Machine {
             standing: Standing::default(),
             doubtful_encoding: !self.shows_as_utf8(text),
             setting: self.at_front.setting.clone(),
+            guard: None,
             frame_bytes: 0,
         }
     }
