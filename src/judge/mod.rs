@@ -39,8 +39,8 @@ pub use policy::{
     RemarkKind, SessionClass, Somebody, Verdict,
 };
 pub use rule::{
-    AddressRange, Freeze, Frozen, Glob, Guard, Match, Moment, ObjectPattern, OneOf, Otherwise, Redact, Rule, Scene, TagPatterns,
-    TimeWindow, Timeout, WrittenFreeze, Zone,
+    AddressRange, Freeze, Frozen, Glob, Guard, Match, Moment, ObjectPattern, OneOf, Otherwise, Redact, Rule, Scene,
+    TagPatterns, TimeWindow, Timeout, WrittenFreeze, Zone,
 };
 pub(crate) use second::{called, counts_rows};
 pub use tags::Tags;

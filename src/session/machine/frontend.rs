@@ -279,7 +279,9 @@ impl Machine {
                 self.refuse_query(rejected_by_rule(&judgement), out);
                 Step::Drop
             }
-            Some((analysis, Ruling::Hold(judgement))) => self.hold_query(front, text, analysis, *judgement, judging, out),
+            Some((analysis, Ruling::Hold(judgement))) => {
+                self.hold_query(front, text, analysis, *judgement, judging, out)
+            }
             None => Step::Stay,
         }
     }

@@ -9,7 +9,8 @@ use crate::judge::{Effect, EffectKind, Judgement, Piece, Prepared, Redact, Sessi
 use crate::wire::frame::build;
 
 /// Judges by the first word: `HOLD…`, `REJECT…`, `PREPARE name text`, `EXECUTE name`, `DEALLOCATE name`, anything else is
-/// allowed; `OPAQUE…` is opaque.
+/// allowed; `OPAQUE…` is opaque. `HOLDG…` and `HOLDX…` are held with a guard of five rows and two seconds for locks, `HOLDA…` may not
+/// run in a transaction and is held with the two seconds alone.
 struct Fake;
 
 fn effect(kind: EffectKind) -> Effect {
@@ -29,12 +30,25 @@ pub(super) fn analyse(text: &str) -> Analysis {
         ["DEALLOCATE", name] => (EffectKind::Session, vec![SessionAct::Deallocate { name: Some((*name).to_owned()) }]),
         ["HOLDERR"] => (EffectKind::Unparsed, Vec::new()),
         [first, ..] if first.starts_with("TELL") => (EffectKind::Merge, Vec::new()),
+        [first, ..] if first.starts_with("HOLDA") => (EffectKind::Alter, Vec::new()),
         [first, ..] if first.starts_with("HOLD") => (EffectKind::Delete, Vec::new()),
         [first, ..] if first.starts_with("REJECT") => (EffectKind::Drop, Vec::new()),
         _ => (EffectKind::Read, Vec::new()),
     };
+    let mut effect = effect(kind);
+    let begins = |words: &[&str]| words.iter().any(|word| text.starts_with(word));
+    effect.columns = vec![
+        if begins(&["HOLDG", "HOLDX"]) {
+            "rows"
+        } else if begins(&["HOLDA"]) {
+            "locks"
+        } else {
+            ""
+        }
+        .to_owned(),
+    ];
     Analysis {
-        pieces: vec![Piece { range: 0..text.len(), effects: vec![effect(kind)], acts }],
+        pieces: vec![Piece { range: 0..text.len(), effects: vec![effect], acts }],
         literal_independent: false,
         opaque: text.starts_with("OPAQUE"),
         reason: None,
@@ -48,7 +62,7 @@ fn verdict(analysis: &Analysis, prepared: &dyn Prepared, depth: usize) -> Verdic
     }
     let kinds = analysis.pieces.iter().flat_map(|piece| {
         let of_effects = piece.effects.iter().map(|effect| match effect.kind {
-            EffectKind::Delete | EffectKind::Unknown | EffectKind::Unparsed => Verdict::Hold,
+            EffectKind::Delete | EffectKind::Alter | EffectKind::Unknown | EffectKind::Unparsed => Verdict::Hold,
             EffectKind::Drop => Verdict::Reject,
             _ => Verdict::Allow,
         });
@@ -68,6 +82,15 @@ fn is_told(analysis: &Analysis) -> bool {
     analysis.pieces.iter().any(|piece| piece.effects.iter().any(|effect| effect.kind == EffectKind::Merge))
 }
 
+fn guard(analysis: &Analysis) -> Option<crate::judge::Guard> {
+    let written = match analysis.pieces[0].effects[0].columns.first()?.as_str() {
+        "rows" => "max_rows = 5\nlock_timeout = \"2s\"",
+        "locks" => "lock_timeout = \"2s\"",
+        _ => return None,
+    };
+    Some(toml::from_str(written).unwrap())
+}
+
 impl Judging for Fake {
     fn decide(&mut self, analysis: &Analysis, _: bool, prepared: &dyn Prepared) -> Ruling {
         let verdict = verdict(analysis, prepared, 0);
@@ -80,7 +103,7 @@ impl Judging for Fake {
             redact: Redact::None,
             also: Vec::new(),
             remarks: Vec::new(),
-            guard: None,
+            guard: guard(analysis),
         });
         match verdict {
             Verdict::Allow if is_told(analysis) => Ruling::Notice(judgement),
@@ -620,7 +643,7 @@ fn the_notice_of_a_hold_waits_for_the_end_of_the_backends_frame() {
     bench.say(&[query("HOLD me")]);
     bench.draft();
     let mut out = Outbox::default();
-    bench.machine.handle_opened();
+    bench.machine.handle_opened(&crate::hold::HoldId(String::new()));
     bench.machine.handle_asked(&Report::notice("held"), &mut out);
     assert_eq!(out.to_client(&[]).count(), 0);
     bench.server(&[notification[12..].to_vec()]);

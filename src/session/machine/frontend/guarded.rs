@@ -14,7 +14,12 @@ impl Machine {
     /// # Errors
     ///
     /// The guard cannot be applied, and the rule wants it refused then.
-    pub(super) fn plan(&self, draft: &Draft, kind: &HeldKind, judging: &mut dyn Judging) -> Result<Option<Plan>, Report> {
+    pub(super) fn plan(
+        &self,
+        draft: &Draft,
+        kind: &HeldKind,
+        judging: &mut dyn Judging,
+    ) -> Result<Option<Plan>, Report> {
         let Some(guard) = &draft.judgement.guard else { return Ok(None) };
         let (analysis, query) = match kind {
             HeldKind::Query(analysis) => (analysis, true),

@@ -37,7 +37,9 @@ pub(super) fn guard_unknown() -> Report {
 
 pub(super) fn not_executed() -> Report {
     Report::error("0A000", "querygate: a statement under a guard has to be executed right after it is bound")
-        .with_detail("Only Describe, Flush and Close of a statement may come between, and a portal is not kept for later.")
+        .with_detail(
+            "Only Describe, Flush and Close of a statement may come between, and a portal is not kept for later.",
+        )
         .with_hint("Send Bind and Execute of the statement together, and Sync behind them.")
 }
 

@@ -127,11 +127,11 @@ impl Machine {
         let plan = match refused {
             Ok(plan) => plan,
             Err(report) => {
-            match kind {
-                HeldKind::Query(_) => self.refuse_query(report, out),
-                HeldKind::Bind(..) => self.refuse_extended(report, out),
-            }
-            return Step::Drop;
+                match kind {
+                    HeldKind::Query(_) => self.refuse_query(report, out),
+                    HeldKind::Bind(..) => self.refuse_extended(report, out),
+                }
+                return Step::Drop;
             }
         };
         draft.guard = plan.as_ref().map(super::super::guard::Plan::sentence);

@@ -85,7 +85,7 @@ impl Machine {
             Stage::Setting => guarding.stage = Stage::Set,
             Stage::Ending(End::Keep) => {
                 let (kept, query) = (guarding.kept.take(), guarding.query);
-                if !query {
+                if !query && guarding.plan.how != How::Session {
                     self.guard = None;
                 }
                 if let Some(kept) = kept {
@@ -96,12 +96,9 @@ impl Machine {
                 }
             }
             Stage::Failed | Stage::Ending(End::Undo | End::Over(_)) => {}
-            Stage::New
-            | Stage::Asked(_)
-            | Stage::Set
-            | Stage::Bound
-            | Stage::Running
-            | Stage::AwaitSync => self.lost_count(),
+            Stage::New | Stage::Asked(_) | Stage::Set | Stage::Bound | Stage::Running | Stage::AwaitSync => {
+                self.lost_count()
+            }
         }
     }
 
@@ -118,6 +115,10 @@ impl Machine {
         match guarding.stage {
             Stage::Asking | Stage::Setting => {
                 guarding.stage = Stage::Failed;
+                if !query {
+                    // What is skipped to the Sync need not be dropped here.
+                    self.guard = None;
+                }
                 let error = Some(words(body));
                 self.act(Action::Executed(Seen { error, ..Seen::default() }));
             }
@@ -136,12 +137,9 @@ impl Machine {
             }
             // Tried again.
             Stage::Failed | Stage::Ending(End::Undo | End::Over(_)) => return Fate::Swallow,
-            Stage::New
-            | Stage::Asked(_)
-            | Stage::Set
-            | Stage::Bound
-            | Stage::Running
-            | Stage::AwaitSync => self.lost_count(),
+            Stage::New | Stage::Asked(_) | Stage::Set | Stage::Bound | Stage::Running | Stage::AwaitSync => {
+                self.lost_count()
+            }
         }
         // The client's own Sync is to come.
         self.skip |= !query;

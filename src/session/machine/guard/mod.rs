@@ -114,11 +114,9 @@ impl Guarding {
     /// session this also tells what a setting is when nothing sets it.
     pub(super) fn questions(&self) -> Vec<String> {
         let ask = |name: &str| match self.plan.how {
-            How::Session => vec![
-                format!("SHOW {name}"),
-                format!("SET LOCAL {name} TO DEFAULT"),
-                format!("SHOW {name}"),
-            ],
+            How::Session => {
+                vec![format!("SHOW {name}"), format!("SET LOCAL {name} TO DEFAULT"), format!("SHOW {name}")]
+            }
             How::Block | How::Local | How::Nothing => vec![format!("SHOW {name}")],
         };
         self.plan.timeouts.iter().flat_map(|(name, _)| ask(name)).collect()
@@ -163,9 +161,13 @@ impl Guarding {
         let most = self.plan.max_rows?;
         let message = match self.rows {
             Some(rows) if rows <= most => return None,
-            Some(rows) => format!("querygate: the statement was undone: it wrote {rows} rows, and at most {most} were approved"),
+            Some(rows) => {
+                format!("querygate: the statement was undone: it wrote {rows} rows, and at most {most} were approved")
+            }
             // Fail closed.
-            None => format!("querygate: the statement was undone: nothing tells how many rows it wrote, and at most {most} were approved"),
+            None => format!(
+                "querygate: the statement was undone: nothing tells how many rows it wrote, and at most {most} were approved"
+            ),
         };
         let detail = format!("Request {} has a guard of at most {most} rows. {undone}", self.request);
         Some(
