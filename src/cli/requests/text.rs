@@ -213,9 +213,7 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
     }
     let transaction = if request.in_transaction { "open: its locks stay while this waits" } else { "none open" };
     facts.push(("transaction", transaction.to_owned()));
-    if let Some(guard) = &request.guard {
-        facts.push(("guard", one_line(guard)));
-    }
+    facts.extend(request.guard.as_deref().map(|guard| ("guard", one_line(guard))));
     if !is_beforehand(request) {
         // What could not be asked must not look like what is usual.
         match &request.role {
@@ -229,8 +227,7 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
     let backend = origin.backend_pid.map(|pid| format!(", backend {pid}"));
     let session = format!("{}{}", origin.session, backend.unwrap_or_default());
     facts.push(("session", session));
-    let deadline = request.deadline.strftime("%Y-%m-%d %H:%M:%S UTC");
-    facts.push(("deadline", deadline.to_string()));
+    facts.push(("deadline", request.deadline.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()));
     if let Some(progress) = request.progress.as_ref().filter(|progress| progress.approvals_needed > 1) {
         let by = one_line(&progress.approved_by.join(", "));
         let (have, need) = (progress.approved_by.len(), progress.approvals_needed);

@@ -145,16 +145,8 @@ impl Machine {
                 Fate::Swallow
             }
             (_, Some(Expect::Errand(errand))) => {
-                match errand.answer(tag, body) {
-                    Progress::More => {}
-                    Progress::Done => {
-                        if let Some(Expect::Errand(errand)) = self.replies.pop() {
-                            self.errand_done(errand.values(), out);
-                        }
-                    }
-                    Progress::Unexpected => self.lost_count(),
-                }
-                Fate::Swallow
+                let progress = errand.answer(tag, body);
+                self.errand_answered(progress, out)
             }
             (b'1' | b'3', Some(Expect::Rehearsal(rehearsal, _))) => {
                 rehearsal.parsed = tag == b'1';

@@ -28,8 +28,7 @@ impl Machine {
         let place = Place {
             query,
             status: self.status,
-            batch: self.batch.open,
-            ran: self.batch.ran,
+            busy: self.batch.ran || (query && self.batch.open),
             replication: self.settings.replication,
         };
         Plan::new(guard, analysis, place, || judging.counts_rows(&draft.text))

@@ -1,6 +1,8 @@
 //! What the backend says to a statement under guard and to the commands around it.
 
 use super::super::backend::{Fate, is_last_word};
+use super::super::errand::Progress;
+use super::super::replies::Expect;
 use super::super::result::Seen;
 use super::super::{Action, Machine, Outbox};
 use super::{End, Guarding, How, MAX_TRIES, Stage, frame_of};
@@ -76,8 +78,22 @@ impl Machine {
         }
     }
 
+    /// A command of the gate's own is answered, so far.
+    pub(in super::super) fn errand_answered(&mut self, progress: Progress, out: &mut Outbox) -> Fate {
+        match progress {
+            Progress::More => {}
+            Progress::Done => {
+                if let Some(Expect::Errand(errand)) = self.replies.pop() {
+                    self.errand_done(errand.values(), out);
+                }
+            }
+            Progress::Unexpected => self.lost_count(),
+        }
+        Fate::Swallow
+    }
+
     /// Commands of the gate's own are answered.
-    pub(in super::super) fn errand_done(&mut self, values: Vec<Option<String>>, out: &mut Outbox) {
+    fn errand_done(&mut self, values: Vec<Option<String>>, out: &mut Outbox) {
         self.asking = false;
         let Some(guarding) = &mut self.guard else { return self.lost_count() };
         match guarding.stage {
@@ -97,7 +113,7 @@ impl Machine {
             }
             Stage::Failed | Stage::Ending(End::Undo | End::Over(_)) => {}
             Stage::New | Stage::Asked(_) | Stage::Set | Stage::Bound | Stage::Running | Stage::AwaitSync => {
-                self.lost_count()
+                self.lost_count();
             }
         }
     }
@@ -138,7 +154,7 @@ impl Machine {
             // Tried again.
             Stage::Failed | Stage::Ending(End::Undo | End::Over(_)) => return Fate::Swallow,
             Stage::New | Stage::Asked(_) | Stage::Set | Stage::Bound | Stage::Running | Stage::AwaitSync => {
-                self.lost_count()
+                self.lost_count();
             }
         }
         // The client's own Sync is to come.
@@ -260,13 +276,12 @@ impl Machine {
         let stage = std::mem::replace(&mut guarding.stage, Stage::Running);
         match (stage, guarding.plan.how) {
             (Stage::Ending(End::Keep), How::Local) => self.guard_ends(),
-            (Stage::Ending(End::Keep), How::Block) if idle => self.guard_ends(),
+            (Stage::Ending(End::Keep), How::Block) | (Stage::Ending(End::Undo), _) if idle => self.guard_ends(),
             (Stage::Ending(End::Keep), How::Session) if idle && !failed => self.guard_ends(),
             (Stage::Ending(End::Keep), How::Session) => {
                 guarding.stage = Stage::Ending(End::Keep);
                 self.set_back(out)
             }
-            (Stage::Ending(End::Undo), _) if idle => self.guard_ends(),
             (Stage::Ending(End::Over(report)), _) if idle => {
                 self.guard = None;
                 self.undo(true, report, out);

@@ -39,10 +39,8 @@ pub(in super::super) struct Place {
     pub(in super::super) query: bool,
     /// Transaction status.
     pub(in super::super) status: u8,
-    /// Messages of a batch came before it, without a Sync.
-    pub(in super::super) batch: bool,
-    /// … and they ran something.
-    pub(in super::super) ran: bool,
+    /// Something of its batch has run; before a Query: was sent.
+    pub(in super::super) busy: bool,
     /// The connection is one for replication.
     pub(in super::super) replication: bool,
 }
@@ -101,7 +99,7 @@ fn unsuitable(analysis: &Analysis, place: Place) -> Option<&'static str> {
         return Some("the connection is one for replication");
     }
     match place.status {
-        b'I' if place.query && (place.batch || place.ran) => {
+        b'I' if place.query && place.busy => {
             return Some("messages of the extended protocol came before it without a Sync");
         }
         b'I' | b'T' => {}
@@ -156,7 +154,7 @@ fn how(analysis: &Analysis, place: Place) -> How {
     let is_bound = analysis.pieces.len() == 1 && kinds().all(|kind| is_of_rows(kind) || kind == EffectKind::Truncate);
     match (place.status, is_bound) {
         (b'T', _) => How::Local,
-        (_, _) if place.ran => How::Local,
+        (_, _) if place.busy => How::Local,
         (_, true) if place.query => How::Block,
         (_, true) => How::Local,
         (_, false) => How::Session,

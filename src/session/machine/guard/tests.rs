@@ -1,5 +1,7 @@
 //! A statement under guard against scripted peers: what each side is sent, byte for byte.
 
+#![allow(clippy::wildcard_enum_match_arm)]
+
 use super::super::errand::Errand;
 use super::super::held;
 use super::super::result::Seen;
@@ -16,10 +18,10 @@ fn gate(count: u32, commands: &[&str]) -> Vec<u8> {
 
 /// The server's answers to them; those that have a row say this.
 fn answers(rows: &[Option<&str>]) -> Vec<u8> {
-    let one = |value: &Option<&str>| {
+    let one = |value: Option<&str>| {
         [tag(b'1'), tag(b'2'), value.map(row).unwrap_or_default(), complete(), tag(b'3'), tag(b'3')].concat()
     };
-    rows.iter().flat_map(one).collect()
+    rows.iter().copied().flat_map(one).collect()
 }
 
 fn done(command_tag: &str) -> Vec<u8> {
