@@ -399,6 +399,35 @@ fn every_bind_of_a_named_statement_asks_again() {
 }
 
 #[test]
+fn approvers_are_told_of_the_risks_of_this_text_not_of_one_like_it() {
+    // The first text passes and is remembered by its shape; the second is held in a transaction, where a rule wants it.
+    let rules = "[[rule]]\nname = \"inside\"\naction = \"hold\"\neffects = [\"update\"]\nin_transaction = true\n\
+                 [[rule]]\nname = \"rest\"\naction = \"allow\"\n";
+    let (_database, gate) = setup_with(rules);
+    let mut raw = Raw::login(&gate.target());
+    for (name, sql) in
+        [("a", "UPDATE t SET x = 0 WHERE x = 9 OR 1 = 2"), ("b", "UPDATE t SET x = 0 WHERE x = 9 OR 1 = 1")]
+    {
+        raw.send(m::parse(name, sql, &[]));
+        raw.send(m::sync());
+        raw.until(b'Z');
+    }
+    raw.send(m::query("BEGIN"));
+    raw.until(b'Z');
+    raw.send(m::bind("", "b", &[]));
+    raw.send(m::execute("", 0));
+    raw.send(m::sync());
+    let notice = raw.expect(b'N');
+    let told = String::from_utf8_lossy(&notice.body).into_owned();
+    assert!(told.contains("Approvers are told: the WHERE of its UPDATE is true for every row: `1 = 1`."), "{told}");
+    let id = id_in(&notice).unwrap();
+    let request = gate.api().get(&format!("/v1/requests/{id}"));
+    assert_eq!(request["risks"][0]["kind"], "always-true", "{request}");
+    gate.api().reject(&id, "no");
+    raw.until(b'Z');
+}
+
+#[test]
 fn a_portal_fetched_in_steps_asks_once() {
     let (_database, gate) = setup();
     let mut raw = Raw::login(&gate.target());

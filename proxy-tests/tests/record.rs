@@ -55,6 +55,7 @@ fn held(name: &str, user: &str, sql: &str) -> Event {
         statement: StatementText { text: Arc::from(sql), lossy: false, sha256: "00".repeat(32) },
         parameters: Vec::new(),
         effects: Vec::new(),
+        risks: Vec::new(),
         rule: Arc::from("lost-rows"),
         why: "delete of orders".into(),
         also: Vec::new(),

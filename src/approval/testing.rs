@@ -136,6 +136,7 @@ pub(crate) fn request(user: &str, text: &str) -> HoldRequest {
             columns: Vec::new(),
             why: "DELETE removes rows".to_owned(),
         }],
+        risks: Vec::new(),
         rule: Arc::from("deletes"),
         why: "deletes rows of public.customers".to_owned(),
         also: Vec::new(),

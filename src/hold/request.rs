@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::judge::{Effect, Ownership, Redact};
+use crate::judge::{Effect, Ownership, Redact, Risk};
 
 /// Names a hold: short enough to read aloud, unguessable enough not to collide (`qg-` and 10 characters of Crockford base 32).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -136,6 +136,9 @@ pub struct HoldRequest {
     pub parameters: Vec<Parameter>,
     /// What it can do.
     pub effects: Vec<Effect>,
+    /// What of its text nobody should overlook.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub risks: Vec<Risk>,
     /// The rule that held it.
     #[serde(serialize_with = "as_str", deserialize_with = "from_str")]
     pub rule: Arc<str>,

@@ -4,11 +4,12 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use super::lexer::{LexError, Token, TokenKind, Tokens, Trouble, lex_bounded};
 use super::limits::Limits;
 use super::second::{self, Opinion, Statement};
-use super::{Analysis, Effect, EffectKind, Piece, Tags, first, tripwire};
+use super::{Analysis, Effect, EffectKind, Piece, Risk, RiskKind, SessionAct, Tags, first, risks, tripwire};
 
 /// Stack given to the parsers where the caller's is too small.
 const STACK: usize = 256 << 20;
@@ -32,8 +33,22 @@ pub fn analyse(text: &[u8], limits: &Limits) -> Analysis {
             with_stack(deepest.min(ENOUGH_STACK), read)
                 .unwrap_or_else(|| unreadable(text.len(), EffectKind::Unknown, "a parser failed on it"))
         }
-        Err((kind, why)) => unreadable(text.len(), kind, &why),
+        Err((kind, why)) => {
+            let mut analysis = unreadable(text.len(), kind, &why);
+            // What can be said of a text that is no SQL is said of its characters.
+            if let Some(text) =
+                Some(text).filter(|text| text.len() <= limits.bytes).and_then(|text| std::str::from_utf8(text).ok())
+            {
+                add_risks(&mut analysis, risks::of_characters(text, None));
+            }
+            analysis
+        }
     }
+}
+
+fn add_risks(analysis: &mut Analysis, more: Vec<Risk>) {
+    let known = analysis.risks.take().unwrap_or_default();
+    analysis.risks = Some(risks::tidy(known.into_iter().chain(more).collect()));
 }
 
 /// Runs `read` with enough stack for the tree of any text that is within the default limits. `None` if it says so, or panics.
@@ -88,11 +103,13 @@ fn checked<'t>(text: &'t [u8], limits: &Limits) -> Result<(&'t str, Tokens), (Ef
 
 fn unreadable(length: usize, kind: EffectKind, why: &str) -> Analysis {
     Analysis {
-        pieces: vec![Piece { range: 0..length, effects: vec![doubt(kind, why)], acts: Vec::new() }],
+        pieces: vec![Piece { range: 0..length, effects: vec![doubt(kind, why)], acts: Vec::new(), risks: Vec::new() }],
         literal_independent: false,
         opaque: true,
         reason: None,
         tags: Tags::default(),
+        // Fail closed: what was not read may hold anything.
+        risks: Some(vec![Risk::unread()]),
     }
 }
 
@@ -101,9 +118,17 @@ fn doubt(kind: EffectKind, why: impl Into<String>) -> Effect {
 }
 
 fn opinions(text: &str, tokens: &Tokens, limits: &Limits) -> Analysis {
+    let other_mode = other_string_mode(text, tokens, limits);
+    let mut analysis = statements(text, tokens, limits, other_mode.as_deref());
+    look(text, tokens, other_mode.as_deref(), &mut analysis);
+    analysis
+}
+
+fn statements(text: &str, tokens: &Tokens, limits: &Limits, other_mode: Option<&str>) -> Analysis {
     let (reason, tags) = (reason(text, tokens), Tags::of(text, tokens));
     let literal_independent = plain(tokens);
-    let mut analysis = Analysis { pieces: Vec::new(), literal_independent, opaque: false, reason, tags };
+    let risks = Some(Vec::new());
+    let mut analysis = Analysis { pieces: Vec::new(), literal_independent, opaque: false, reason, tags, risks };
     if tokens.pieces.is_empty() {
         return analysis;
     }
@@ -128,19 +153,41 @@ fn opinions(text: &str, tokens: &Tokens, limits: &Limits) -> Analysis {
             ..unreadable(text.len(), EffectKind::Disagreement, "its statements cannot be told apart with certainty")
         };
     }
-    let other_mode = other_string_mode(text, tokens, limits);
     let ask_first = tokens.tokens.len() <= limits.first_parser_tokens;
     for (statement, piece) in statements.into_iter().zip(&tokens.pieces) {
         let mine = tokens.of(piece);
         let mut opinion = judge_piece(text, statement, &piece.range, mine, ask_first);
-        if let Some(why) = &other_mode {
+        if let Some(why) = other_mode {
             opinion.effects.push(doubt(EffectKind::Disagreement, why));
         }
         analysis.literal_independent &= opinion.literal_independent;
         analysis.opaque |= opinion.opaque;
-        analysis.pieces.push(Piece { range: piece.range.clone(), effects: opinion.effects, acts: opinion.acts });
+        let Opinion { effects, acts, risks, .. } = opinion;
+        analysis.pieces.push(Piece { range: piece.range.clone(), effects, acts, risks: risks::tidy(risks) });
     }
     analysis
+}
+
+/// Adds what an approver should not overlook in the text as a whole.
+fn look(text: &str, tokens: &Tokens, other_mode: Option<&str>, analysis: &mut Analysis) {
+    let begins: Vec<(usize, bool)> =
+        analysis.pieces.iter().map(|piece| (piece.range.start, piece.effects.iter().any(is_danger))).collect();
+    let parses = |part: &str| second::parse(part).is_ok_and(|parsed| !parsed.statements(part.len()).is_empty());
+    let mut found = risks::of_text(text, tokens, &begins, &parses);
+    found.extend(other_mode.map(|why| Risk::new(RiskKind::Escapes, why)));
+    add_risks(analysis, found);
+    let Analysis { pieces, risks, .. } = analysis;
+    for piece in pieces {
+        for act in &mut piece.acts {
+            if let SessionAct::Prepare { body, .. } = act {
+                let body = Arc::make_mut(body);
+                body.risks.clone_from(risks);
+                for inner in &mut body.pieces {
+                    inner.risks.clone_from(&piece.risks);
+                }
+            }
+        }
+    }
 }
 
 /// Both opinions on one piece, merged.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Tags;
+use super::risks::tidy;
+use super::{Risk, RiskKind, Tags};
 
 /// What a message's text can do. A pure function of the text, so it may be cached by text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,41 @@ pub struct Analysis {
     pub reason: Option<String>,
     /// Tags in a trailing comment.
     pub tags: Tags,
+    /// What of the text as a whole an approver should not overlook. `None`: not known, and neither are those of the pieces, for it
+    /// is the analysis of another text of the same shape.
+    pub risks: Option<Vec<Risk>>,
+}
+
+impl Analysis {
+    /// What an approver should not overlook: of the whole text, then of each statement. `None`: not known.
+    #[must_use]
+    pub fn all_risks(&self) -> Option<Vec<Risk>> {
+        let mut all = self.risks.clone()?;
+        let many = self.pieces.len() > 1;
+        for (index, piece) in self.pieces.iter().enumerate() {
+            let number = index.saturating_add(1);
+            all.extend(piece.risks.iter().map(|risk| Risk {
+                kind: risk.kind,
+                text: if many { format!("statement {number}: {}", risk.text) } else { risk.text.clone() },
+            }));
+        }
+        Some(tidy(all))
+    }
+
+    /// What an approver should not overlook in one of its statements, and in the text as a whole. `None`: not known.
+    #[must_use]
+    pub fn risks_of(&self, piece: &Piece) -> Option<Vec<Risk>> {
+        Some(tidy(self.risks.as_ref()?.iter().chain(&piece.risks).cloned().collect()))
+    }
+
+    /// The kinds of risk that rules are asked about for one of its statements: its own and those of the whole text. `None`: not known.
+    #[must_use]
+    pub fn risk_kinds(&self, piece: &Piece) -> Option<Vec<RiskKind>> {
+        let mut kinds: Vec<RiskKind> = self.risks.as_ref()?.iter().chain(&piece.risks).map(|risk| risk.kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        Some(kinds)
+    }
 }
 
 /// One statement of a text.
@@ -33,6 +69,8 @@ pub struct Piece {
     pub effects: Vec<Effect>,
     /// What it does to the session that later judging must know.
     pub acts: Vec<SessionAct>,
+    /// What of this statement an approver should not overlook.
+    pub risks: Vec<Risk>,
 }
 
 /// One thing a statement can do, with the objects it does it to.

@@ -7,7 +7,7 @@ use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 
 use super::shape::shape;
-use super::{Analysis, Effect, EffectKind, Judged, Judgement, Piece, SessionAct, SessionClass};
+use super::{Analysis, Effect, EffectKind, Judged, Judgement, Piece, Risk, SessionAct, SessionClass};
 
 /// Longer texts are not remembered: copying and comparing them costs more than a hit is likely to save.
 const MAX_TEXT: usize = 64 << 10;
@@ -89,7 +89,8 @@ impl JudgeCache {
         if text.len() > MAX_TEXT {
             return Found::Nothing;
         }
-        if shape(text, &mut self.scratch)
+        if !class.0.by_risk
+            && shape(text, &mut self.scratch)
             && let Some(entry) = self.shapes.get(self.scratch.as_slice())
         {
             return match entry.find(class, in_transaction) {
@@ -108,8 +109,11 @@ impl JudgeCache {
             return;
         }
         let known = || Known { class: class.clone(), in_transaction, judgement: judged.judgement.clone() };
-        if judged.analysis.literal_independent && shape(text, &mut self.scratch) {
-            add(&mut self.shapes, &self.scratch, &judged.analysis, known());
+        if judged.analysis.literal_independent && !class.0.by_risk && shape(text, &mut self.scratch) {
+            // What an approver should not overlook is a matter of this text's literals too: of the others nobody knows.
+            let mut analysis = Analysis::clone(&judged.analysis);
+            analysis.risks = None;
+            add(&mut self.shapes, &self.scratch, &Arc::new(analysis), known());
         } else {
             add(&mut self.texts, text, &judged.analysis, known());
         }
@@ -168,7 +172,7 @@ impl Weighter<Box<[u8]>, Entry> for ByBytes {
 
 fn analysis_bytes(analysis: &Analysis) -> usize {
     let pieces = analysis.pieces.iter().map(|piece| {
-        let effects = piece.effects.iter().map(effect_bytes);
+        let effects = piece.effects.iter().map(effect_bytes).chain(piece.risks.iter().map(Risk::bytes));
         let acts = piece.acts.iter().map(|act| match act {
             SessionAct::Prepare { name, body } => {
                 size_of::<SessionAct>().saturating_add(name.len()).saturating_add(analysis_bytes(body))
@@ -180,7 +184,9 @@ fn analysis_bytes(analysis: &Analysis) -> usize {
         });
         effects.chain(acts).fold(size_of::<Piece>(), usize::saturating_add)
     });
-    pieces.fold(size_of::<Analysis>().saturating_add(analysis.tags.bytes()), usize::saturating_add)
+    let risks = analysis.risks.iter().flatten().map(Risk::bytes);
+    let own = size_of::<Analysis>().saturating_add(analysis.tags.bytes());
+    pieces.chain(risks).fold(own, usize::saturating_add)
 }
 
 fn effect_bytes(effect: &Effect) -> usize {

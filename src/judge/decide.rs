@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::policy::{ClassRules, CompiledRule, DEFAULT_RULE, EMPTY_RULE};
 use super::rule::Match;
 use super::{
-    Action, Analysis, Effect, EffectKind, Guard, Judgement, ObjectName, Piece, Prepared, Redact, Remark, RemarkKind,
+    Action, Analysis, Effect, EffectKind, Guard, Judgement, ObjectName, Piece, Prepared, Redact, Remark, RemarkKind, RiskKind,
     Scene, SessionAct, SessionClass, Verdict,
 };
 
@@ -47,6 +47,8 @@ pub struct Finding {
     pub also: Vec<Arc<str>>,
     /// The rule matched only possibly: the text leaves open what is named.
     pub uncertain: bool,
+    /// The kinds of risk it was judged with; `None`: not known.
+    pub risks: Option<Vec<RiskKind>>,
     /// The rule's message to the requester.
     pub message: Option<Arc<str>>,
     /// The strictest `redact` of the rule and of those that may be meant.
@@ -96,13 +98,14 @@ pub(super) fn pieces(
     prepared: &dyn Prepared,
 ) -> Vec<PieceJudgement> {
     let mut scope = Scope { session: prepared, here: HashMap::new() };
-    // What an EXECUTE runs is judged with the tags of the message that runs it.
-    let scene = Scene { in_transaction, tags: &analysis.tags };
     analysis
         .pieces
         .iter()
         .map(|piece| {
             let mut findings = Vec::new();
+            // What an EXECUTE runs is judged with the tags of the message that runs it.
+            let kinds = analysis.risk_kinds(piece);
+            let scene = Scene { in_transaction, tags: &analysis.tags, risks: kinds.as_deref() };
             piece_findings(&class.0, piece, scene, &scope, 0, &mut findings);
             scope.follow(piece);
             if findings.is_empty() {
@@ -202,6 +205,9 @@ fn execute_findings(
         return;
     };
     for piece in &body.pieces {
+        // It has the risks of both texts, and is unknown if one of them is.
+        let both = body.risk_kinds(piece).zip(scene.risks).map(|(kinds, outer)| [&kinds, outer].concat());
+        let scene = Scene { risks: both.as_deref(), ..scene };
         piece_findings(class, piece, scene, scope, depth.saturating_add(1), findings);
     }
 }
@@ -233,7 +239,7 @@ fn effect_findings(class: &ClassRules, effect: &Effect, scene: Scene<'_>, findin
     let all = &effect.columns;
     findings.extend(answers.into_iter().map(|(answer, objects, columns)| {
         let columns = if columns.is_empty() { all.clone() } else { columns };
-        answer.finding(effect, objects, columns)
+        answer.finding(effect, objects, columns, scene)
     }));
 }
 
@@ -279,7 +285,7 @@ impl<'a> Answer<'a> {
         same_answer && same_remark && same_others && same_rule(self.rule, other.rule)
     }
 
-    fn finding(self, effect: &Effect, objects: Vec<ObjectName>, columns: Vec<String>) -> Finding {
+    fn finding(self, effect: &Effect, objects: Vec<ObjectName>, columns: Vec<String>, scene: Scene<'_>) -> Finding {
         let name = |rule: Option<&CompiledRule>| rule.map_or_else(|| Arc::from(DEFAULT_RULE), |rule| rule.name.clone());
         let remark = self.remark.map(|Said(kind, by)| (kind, name(by), by.and_then(|rule| rule.message.clone())));
         Finding {
@@ -296,6 +302,7 @@ impl<'a> Answer<'a> {
             },
             also: self.also.iter().map(|rule| rule.name.clone()).collect(),
             uncertain: self.uncertain,
+            risks: scene.risks.map(<[_]>::to_vec),
             redact: self.redact,
         }
     }
@@ -375,7 +382,7 @@ impl Finding {
             columns: Vec::new(),
             why: why.to_owned(),
         };
-        ask(class, &effect, None, None, scene).finding(&effect, Vec::new(), Vec::new())
+        ask(class, &effect, None, None, scene).finding(&effect, Vec::new(), Vec::new(), scene)
     }
 
     fn sentence(&self) -> Judgement {

@@ -80,6 +80,7 @@ fn alone(rule: &Rule) -> Vec<(&'static str, Rule)> {
         "has_where" has_where;
         "in_transaction" in_transaction;
         "tags" tags;
+        "risks" risks;
     }
     all
 }

@@ -9,6 +9,7 @@ mod first;
 mod functions;
 mod lexer;
 mod limits;
+mod risks;
 mod second;
 mod settings;
 mod tags;
@@ -38,6 +39,7 @@ pub use policy::{
     Action, DEFAULT_RULE, EMPTY_RULE, Facts, Judgement, NothingPrepared, Parts, Policy, PolicyError, Prepared, Remark,
     RemarkKind, SessionClass, Somebody, Verdict,
 };
+pub use risks::{Risk, RiskKind};
 pub use rule::{
     AddressRange, Freeze, Frozen, Glob, Guard, Match, Moment, ObjectPattern, OneOf, Otherwise, Redact, Rule, Scene,
     TagPatterns, TimeWindow, Timeout, WrittenFreeze, Zone,

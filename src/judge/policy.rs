@@ -203,6 +203,8 @@ pub(super) struct ClassRules {
     pub(super) rules: Vec<Arc<CompiledRule>>,
     /// A rule has a condition on columns, so each column is judged on its own.
     pub(super) by_column: bool,
+    /// A rule has a condition on risks, which literals decide: texts of one shape are not alike.
+    pub(super) by_risk: bool,
     /// Nothing is held or rejected.
     pub(super) observe: bool,
     /// Who owns what.
@@ -374,9 +376,11 @@ impl Policy {
         }
         let rules: Vec<_> = matching.iter().filter_map(|&index| self.rules.get(index)).cloned().collect();
         let by_column = rules.iter().any(|compiled| compiled.rule.columns.is_some());
+        let by_risk = rules.iter().any(|compiled| compiled.rule.risks.is_some());
         let class = SessionClass(Arc::new(ClassRules {
             rules,
             by_column,
+            by_risk,
             observe: self.observe,
             owners: self.owners.clone(),
             version: self.version.clone(),

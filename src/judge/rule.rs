@@ -14,7 +14,7 @@ pub use patterns::{AddressRange, Glob, ObjectPattern, OneOf};
 pub(super) use time::next_minute;
 pub use time::{Freeze, Frozen, Moment, TimeWindow, WrittenFreeze, Zone};
 
-use super::{Action, Effect, EffectKind, Facts, ObjectName, Somebody, Tags};
+use super::{Action, Effect, EffectKind, Facts, ObjectName, RiskKind, Somebody, Tags};
 use patterns::kept;
 
 /// What to do with what it matches. Every condition that is present must hold; an absent one always does.
@@ -73,6 +73,9 @@ pub struct Rule {
     /// Tags of the statement's comment, by key. The client chooses them, as it does its `application_name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<TagPatterns>,
+    /// Kinds of risk, of which the statement or its whole text has one. Where a risk may have gone unseen, it matches possibly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risks: Option<OneOf<RiskKind>>,
     /// Who is asked: the name of an approval profile, which means nothing in this room. Absent: the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<String>,
@@ -138,6 +141,7 @@ impl Rule {
             has_where: None,
             in_transaction: None,
             tags: None,
+            risks: None,
             approval: None,
             redact: Redact::None,
             guard: None,
@@ -218,7 +222,22 @@ impl Rule {
             return Match::No;
         }
         let columns = self.matches_column(effect.kind, column);
-        self.matches_where(effect).min(self.matches_object(effect.kind, object)).min(columns)
+        self.matches_where(effect)
+            .min(self.matches_object(effect.kind, object))
+            .min(columns)
+            .min(self.matches_risks(scene.risks))
+    }
+
+    fn matches_risks(&self, found: Option<&[RiskKind]>) -> Match {
+        let Some(wanted) = &self.risks else {
+            return Match::Surely;
+        };
+        match found {
+            Some(found) if found.iter().any(|kind| wanted.contains(kind)) => Match::Surely,
+            Some(found) if !found.contains(&RiskKind::Unread) => Match::No,
+            // Fail closed: what could not be read may hold any of them.
+            Some(_) | None => Match::Possibly,
+        }
     }
 
     fn matches_column(&self, kind: EffectKind, column: Option<&str>) -> Match {
@@ -263,6 +282,8 @@ pub struct Scene<'a> {
     pub in_transaction: bool,
     /// The text's tags.
     pub tags: &'a Tags,
+    /// Kinds of risk of the statement and its text; `None`: not known.
+    pub risks: Option<&'a [RiskKind]>,
 }
 
 /// Patterns for the values of tags, by key. All of them have to match.

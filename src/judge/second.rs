@@ -9,8 +9,9 @@ use std::ops::Range;
 use pg_query::ParserOptions;
 
 use super::tree::{At, Tree};
-use super::{Effect, EffectKind, ObjectName, SessionAct};
+use super::{Effect, EffectKind, ObjectName, Risk, SessionAct};
 
+mod always;
 mod counted;
 mod data;
 mod definitions;
@@ -39,6 +40,8 @@ pub(super) struct Opinion {
     pub(super) quiet: bool,
     /// Words that look like danger but are names or not run; for the tripwire.
     pub(super) excused: Vec<String>,
+    /// What of it an approver should not overlook.
+    pub(super) risks: Vec<Risk>,
 }
 
 /// A text as Postgres's grammar reads it.
@@ -94,7 +97,9 @@ impl Statement<'_> {
 
 /// What a statement does.
 pub(super) fn read(statement: Statement<'_>, piece: &Range<usize>) -> Opinion {
-    Reader::new(statement.node, piece.clone()).finish()
+    let mut opinion = Reader::new(statement.node, piece.clone()).finish();
+    opinion.risks = always::look(statement.node);
+    opinion
 }
 
 /// Names of every function a text calls by name, at any depth, as written; `None` if the grammar refuses it. Not among them: what

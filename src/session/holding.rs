@@ -15,6 +15,7 @@ use super::running::Running;
 use super::shared::Shared;
 use crate::clock;
 use crate::hold::{Board, Cause, Decision, HoldId, HoldRequest, Origin, OverLimit, StatementText, Ticket};
+use crate::judge::Risk;
 use crate::wire::reply::Report;
 
 /// What happens next to a hold.
@@ -27,6 +28,9 @@ pub(super) enum Turn {
     Asked,
     Remind,
 }
+
+/// Risks told in the notice besides the first.
+const RISKS_TOLD: usize = 2;
 
 /// A client hears that it waits after so long, also where it is not known yet that people are asked.
 const UNTOLD: Duration = Duration::from_secs(1);
@@ -267,6 +271,8 @@ fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft, time_to_l
         .and_then(|span| opened_at.checked_add(span).ok())
         .unwrap_or(Timestamp::MAX);
     let text = String::from_utf8_lossy(&draft.text);
+    // Where the analysis is another text's of the same shape, this one is read for what people are told of it. Such texts are short.
+    let risks = draft.analysis.all_risks().or_else(|| shared.judge().analyse(&draft.text).all_risks());
     HoldRequest {
         id,
         origin: origin.clone(),
@@ -277,6 +283,8 @@ fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft, time_to_l
         },
         parameters: draft.parameters,
         effects: draft.analysis.pieces.iter().flat_map(|piece| piece.effects.iter().cloned()).collect(),
+        // Fail closed: no risks known is a risk.
+        risks: risks.unwrap_or_else(|| vec![Risk::unread()]),
         redact: draft.judgement.redact,
         rule: draft.judgement.rule,
         also: draft.judgement.also.iter().map(|rule| rule.as_ref().to_owned()).collect(),
@@ -297,6 +305,14 @@ fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft, time_to_l
 
 fn notice(asked: &str, request: &HoldRequest) -> Report {
     let mut detail = format!("Rule \"{}\": {}.", request.rule, request.why);
+    if let Some((first, others)) = request.risks.split_first() {
+        let _ = write!(detail, "\nApprovers are told: {}", first.text);
+        for other in others.iter().take(RISKS_TOLD) {
+            let _ = write!(detail, "; {}", other.text);
+        }
+        let more = others.len().saturating_sub(RISKS_TOLD);
+        let _ = if more == 0 { write!(detail, ".") } else { write!(detail, "; and {more} more.") };
+    }
     if !asked.is_empty() {
         let _ = write!(detail, "\nAsked: {asked}.");
     }

@@ -76,8 +76,15 @@ pub(super) fn redact(setting: Redact, event: Event, of_request: impl FnOnce(&Hol
 /// Takes out of a request what it or `setting` wants hidden, whichever is stricter.
 pub fn hide(setting: Redact, request: &mut HoldRequest) {
     request.redact = setting.max(request.redact);
-    let HoldRequest { redact, statement, parameters, effects, why, .. } = request;
+    let HoldRequest { redact, statement, parameters, effects, why, risks, .. } = request;
     conceal(*redact, statement, parameters, effects, why);
+    if !redact.is_none() {
+        // Their texts quote literals, comments and names.
+        for risk in risks.iter_mut() {
+            risk.kind.plain().clone_into(&mut risk.text);
+        }
+        risks.dedup();
+    }
 }
 
 /// The same for a statement that passed. Of a text that was cut, the last literal may be one that does not end: such a text is

@@ -198,6 +198,7 @@ fn request(user: &str, text: &str, rule: &str) -> HoldRequest {
             columns: Vec::new(),
             why: "DELETE removes rows".to_owned(),
         }],
+        risks: Vec::new(),
         rule: Arc::from(rule),
         why: "deletes rows of orders".to_owned(),
         also: Vec::new(),

@@ -31,7 +31,7 @@ use crate::hold::{
     Beforehand, Cause, Decision, Execution, HoldId, HoldRequest, Origin, Outcome, Phase, Refused, SessionId, Standing,
     StatementText, Ticket,
 };
-use crate::judge::{EffectKind, Limits, analyse, lex};
+use crate::judge::{EffectKind, Limits, Risk, analyse, lex};
 use crate::store::Event;
 
 /// Statements in one pre-approval.
@@ -236,6 +236,8 @@ impl ApprovalDesk {
         let analysis = analyse(wish.sql.as_bytes(), &Limits::default());
         let redact = settings.policy.as_ref().map(|policy| policy.may_redact(&analysis, &user, &wish.database));
         let owners = settings.policy.as_ref().map(|policy| policy.may_be_owned_by(&analysis)).unwrap_or_default();
+        // Fail closed: no risks known is a risk.
+        let risks = analysis.all_risks().unwrap_or_else(|| vec![Risk::unread()]);
         let effects = analysis.pieces.into_iter().flat_map(|piece| piece.effects);
         let count = statements.len();
         Ok(HoldRequest {
@@ -256,6 +258,7 @@ impl ApprovalDesk {
             },
             parameters: Vec::new(),
             effects: effects.collect(),
+            risks,
             rule: Arc::from(rule),
             also: Vec::new(),
             owners,

@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 
 use crate::approval::channel;
 use crate::hold::{Decision, Ended, Execution, Hold, HoldRequest, Outcome, Parameter, Phase};
-use crate::impact::{self, Impact};
-use crate::judge::{Effect, Ownership};
+use crate::impact::{Impact, self};
+use crate::judge::{Effect, Ownership, Risk};
 
 /// Bytes of statement text, and of all parameter values together, sent in lists and event streams. A single request is shown whole.
 pub const LIST_TEXT_BYTES: usize = 64 << 10;
@@ -48,6 +48,9 @@ pub struct RequestView {
     pub parameters: Vec<ParameterView>,
     /// What it can do.
     pub effects: Vec<EffectView>,
+    /// What of its text nobody should overlook.
+    #[serde(default)]
+    pub risks: Vec<RiskView>,
     /// The rule that held it.
     pub rule: String,
     /// Owners of what it touches: each has to agree.
@@ -347,6 +350,15 @@ pub struct EffectView {
     pub why: String,
 }
 
+/// What of a text nobody should overlook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RiskView {
+    /// A code, as rules name it: `always-true`, `no-where`, `look-alike` …
+    pub kind: String,
+    /// In words. Invisible characters are spelled out.
+    pub text: String,
+}
+
 /// A decision on record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DecisionView {
@@ -484,6 +496,7 @@ impl RequestView {
             statement: statement(request, detail),
             parameters: parameters(request, detail),
             effects: request.effects.iter().map(EffectView::from).collect(),
+            risks: request.risks.iter().map(RiskView::from).collect(),
             rule: request.rule.as_ref().to_owned(),
             owners: request.owners.iter().map(OwnerView::from).collect(),
             why: request.why.clone(),
@@ -621,6 +634,12 @@ impl From<&Effect> for EffectView {
             has_where: effect.has_where,
             why: effect.why.clone(),
         }
+    }
+}
+
+impl From<&Risk> for RiskView {
+    fn from(risk: &Risk) -> Self {
+        Self { kind: risk.kind.to_string(), text: risk.text.clone() }
     }
 }
 

@@ -268,6 +268,7 @@ fn in_room(view: &RequestView, look: &Look<'_>, state: State, shown: &Shown, roo
     blocks.extend(glass::banner(view, look, room.words));
     blocks.push(kit::fields(facts(request, look, room)));
     blocks.extend(impact(view, room));
+    blocks.extend(risks(request, room.words));
     blocks.push(kit::literal(&clip(&shown.statement, room.statement)));
     if !shown.parameters.is_empty() {
         blocks.push(kit::literal(&clip(&shown.parameters, room.parameters)));
@@ -319,6 +320,13 @@ pub(super) fn title(request: &HoldRequest) -> String {
         [one, rest @ ..] => format!("/{one} and {} more", rest.len()),
     };
     format!("{verb} on {}{target}", request.origin.database)
+}
+
+/// What nobody should overlook, a line each.
+fn risks(request: &HoldRequest, most: usize) -> Option<SlackBlock> {
+    let lines: Vec<String> =
+        request.risks.iter().map(|risk| format!("\n:warning: {}", words(&risk.text, most))).collect();
+    (!lines.is_empty()).then(|| kit::section(format!("*Look twice*{}", lines.concat())))
 }
 
 /// Names of what is changed, without repetition; of what is only read where nothing is changed.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::USAGE;
 use super::status;
-use crate::judge::{Effect, EffectKind, Judge, NothingPrepared, SessionClass, Verdict};
+use crate::judge::{Effect, EffectKind, Judge, NothingPrepared, RiskKind, SessionClass, Verdict};
 
 #[derive(Deserialize)]
 struct Question<'a> {
@@ -26,6 +26,8 @@ struct Answer<'a> {
     rule: &'a str,
     effects: Vec<Does>,
     why: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    risks: Vec<RiskKind>,
 }
 
 #[derive(Serialize)]
@@ -96,8 +98,10 @@ fn answer(
     let analysis = judge.analyse(question.sql.as_bytes());
     let judgement = class.decide(&analysis, in_transaction, &NothingPrepared);
     let effects = analysis.pieces.iter().flat_map(|piece| &piece.effects).map(Does::new).collect();
-    let answer =
-        Answer { id: &question.id, verdict: judgement.verdict, rule: &judgement.rule, effects, why: &judgement.why };
+    let mut risks: Vec<_> = analysis.all_risks().unwrap_or_default().into_iter().map(|risk| risk.kind).collect();
+    risks.dedup();
+    let (rule, why) = (&judgement.rule, &judgement.why);
+    let answer = Answer { id: &question.id, verdict: judgement.verdict, rule, effects, why, risks };
     serde_json::to_writer(output, &answer)?;
     Ok(Ok(judgement.verdict))
 }

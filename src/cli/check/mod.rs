@@ -191,14 +191,15 @@ impl Session<'_> {
         for act in analysis.pieces.iter().flat_map(|piece| &piece.acts) {
             self.prepared.follow(act);
         }
-        let scene = Scene { in_transaction: self.in_transaction, tags: &analysis.tags };
         let explain = |finding: &Finding| {
             let facts = self.explained.as_ref()?;
             let (effect, object) = (&finding.effect, finding.effect.objects.first());
             let column = finding.effect.columns.first().map(String::as_str);
+            let risks = finding.risks.as_deref();
+            let scene = Scene { in_transaction: self.in_transaction, tags: &analysis.tags, risks };
             Some(self.judge.policy().explain(facts, effect, object, column, scene))
         };
-        report::Message::new(text, judgement, pieces, explain)
+        report::Message::new(text, judgement, pieces, &analysis, explain)
     }
 }
 

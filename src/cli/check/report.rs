@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
 
-use crate::judge::{Finding, Judgement, Match, Ownership, PieceJudgement, Step, Verdict};
+use crate::judge::{Analysis, Finding, Judgement, Match, Ownership, PieceJudgement, Risk, Step, Verdict};
 
 /// Characters of a statement shown in a line.
 const SHOWN: usize = 100;
@@ -29,6 +29,8 @@ struct Statement {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     owners: Vec<Ownership>,
     why: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    risks: Vec<Risk>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
@@ -74,15 +76,25 @@ impl Message {
         text: &[u8],
         judgement: Judgement,
         pieces: Vec<PieceJudgement>,
+        analysis: &Analysis,
         explain: impl Fn(&Finding) -> Option<Vec<Step>>,
     ) -> Self {
-        let statements = pieces.into_iter().map(|piece| Statement::new(text, piece, &explain)).collect();
+        let known = |index: usize| analysis.pieces.get(index).and_then(|piece| analysis.risks_of(piece));
+        let pieces = pieces.into_iter().enumerate();
+        let statements = pieces
+            .map(|(index, piece)| Statement::new(text, piece, known(index).unwrap_or_default(), &explain))
+            .collect();
         Self { judgement, statements }
     }
 }
 
 impl Statement {
-    fn new(text: &[u8], piece: PieceJudgement, explain: &impl Fn(&Finding) -> Option<Vec<Step>>) -> Self {
+    fn new(
+        text: &[u8],
+        piece: PieceJudgement,
+        risks: Vec<Risk>,
+        explain: &impl Fn(&Finding) -> Option<Vec<Step>>,
+    ) -> Self {
         let sql = text.get(piece.range).unwrap_or(text);
         Self {
             sql: String::from_utf8_lossy(sql).trim().to_owned(),
@@ -91,6 +103,7 @@ impl Statement {
             effects: piece.findings.into_iter().map(|finding| EffectLine::new(finding, explain)).collect(),
             owners: piece.judgement.owners,
             why: piece.judgement.why,
+            risks,
             message: piece.judgement.message.map(|message| message.to_string()),
         }
     }
@@ -179,6 +192,9 @@ impl Statement {
             writeln!(out, "               … and {more} more")?;
         }
         writeln!(out, "       why     {}", one_line(&self.why))?;
+        for risk in &self.risks {
+            writeln!(out, "       risk    {}: {}", risk.kind, one_line(&risk.text))?;
+        }
         if let Some(message) = &self.message {
             writeln!(out, "       says    {}", one_line(message))?;
         }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::load;
 use crate::clock;
-use crate::judge::{Action, EffectKind, OneOf, Policy, Rule};
+use crate::judge::{Action, EffectKind, OneOf, Policy, Rule, Verdict};
 
 /// Whether something was found.
 pub(super) fn run(config: &Path) -> Result<bool, String> {
@@ -42,6 +42,12 @@ fn lint(policy: &Policy, now: Timestamp) -> Vec<String> {
                 rule.name, earlier.name
             ));
         }
+        if rule.risks.is_some() && rule.action.verdict() == Verdict::Allow {
+            let name = &rule.name;
+            found.push(format!(
+                "rule `{name}` lets statements through because they are risky; `risks` is for hold and reject"
+            ));
+        }
         if let Some(kind) = allows_danger(rule) {
             let name = &rule.name;
             found.push(format!("rule `{name}` allows `{kind}` to everybody, on everything, at any time"));
@@ -68,6 +74,7 @@ fn covers(earlier: &Rule, later: &Rule) -> bool {
         && earlier.objects.is_none()
         && earlier.columns.is_none()
         && earlier.has_where.is_none()
+        && earlier.risks.is_none()
         && wider(&earlier.effects, &later.effects)
         && loose(earlier.users.as_ref(), later.users.as_ref())
         && loose(earlier.databases.as_ref(), later.databases.as_ref())
@@ -147,6 +154,13 @@ mod tests {
         assert_eq!(one("action = \"allow\"\neffects = [\"drop\"]\nusers = [\"dba\"]"), 0);
         assert_eq!(one("action = \"hold\"\neffects = [\"drop\"]"), 0);
         assert_eq!(one("action = \"allow\"\neffects = [\"read\"]"), 0);
+    }
+
+    #[test]
+    fn a_rule_that_allows_what_is_risky_is_found() {
+        let one =
+            |action: &str| found(&format!("[[rule]]\nname = \"a\"\naction = \"{action}\"\nrisks = [\"cascade\"]\n"));
+        assert_eq!((one("allow").len(), one("notify").len(), one("hold").len(), one("reject").len()), (1, 1, 0, 0));
     }
 
     #[test]

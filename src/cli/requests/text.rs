@@ -206,6 +206,9 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
         facts.push(("does", effect_line(effect)));
     }
     facts.extend(impact(request));
+    for risk in &request.risks {
+        facts.push(("⚠", format!("{} ({})", one_line(&risk.text), one_line(&risk.kind))));
+    }
     let why = format!("{} (rule {})", one_line(&request.why), one_line(&request.rule));
     facts.push(("held because", why));
     if let Some(reason) = &request.reason {
@@ -390,7 +393,10 @@ pub fn summary(request: &RequestView) -> String {
 pub fn effects(request: &RequestView) -> String {
     let effects: Vec<_> = request.effects.iter().map(effect_words).collect();
     let transaction = if request.in_transaction { " · in a transaction" } else { "" };
-    format!("{}{transaction}", effects.join(", "))
+    let mut kinds: Vec<String> = request.risks.iter().map(|risk| one_line(&risk.kind)).collect();
+    kinds.dedup();
+    let risks = if kinds.is_empty() { String::new() } else { format!(" · ⚠ {}", kinds.join(", ")) };
+    format!("{}{transaction}{risks}", effects.join(", "))
 }
 
 fn effect_words(effect: &EffectView) -> String {

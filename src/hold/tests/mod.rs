@@ -34,6 +34,7 @@ pub(super) fn request(id: &str, session: u64, user: &str) -> HoldRequest {
         statement: StatementText { text: Arc::from("DELETE FROM customers"), lossy: false, sha256: "00".repeat(32) },
         parameters: Vec::new(),
         effects: Vec::new(),
+        risks: Vec::new(),
         rule: Arc::from("deletes"),
         why: "deletes every row of customers".to_owned(),
         also: Vec::new(),

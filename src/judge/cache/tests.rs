@@ -23,8 +23,15 @@ const FACTS: Facts<'_> = Facts {
 fn analysis(kind: EffectKind, literal_independent: bool) -> Arc<Analysis> {
     let objects = vec![ObjectName { schema: None, name: "t".to_owned() }];
     let effect = Effect { kind, objects, has_where: None, columns: Vec::new(), why: String::new() };
-    let pieces = vec![Piece { range: 0..1, effects: vec![effect], acts: Vec::new() }];
-    Arc::new(Analysis { pieces, literal_independent, opaque: false, reason: None, tags: crate::judge::Tags::default() })
+    let pieces = vec![Piece { range: 0..1, effects: vec![effect], acts: Vec::new(), risks: Vec::new() }];
+    Arc::new(Analysis {
+        pieces,
+        literal_independent,
+        opaque: false,
+        reason: None,
+        tags: crate::judge::Tags::default(),
+        risks: Some(Vec::new()),
+    })
 }
 
 struct Bench {
@@ -261,4 +268,31 @@ fn a_verdict_remembered_in_a_window_is_not_served_when_the_window_is_over() {
     }
     bench.class = bench.judge.class(&Facts { now: "2026-03-03T23:00:00Z".parse().unwrap(), ..FACTS });
     assert_eq!(bench.known(sql), Some(Verdict::Allow), "the class of the night is the same every night");
+}
+
+#[test]
+fn texts_of_one_shape_are_told_apart_where_a_rule_asks_for_risks() {
+    let rules = "[[rule]]\nname = \"all-rows\"\naction = \"reject\"\nrisks = [\"always-true\"]\n\
+                 [[rule]]\nname = \"rest\"\naction = \"allow\"\n";
+    let mut bench = Bench::new(rules);
+    for (text, expected) in [
+        ("UPDATE t SET a = 1 WHERE x = 1 OR 1 = 2", Verdict::Allow),
+        ("UPDATE t SET a = 1 WHERE x = 1 OR 1 = 1", Verdict::Reject),
+        ("UPDATE t SET a = 1 WHERE x = 1 OR 1 = 2", Verdict::Allow),
+        ("UPDATE t SET a = 1 WHERE x = 1 OR 1 = 1", Verdict::Reject),
+    ] {
+        let judged = bench.judge.judge(&mut bench.cache, text.as_bytes(), &bench.class, false, &NothingPrepared);
+        assert_eq!(judged.judgement.verdict, expected, "{text}");
+    }
+}
+
+#[test]
+fn the_risks_of_another_text_of_the_same_shape_are_not_taken_for_its_own() {
+    let mut bench = Bench::new("[[rule]]\nname = \"rest\"\naction = \"allow\"\n");
+    let mut risks = |text: &str| {
+        let judged = bench.judge.judge(&mut bench.cache, text.as_bytes(), &bench.class, false, &NothingPrepared);
+        judged.analysis.all_risks().map(|risks| risks.len())
+    };
+    assert_eq!(risks("UPDATE t SET a = 1 WHERE x = 1 OR 1 = 1"), Some(1));
+    assert_eq!(risks("UPDATE t SET a = 1 WHERE x = 1 OR 1 = 2"), None);
 }

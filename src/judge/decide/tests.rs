@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::judge::{Facts, NothingPrepared, Parts, Policy, Rule, Tags};
+use crate::judge::{Facts, NothingPrepared, Parts, Policy, Risk, Rule, Tags};
 
 const FACTS: Facts<'_> = Facts {
     user: "app",
@@ -30,11 +30,18 @@ fn effect(kind: EffectKind, objects: &[&str]) -> Effect {
 }
 
 fn piece(effects: Vec<Effect>, acts: Vec<SessionAct>) -> Piece {
-    Piece { range: 0..0, effects, acts }
+    Piece { range: 0..0, effects, acts, risks: Vec::new() }
 }
 
 fn analysis(pieces: Vec<Piece>) -> Analysis {
-    Analysis { pieces, literal_independent: false, opaque: false, reason: None, tags: Tags::default() }
+    Analysis {
+        pieces,
+        literal_independent: false,
+        opaque: false,
+        reason: None,
+        tags: Tags::default(),
+        risks: Some(Vec::new()),
+    }
 }
 
 fn one(kind: EffectKind, objects: &[&str]) -> Analysis {
@@ -295,7 +302,8 @@ fn worlds(rules: &[Rule], effect: &Effect, object: Option<&ObjectName>, in_trans
         return vec![Verdict::Hold];
     };
     let later = || worlds(rest, effect, object, in_transaction);
-    match rule.matches_effect(effect, object, None, Scene { in_transaction, tags: &Tags::default() }) {
+    match rule.matches_effect(effect, object, None, Scene { in_transaction, tags: &Tags::default(), risks: Some(&[]) })
+    {
         Match::No => later(),
         Match::Surely => vec![rule.action.verdict()],
         Match::Possibly => [vec![rule.action.verdict()], later()].concat(),
@@ -309,7 +317,7 @@ fn explains(
     object: Option<&ObjectName>,
     in_transaction: bool,
 ) -> Result<(), TestCaseError> {
-    let scene = Scene { in_transaction, tags: &Tags::default() };
+    let scene = Scene { in_transaction, tags: &Tags::default(), risks: Some(&[]) };
     let steps = policy.explain(&FACTS, effect, object, None, scene);
     let rules: Vec<&Rule> = policy.rules().collect();
     for (step, rule) in steps.iter().zip(&rules) {
@@ -550,4 +558,25 @@ fn every_rule_that_holds_some_of_it_is_named_whatever_is_named_first() {
     assert_eq!(also(&one(EffectKind::Read, &["s"])), "scratch vault");
     assert_eq!(also(&one(EffectKind::Delete, &["vault.s"])), "vault");
     assert_eq!(also(&one(EffectKind::Admin, &[])), "no", "nobody is asked about what is rejected");
+}
+
+#[test]
+fn what_an_execute_runs_has_the_risks_of_both_texts() {
+    let risk = |kind| Risk::new(kind, "x");
+    let mut body = one(EffectKind::Delete, &["t"]);
+    body.pieces[0].risks = vec![risk(RiskKind::AlwaysTrue)];
+    let act = |name: &str, body| SessionAct::Prepare { name: name.to_owned(), body: Arc::new(body) };
+    let execute = piece(vec![effect(EffectKind::Execute, &[])], vec![SessionAct::Execute { name: "p".to_owned() }]);
+    for (kind, expected) in [("always-true", "Reject r"), ("bidi", "Reject r"), ("cascade", "Allow rest")] {
+        let policy = policy(&format!(
+            "[[rule]]\nname = \"r\"\naction = \"reject\"\neffects = [\"delete\"]\nrisks = [\"{kind}\"]\n\
+             [[rule]]\nname = \"rest\"\naction = \"allow\"\n"
+        ));
+        let prepare = piece(vec![effect(EffectKind::Session, &[])], vec![act("p", body.clone())]);
+        let mut message = analysis(vec![prepare, execute.clone()]);
+        message.risks = Some(vec![risk(RiskKind::Bidi)]);
+        // The body's own text-wide risks are known: there are none.
+        let judgement = decide(&policy, &message);
+        assert_eq!(format!("{:?} {}", judgement.verdict, judgement.rule), expected, "{kind}");
+    }
 }

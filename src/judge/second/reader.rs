@@ -276,11 +276,18 @@ impl<'t> Reader<'t> {
     fn prepare_act(&self) -> Option<SessionAct> {
         let name = (self.root.kind() == "PrepareStmt").then(|| self.root.text("name").to_owned())?;
         let body = Analysis {
-            pieces: vec![Piece { range: self.piece.clone(), effects: self.opinion.effects.clone(), acts: Vec::new() }],
+            pieces: vec![Piece {
+                range: self.piece.clone(),
+                effects: self.opinion.effects.clone(),
+                acts: Vec::new(),
+                risks: Vec::new(),
+            }],
             literal_independent: false,
             opaque: self.opinion.opaque,
             reason: None,
             tags: crate::judge::Tags::default(),
+            // Filled in when the whole text has been looked at.
+            risks: None,
         };
         Some(SessionAct::Prepare { name, body: Arc::new(body) })
     }

@@ -123,7 +123,7 @@ const PATTERN_OPERATORS: &[&str] = &["~~", "!~~", "~~*", "!~~*", "~", "!~", "~*"
 const SYSTEM_COLUMNS: &[&str] = &["tableoid", "xmin", "xmax", "cmin", "cmax"];
 
 /// How a statement's condition can name its target: by alias if it has one, else by name.
-fn target_name(relation: At<'_>) -> &str {
+pub(super) fn target_name(relation: At<'_>) -> &str {
     match relation.get("alias").map(|alias| alias.text("aliasname")) {
         Some(alias) if !alias.is_empty() => alias,
         _ => relation.text("relname"),

@@ -8,7 +8,7 @@ use super::names::{Definition, PortalNote};
 use super::replies::{Expect, Refusal};
 use super::{Action, AtFront, Machine, Outbox, Waiting};
 use crate::hold::{HoldId, Parameter, Setting};
-use crate::judge::{Analysis, Judgement, Piece};
+use crate::judge::{Analysis, Judgement, Piece, Risk};
 use crate::wire::frame;
 use crate::wire::reply::Report;
 
@@ -94,12 +94,17 @@ impl Machine {
         }
         let mut shown = Analysis::clone(analysis);
         for (name, candidates) in executed {
+            // What one of them hides nobody knows: then nobody knows it of the whole.
+            let hidden = candidates.iter().any(|definition| definition.analysis.risks.is_none());
+            let theirs = candidates.iter().filter_map(|definition| definition.analysis.all_risks()).flatten();
+            let theirs: Vec<Risk> = theirs.map(|risk| risk.by_execute(&name)).collect();
+            shown.risks = shown.risks.filter(|_| !hidden).map(|known| known.into_iter().chain(theirs).collect());
             for mut piece in candidates.iter().flat_map(|definition| definition.analysis.pieces.iter().cloned()) {
                 for effect in &mut piece.effects {
                     effect.why = format!("by EXECUTE {name}: {}", effect.why);
                 }
                 // It is not of this text, and what it does to the session is noted when it runs.
-                shown.pieces.push(Piece { range: 0..0, effects: piece.effects, acts: Vec::new() });
+                shown.pieces.push(Piece { range: 0..0, effects: piece.effects, acts: Vec::new(), risks: Vec::new() });
             }
         }
         Arc::new(shown)

@@ -238,8 +238,17 @@ fn unknown(why: String, mut pieces: Vec<Piece>) -> Analysis {
             why,
         }],
         acts: Vec::new(),
+        risks: Vec::new(),
     });
-    Analysis { pieces, literal_independent: false, opaque: true, reason: None, tags: crate::judge::Tags::default() }
+    Analysis {
+        pieces,
+        literal_independent: false,
+        opaque: true,
+        reason: None,
+        tags: crate::judge::Tags::default(),
+        // Fail closed: what could not be read may hold anything.
+        risks: None,
+    }
 }
 
 #[cfg(test)]

@@ -48,11 +48,12 @@ pub(super) fn analyse(text: &str) -> Analysis {
         .to_owned(),
     ];
     Analysis {
-        pieces: vec![Piece { range: 0..text.len(), effects: vec![effect], acts }],
+        pieces: vec![Piece { range: 0..text.len(), effects: vec![effect], acts, risks: Vec::new() }],
         literal_independent: false,
         opaque: text.starts_with("OPAQUE"),
         reason: None,
         tags: crate::judge::Tags::default(),
+        risks: Some(Vec::new()),
     }
 }
 

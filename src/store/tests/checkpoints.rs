@@ -170,9 +170,14 @@ async fn a_parsers_error_that_may_quote_a_literal_is_redacted_with_the_literals(
     request.effects[0].kind = EffectKind::Unparsed;
     request.effects[0].why = "syntax error at or near \"'secret'\"".into();
     request.why = "unparsed: syntax error at or near \"'secret'\"".into();
+    let risk =
+        |text: &str| serde_json::from_value(serde_json::json!({"kind": "sql-in-comment", "text": text})).unwrap();
+    request.risks = vec![risk("this stands in a comment: `secret`"), risk("and this: `secret`")];
     store.record(Event::Held { request: Box::new(request) }).await.unwrap();
     let events = store.events_after(0, 1).await.unwrap();
-    assert!(!serde_json::to_string(&events[0].event).unwrap().contains("secret"));
+    let text = serde_json::to_string(&events[0].event).unwrap();
+    assert!(!text.contains("secret"));
+    assert_eq!(text.matches("a comment holds SQL that does not run").count(), 1, "{text}");
 }
 
 #[tokio::test]

@@ -51,6 +51,7 @@ fn request(name: &str) -> HoldRequest {
             columns: Vec::new(),
             why: "it deletes rows".into(),
         }],
+        risks: Vec::new(),
         rule: Arc::from("lost-rows"),
         why: "delete of orders".into(),
         also: Vec::new(),

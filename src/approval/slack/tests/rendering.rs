@@ -352,6 +352,22 @@ fn a_parameter_cannot_look_like_two() {
 }
 
 #[test]
+fn what_should_not_be_overlooked_stands_above_the_statement() {
+    assert!(!rendered(&view(held("DELETE FROM orders"))).to_string().contains("Look twice"));
+    let mut request = held("DELETE FROM orders");
+    let risk = |kind: &str, text: &str| serde_json::from_value(json!({"kind": kind, "text": text})).unwrap();
+    request.risks = vec![risk("no-where", "every row of orders"), risk("look-alike", "`<!here>` is not `x`")];
+    let blocks = rendered(&view(request));
+    let at = |kind: &str| blocks.as_array().unwrap().iter().position(|block| block["type"] == kind).unwrap();
+    let look = find(&blocks, "section").into_iter().find(|block| block.to_string().contains("Look twice")).unwrap();
+    assert_eq!(
+        look["text"]["text"].as_str().unwrap(),
+        "*Look twice*\n:warning: every row of orders\n:warning: `&lt;!here&gt;` is not `x`"
+    );
+    assert!(at("rich_text") > blocks.as_array().unwrap().iter().position(|block| *block == *look).unwrap());
+}
+
+#[test]
 fn only_the_desks_words_mention_anybody() {
     let mut request = held("DELETE FROM orders");
     request.reason = Some("<!channel> slack:U0EVIL".to_owned());

@@ -52,6 +52,7 @@ pub(super) fn view(id: &str) -> RequestView {
             has_where: Some(true),
             why: "DELETE removes rows".to_owned(),
         }],
+        risks: Vec::new(),
         rule: "deletes".to_owned(),
         why: "deletes rows".to_owned(),
         policy_version: "v1".to_owned(),

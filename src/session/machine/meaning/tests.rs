@@ -27,6 +27,7 @@ fn moment(meaning: &Meaning) -> u64 {
         opaque: false,
         reason: None,
         tags: crate::judge::Tags::default(),
+        risks: Some(Vec::new()),
     };
     meaning.standing(b"", &empty, Some(T)).same.unwrap().moment
 }
