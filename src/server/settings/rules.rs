@@ -220,6 +220,7 @@ fn rule(mut section: Section<'_, '_>) -> Option<Rule> {
     section.set_as("has_where", &mut rule.has_where, Some);
     section.set_as("in_transaction", &mut rule.in_transaction, Some);
     section.set_as("tags", &mut rule.tags, Some);
+    section.set_as("risks", &mut rule.risks, Some);
     section.set_as("approval", &mut rule.approval, Some);
     section.set("redact", &mut rule.redact);
     section.set_as("guard", &mut rule.guard, Some);
