@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::approval::channel;
 use crate::hold::{Decision, Ended, Execution, Hold, HoldRequest, Outcome, Parameter, Phase};
-use crate::impact::{Impact, self};
+use crate::impact::{self, Impact};
 use crate::judge::{Effect, Ownership, Risk};
 
 /// Bytes of statement text, and of all parameter values together, sent in lists and event streams. A single request is shown whole.
