@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::policy::{ClassRules, CompiledRule, DEFAULT_RULE, EMPTY_RULE};
 use super::rule::Match;
 use super::{
-    Action, Analysis, Effect, EffectKind, Guard, Judgement, ObjectName, Piece, Prepared, Redact, Remark, RemarkKind, RiskKind,
-    Scene, SessionAct, SessionClass, Verdict,
+    Action, Analysis, Effect, EffectKind, Guard, Judgement, ObjectName, Piece, Prepared, Redact, Remark, RemarkKind,
+    RiskKind, Scene, SessionAct, SessionClass, Verdict,
 };
 
 /// EXECUTE of a statement that is an EXECUTE … : Postgres refuses most of these; deeper is `unknown`.
