@@ -190,3 +190,64 @@ async fn slack_shows_the_cascade_with_its_counts() {
     workspace.newest("C0APPR", "DELETE 2").await;
     workspace.assert_no_violations();
 }
+
+#[test]
+fn an_approval_of_what_has_been_redefined_since_is_asked_anew_with_the_difference() {
+    let (database, role) = database();
+    let gate = Gate::builder().toml(&section(&role)).start(database.target());
+    let psql = Psql::new(&gate.target()).start(DELETE);
+    let id = asked(&gate);
+    database.run("ALTER TABLE orders ADD COLUMN note text");
+    let refused = gate.api().decide(&id, "approve", "looks fine");
+    assert_eq!(refused.status, 409, "{refused:?}");
+    has_all(&refused.text, &["column public.orders.note is new"]);
+    let request = gate.api().get(&format!("/v1/requests/{id}"));
+    assert_eq!(request["progress"]["changed"], serde_json::json!(["column public.orders.note is new"]));
+    assert_eq!((&request["progress"]["round"], &request["state"]), (&1.into(), &"pending".into()));
+    assert_eq!(database.raw().value("SELECT count(*) FROM customers"), "5", "nothing has run");
+    gate.api().approve(&id);
+    let said = finish(psql);
+    has_all(&said.stderr, &["What it would touch has changed, so people are asked anew"]);
+    assert_eq!((said.status, database.raw().value("SELECT count(*) FROM customers").as_str()), (Some(0), "3"));
+}
+
+#[test]
+fn an_approval_of_three_rows_is_none_of_a_thousand() {
+    let (database, role) = database();
+    let gate = Gate::builder().toml(&section(&role)).start(database.target());
+    let psql = Psql::new(&gate.target()).start("DELETE FROM orders WHERE id <= 3 OR id > 1000");
+    let id = asked(&gate);
+    database.run("INSERT INTO orders SELECT n, 1 FROM generate_series(1001, 2000) n");
+    let refused = gate.api().decide(&id, "approve", "three rows are fine");
+    assert_eq!(refused.status, 409, "{refused:?}");
+    has_all(&refused.text, &["1003 rows of public.orders now, 3 before"]);
+    gate.api().reject(&id, "no");
+    assert_ne!(finish(psql).status, Some(0));
+    assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "1020");
+}
+
+#[tokio::test]
+async fn slack_asks_anew_on_the_same_message_and_a_click_on_what_was_shown_before_does_not_count() {
+    let workspace = Workspace::with_people().await;
+    let (database, role) = database();
+    let toml = workspace.section("C0APPR")
+        + &section(&role)
+        + "[[approval.profile]]\nname = \"slack\"\napprover_groups = [\"slack:S0DBA\"]\n\
+           [[rule]]\nname = \"held\"\naction = \"hold\"\napproval = \"slack\"\neffects = [\"delete\"]\n\
+           [[rule]]\nname = \"rest\"\naction = \"allow\"\n";
+    let gate = Gate::builder().toml(&toml).start(database.target());
+    workspace.wait_for_sockets(2).await;
+    let psql = Psql::new(&gate.target()).start(DELETE);
+    let message = workspace.newest("C0APPR", "Approval needed").await;
+    database.run(
+        "CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'; \
+                  CREATE TRIGGER loud AFTER DELETE ON orders FOR EACH ROW EXECUTE FUNCTION loud()",
+    );
+    workspace.click_through("C0APPR", &message, "approve", "U0APP1").await;
+    let changed = workspace.newest("C0APPR", "Changed since it was shown").await;
+    has_all(&changed.rendered(), &["trigger loud of public.orders is new"]);
+    workspace.click_through("C0APPR", &changed, "approve", "U0APP1").await;
+    finish(psql).ok();
+    workspace.newest("C0APPR", "DELETE 2").await;
+    workspace.assert_no_violations();
+}

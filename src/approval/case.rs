@@ -83,6 +83,9 @@ pub enum Denied {
     /// It cannot be asked for beforehand, or not so.
     #[error("{0}")]
     NotBeforehand(String),
+    /// What it would touch is not what people were shown any more.
+    #[error("what it would touch has changed since it was shown, so it is asked anew: {}", .0.join("; "))]
+    Changed(Vec<String>),
     /// The request has no standing approval that holds.
     #[error("its approval does not stand, so there is nothing to revoke")]
     NothingToRevoke,
@@ -122,6 +125,8 @@ pub(super) struct Case {
     again: Option<Duration>,
     requester_is_known: bool,
     last_reminder: Timestamp,
+    /// What people were shown that it would touch, with nothing taken out.
+    pub(super) shown: Option<Arc<Impact>>,
 }
 
 impl Case {
@@ -132,6 +137,8 @@ impl Case {
             revision: 1,
             impact: None,
             examining: false,
+            round: 0,
+            changed: Vec::new(),
             asked: profile.asked(),
             audience: Audience::of(&profile, 0),
             quorum: profile.needed(requester_is_known),
@@ -151,7 +158,15 @@ impl Case {
             timeline: vec![Milestone { at: request.opened_at, what: window::beginning(&request) }],
             request: Arc::clone(&request),
         };
-        Self { profile, view, approved: Vec::new(), again: None, requester_is_known, last_reminder: request.opened_at }
+        Self {
+            profile,
+            view,
+            approved: Vec::new(),
+            again: None,
+            requester_is_known,
+            last_reminder: request.opened_at,
+            shown: None,
+        }
     }
 
     /// What it would touch is being looked into.
@@ -162,6 +177,7 @@ impl Case {
 
     /// What it would touch is on record.
     pub(super) fn examined(&mut self, mut impact: Impact, at: Timestamp) {
+        self.shown = Some(Arc::new(impact.clone()));
         if !self.view.request.redact.is_none() {
             impact.hush();
         }
@@ -172,6 +188,18 @@ impl Case {
         self.view.impact = Some(Arc::new(impact));
         self.view.examining = false;
         self.note(at, what);
+    }
+
+    /// It is not what people were shown any more: whatever they answered, they are asked anew.
+    pub(super) fn changed(&mut self, impact: Impact, changed: Vec<String>, at: Timestamp) {
+        self.approved.clear();
+        self.view.approved_by.clear();
+        self.again = None;
+        self.view.quorum = self.profile.needed(self.requester_is_known);
+        self.view.round = self.view.round.saturating_add(1);
+        self.examined(impact, at);
+        self.note(at, "it has changed since it was shown, so it is asked anew".to_owned());
+        self.view.changed = changed;
     }
 
     /// Nobody has decided and it is not over.
@@ -254,6 +282,10 @@ impl Case {
         let shown = submission.statement_sha256.as_deref();
         if shown.is_some_and(|shown| !shown.eq_ignore_ascii_case(&request.statement.sha256)) {
             return Err(Denied::OtherStatement);
+        }
+        // A rejection of what it was is one of what it is.
+        if submission.approve && submission.round.is_some_and(|round| round != self.view.round) {
+            return Err(Denied::Changed(self.view.changed.clone()));
         }
         // Fail closed: the session's timer may be late, the deadline is not.
         if submission.at >= request.deadline {

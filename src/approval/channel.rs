@@ -29,6 +29,10 @@ pub struct RequestView {
     pub impact: Option<Arc<Impact>>,
     /// That is being looked into; people are asked after.
     pub examining: bool,
+    /// How often it was asked anew, because what it touches had changed when it was to be released.
+    pub round: u32,
+    /// What had changed the last time, in sentences.
+    pub changed: Vec<String>,
     /// Who may decide, in words ("group dba, ann").
     pub asked: String,
     /// Approvals needed.
@@ -225,6 +229,8 @@ pub struct Submission {
     pub reason: Option<String>,
     /// SHA-256 of the statement they were shown, lower-case hex. An answer about another statement does not count.
     pub statement_sha256: Option<String>,
+    /// The [`RequestView::round`] they were shown, where that is known. An answer to an earlier one does not count.
+    pub round: Option<u32>,
     /// When they answered.
     pub at: Timestamp,
 }

@@ -87,6 +87,8 @@ pub struct Answer {
     pub reason: Option<String>,
     /// SHA-256 of the statement they were shown, in hex. An answer about another statement does not count.
     pub statement_sha256: Option<String>,
+    /// The round they were shown, where that is known.
+    pub round: Option<u32>,
 }
 
 impl ApprovalDesk {
@@ -144,6 +146,7 @@ impl ApprovalDesk {
             again: answer.again,
             reason: answer.reason,
             statement_sha256: answer.statement_sha256,
+            round: answer.round,
             at,
         };
         self.settle(|hold| hold.request.id == *id).await;
@@ -190,6 +193,11 @@ impl ApprovalDesk {
             Ok(step) => step,
             Err(denied) => return self.refuse(&submission, denied).await,
         };
+        if let Step::Decide(Decision::Approve { .. }) = step
+            && let Some(denied) = self.changed(&place, &submission.id).await
+        {
+            return self.refuse(&submission, denied).await;
+        }
         let id = submission.id.clone();
         let mut events = vec![Event::Answered(answered(&submission, None))];
         if let Step::Decide(decision) = &step {

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::hold::HoldRequest;
-use crate::impact::{Ask, Impact, Prober, Value};
+use crate::impact::{Ask, Impact, Prober, Value, changes};
 
 /// What asking yields.
 pub type Examining<'a> = Pin<Box<dyn Future<Output = Impact> + Send + 'a>>;
@@ -17,6 +17,9 @@ pub trait Examiner: Send + Sync + 'static {
     /// # Cancellation safety
     /// A dropped future asks no more.
     fn examine<'a>(&'a self, request: &'a HoldRequest) -> Examining<'a>;
+
+    /// How what it would touch `now` differs from what people were shown, in sentences; empty: what they answered still holds.
+    fn changes(&self, shown: &Impact, now: &Impact) -> Vec<String>;
 }
 
 impl Examiner for Prober {
@@ -28,6 +31,10 @@ impl Examiner for Prober {
             }
             self.probe(&ask(request)).await
         })
+    }
+
+    fn changes(&self, shown: &Impact, now: &Impact) -> Vec<String> {
+        changes(shown, now, self.tolerance())
     }
 }
 

@@ -138,6 +138,8 @@ pub struct Told {
     pub id: HoldId,
     /// SHA-256 of its statement, as the person was shown it.
     pub statement_sha256: String,
+    /// The round they were shown, where the program knows it.
+    pub round: Option<u32>,
     /// Run it.
     pub approve: bool,
     /// The person's words.
@@ -167,6 +169,7 @@ impl ApprovalDesk {
             again: None,
             reason: told.reason,
             statement_sha256: Some(told.statement_sha256),
+            round: told.round,
             at,
         };
         self.take(submission).await

@@ -70,7 +70,12 @@ pub(crate) async fn settled_desk(board: &Board) -> Arc<ApprovalDesk> {
 }
 
 pub(crate) fn desk_on(board: &Board, settings: ApprovalSettings, record: Arc<dyn Record>) -> Arc<ApprovalDesk> {
-    let desk = Arc::new(ApprovalDesk::new(board.clone(), settings, record));
+    desk_of(ApprovalDesk::new(board.clone(), settings, record))
+}
+
+/// The desk with a clerk.
+pub(crate) fn desk_of(desk: ApprovalDesk) -> Arc<ApprovalDesk> {
+    let desk = Arc::new(desk);
     let (never, stop) = tokio::sync::watch::channel(false);
     let clerk = clerk::run(Arc::clone(&desk), stop);
     tokio::spawn(async move {

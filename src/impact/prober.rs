@@ -59,6 +59,11 @@ impl Prober {
         Self { settings, dial, seats, bodies: functions::Bodies::new(BODIES) }
     }
 
+    /// Rows may grow by this share before they count as more; see [`super::changes()`].
+    pub fn tolerance(&self) -> f64 {
+        self.settings.tolerance
+    }
+
     /// What `ask` would touch. Takes no longer than the budget (and a moment); never fails: what went wrong is in the answer.
     ///
     /// # Cancellation safety

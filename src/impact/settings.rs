@@ -32,6 +32,8 @@ pub struct ImpactSettings {
     pub cascades: usize,
     /// Dependents, triggers, locks, waiting sessions: how many of each are listed.
     pub listed: usize,
+    /// Rows may grow by this share between what people were shown and the release.
+    pub tolerance: f64,
     /// Tables whose rows are never counted or estimated: `schema.table`, or `schema.*`.
     pub exclude: Vec<String>,
 }
@@ -52,6 +54,7 @@ impl Default for ImpactSettings {
             objects: 32,
             cascades: 64,
             listed: 32,
+            tolerance: 0.1,
             exclude: Vec::new(),
         }
     }

@@ -42,6 +42,7 @@ fn submission(case: &Case, by: &str, happening: &Happening, now: i64) -> Submiss
         again: None,
         reason: break_glass.then(|| "fire".to_owned()),
         statement_sha256: wrong_hash.then(|| "11".repeat(32)),
+        round: None,
         at: if late { at(5_000) } else { at(now) },
     }
 }

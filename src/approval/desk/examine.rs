@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ApprovalDesk, Change, Place};
+use crate::approval::case::Denied;
 use crate::clock;
-use crate::hold::{Cause, HoldRequest};
+use crate::hold::{Cause, HoldId, HoldRequest, Phase};
 use crate::impact::{Impact, digest};
 use crate::store::Event;
 
@@ -46,6 +47,52 @@ impl ApprovalDesk {
         self.tell(Change::Changed(Box::new(view)));
     }
 
+    /// Before an approved statement is released: whether it would still do what people were shown. If not, the answers so far count no more,
+    /// and everybody is asked anew. The caller has the place's turn.
+    pub(super) async fn changed(&self, place: &Place, id: &HoldId) -> Option<Denied> {
+        let shown = place.case().shown.clone()?;
+        let examiner = self.examiner.clone()?;
+        let request = self.board.find(id)?.request;
+        let mut now = tokio::select! {
+            impact = self.impact_of(&request) => impact,
+            // Whoever takes the answer finds that out.
+            () = self.ends(id) => return None,
+        };
+        if !request.redact.is_none() {
+            // What is told of the difference must not quote what is kept back.
+            now.hush();
+        }
+        let changed = examiner.changes(&shown, &now);
+        if changed.is_empty() {
+            return None;
+        }
+        let event = Event::Examined { id: id.clone(), impact: Box::new(now.clone()), changed: changed.clone() };
+        if let Err(why) = self.record.record(vec![event]).await {
+            return Some(Denied::NotRecorded(why));
+        }
+        let said = match digest(&now) {
+            said if said.is_empty() => String::new(),
+            said => format!(" Impact: {said}."),
+        };
+        place.case().changed(now, changed.clone(), clock::wall());
+        self.board.ask(id, format!("What it would touch has changed, so people are asked anew.{said}"));
+        let view = place.case().view.clone();
+        self.tell(Change::Changed(Box::new(view)));
+        // Who has answered already looks elsewhere by now.
+        self.tell(Change::Remind(id.clone()));
+        Some(Denied::Changed(changed))
+    }
+
+    /// Until the hold is over, or the board forgets it.
+    async fn ends(&self, id: &HoldId) {
+        let mut events = self.board.subscribe();
+        while self.board.find(id).is_some_and(|hold| !matches!(hold.phase, Phase::Ended(_))) {
+            if events.next().await.is_none() {
+                return;
+            }
+        }
+    }
+
     /// What it would touch; unknown if nobody can say.
     async fn impact_of(&self, request: &Arc<HoldRequest>) -> Impact {
         let Some(examiner) = self.examiner.clone() else {
@@ -67,3 +114,6 @@ impl ApprovalDesk {
         impact
     }
 }
+
+#[cfg(test)]
+mod tests;

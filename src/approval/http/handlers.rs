@@ -236,8 +236,8 @@ async fn decide(
 ) -> Result<Json<RequestView>, Problem> {
     let body: AnswerBody = json_body(body)?;
     let again = body.again_minutes.map(|minutes| Duration::from_secs(u64::from(minutes).saturating_mul(60)));
-    let AnswerBody { reason, break_glass, statement_sha256, .. } = body;
-    let answer = Answer { approve, break_glass, again, reason, statement_sha256 };
+    let AnswerBody { reason, break_glass, statement_sha256, round, .. } = body;
+    let answer = Answer { approve, break_glass, again, reason, statement_sha256, round };
     desk.answer(person, id, answer, crate::clock::wall()).await?;
     shown(desk, person, id)
 }

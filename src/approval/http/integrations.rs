@@ -53,6 +53,9 @@ pub struct DecisionBody {
     pub request: String,
     /// Digest of the statement the person was shown.
     pub statement_sha256: String,
+    /// `progress.round` of the request they were shown. An approval of an earlier round does not count.
+    #[serde(default)]
+    pub round: Option<u32>,
     /// `approve` or `reject`.
     pub decision: Choice,
     /// Who decided: a name or an e-mail address of the configuration, among those the integration may speak for.
@@ -129,6 +132,7 @@ pub(super) async fn decide(
     let told = Told {
         id: HoldId::parse(&body.request),
         statement_sha256: body.statement_sha256,
+        round: body.round,
         approve: body.decision == Choice::Approve,
         reason: body.reason,
     };

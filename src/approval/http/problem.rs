@@ -94,6 +94,8 @@ impl From<Denied> for Problem {
             Denied::AlreadyApproved { .. } => {
                 Self::new(StatusCode::CONFLICT, "already-approved", detail).hint("another approver has to answer")
             }
+            Denied::Changed(_) => Self::new(StatusCode::CONFLICT, "changed", detail)
+                .hint("show the request again: approvals so far count no more"),
             Denied::OnlyOnce => Self::bad_request(detail).hint("approve it without `again`"),
             Denied::AgainTooLong { .. } => {
                 Self::bad_request(detail).hint("`again` in the section [approval] of the configuration says how long")

@@ -169,6 +169,12 @@ pub struct ProgressView {
     pub owners_missing: Vec<String>,
     /// Escalation steps taken.
     pub escalated: usize,
+    /// How often it was asked anew, because what it touches had changed when it was to be released; approvals before that count no more.
+    #[serde(default)]
+    pub round: u32,
+    /// What had changed the last time.
+    #[serde(default)]
+    pub changed: Vec<String>,
     /// One person released it in an emergency.
     pub break_glass: bool,
     /// The standing approval for the same statement again in its session.
@@ -269,6 +275,8 @@ impl From<&channel::RequestView> for ProgressView {
             approved_by: view.approved_by.clone(),
             owners_missing: view.owners_missing.clone(),
             escalated: view.escalated,
+            round: view.round,
+            changed: view.changed.clone(),
             break_glass: view.break_glass,
             again: view.again.as_ref().map(AgainView::from),
             asked_beforehand_by: view.request.beforehand.as_ref().map(|own| own.by.clone()),
@@ -410,6 +418,9 @@ pub struct AnswerBody {
     /// Digest of the statement that was shown; if given, the answer counts only for it.
     #[serde(default)]
     pub statement_sha256: Option<String>,
+    /// `progress.round` of the request that was shown. An approval of an earlier round does not count.
+    #[serde(default)]
+    pub round: Option<u32>,
 }
 
 /// What somebody asks for before it runs.
@@ -520,7 +531,11 @@ impl RequestView {
             note: note(&hold.phase).map(str::to_owned),
             ended_at: ended.map(|ended| ended.at),
             cause: ended.and_then(cause),
-            progress: progress.map(ProgressView::from),
+            progress: progress.map(|view| {
+                let may_know = is_approver || view.impact.as_ref().is_none_or(|impact| impact.requester_may_see);
+                let progress = ProgressView::from(view);
+                if may_know { progress } else { ProgressView { changed: Vec::new(), ..progress } }
+            }),
             may_decide: open && may_decide.is_ok(),
             may_not_decide_because: may_decide.err().filter(|_| open),
             may_review: false,

@@ -75,7 +75,7 @@ fn an_integration_is_known_by_its_token_and_speaks_for_those_it_names() {
 }
 
 fn approve(id: &HoldId, sha256: &str) -> Told {
-    Told { id: id.clone(), statement_sha256: sha256.to_owned(), approve: true, reason: None }
+    Told { id: id.clone(), statement_sha256: sha256.to_owned(), approve: true, reason: None, round: None }
 }
 
 #[tokio::test]

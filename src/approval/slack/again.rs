@@ -40,7 +40,7 @@ pub(super) fn button(view: &RequestView, people: &People) -> Option<SlackBlockBu
     let title = format!("Approve for {time}?");
     let confirm =
         kit::confirm(&clip(&title, limit::CONFIRM_TITLE), &clip(&text, limit::CONFIRM_TEXT), "Approve it", "Go back");
-    let value = format!("{}{FOR}{}", blocks::binding(request), longest.as_secs());
+    let value = format!("{}{FOR}{}", blocks::binding_of(view), longest.as_secs());
     Some(kit::button(APPROVE_AGAIN, &clip(&format!("Approve for {time}…"), 75), value).with_confirm(confirm))
 }
 

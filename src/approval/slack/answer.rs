@@ -97,6 +97,7 @@ impl Inner {
             // It counted, but the gate ended before it could forget it.
             Ok(known) if old && has_counted(desk, &id, &known) => None,
             Ok(known) => {
+                let (sha256, round) = blocks::digest_and_round(&sha256);
                 let submission = Submission {
                     id: id.clone(),
                     channel: self.settings.name.clone(),
@@ -105,7 +106,8 @@ impl Inner {
                     break_glass,
                     again,
                     reason,
-                    statement_sha256: Some(sha256),
+                    statement_sha256: Some(sha256.to_owned()),
+                    round,
                     at: crate::clock::wall(),
                 };
                 desk.submit(submission).await.err().map(|why| with_doubt(why, &known.unknown_groups))

@@ -165,6 +165,18 @@ fn impact(view: &RequestView, room: Room) -> Option<SlackBlock> {
     Some(kit::section(text))
 }
 
+/// Why it is asked anew, while it is.
+fn changed(view: &RequestView, room: Room) -> Option<SlackBlock> {
+    if view.changed.is_empty() || !State::of(view).is_open() {
+        return None;
+    }
+    let mut text = ":warning: *Changed since it was shown, so it is asked anew*".to_owned();
+    for line in view.changed.iter().take(room.impact) {
+        let _infallible = write!(text, "\n• {}", words(line, room.words));
+    }
+    Some(kit::section(text))
+}
+
 /// What Postgres has unless told otherwise: not worth a line.
 const USUAL_PATH: &str = "\"$user\", public";
 
@@ -269,6 +281,7 @@ fn in_room(view: &RequestView, look: &Look<'_>, state: State, shown: &Shown, roo
     blocks.push(kit::fields(facts(request, look, room)));
     blocks.extend(impact(view, room));
     blocks.extend(risks(request, room.words));
+    blocks.extend(changed(view, room));
     blocks.push(kit::literal(&clip(&shown.statement, room.statement)));
     if !shown.parameters.is_empty() {
         blocks.push(kit::literal(&clip(&shown.parameters, room.parameters)));
@@ -461,7 +474,7 @@ fn not_in_full(request: &HoldRequest, look: &Look<'_>, shown: &Shown, state: Sta
 
 fn buttons(view: &RequestView, look: &Look<'_>, approvable: bool) -> SlackBlock {
     let request = &view.request;
-    let value = binding(request);
+    let value = binding_of(view);
     let mut buttons = Vec::new();
     if approvable {
         let title = clip(&format!("{}?", plain(&title(request), 98)), limit::CONFIRM_TITLE);
@@ -515,13 +528,33 @@ pub(super) fn binding(request: &HoldRequest) -> String {
     format!("v1:{}:{}", request.id, request.statement.sha256)
 }
 
-/// Reads [`binding`] back, whatever else a button binds besides.
+/// The same for a button that approves, which is for what is shown now: after the digest, which round that is, but for the first.
+pub(super) fn binding_of(view: &RequestView) -> String {
+    match view.round {
+        0 => binding(&view.request),
+        round => format!("{}{ROUND}{round}", binding(&view.request)),
+    }
+}
+
+/// Between a digest and a round.
+const ROUND: char = '@';
+
+/// Reads [`binding`] and [`binding_of`] back, whatever else a button binds besides: the request, and the digest with its round.
 pub(super) fn bound(value: &str) -> Option<(HoldId, String)> {
     let (id, rest) = value.strip_prefix("v1:")?.split_once(':')?;
-    let sha256 = rest.split_once(':').map_or(rest, |(sha256, _)| sha256);
+    let shown = rest.split_once(':').map_or(rest, |(shown, _)| shown);
     let is_id = id.len() <= 40 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    let (sha256, round) = digest_and_round(shown);
     let is_digest = sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (is_id && is_digest).then(|| (HoldId(id.to_owned()), sha256.to_owned()))
+    (is_id && is_digest && round.is_some()).then(|| (HoldId(id.to_owned()), shown.to_owned()))
+}
+
+/// The statement's digest and the round that somebody was shown; `None`: no round can be read.
+pub(super) fn digest_and_round(shown: &str) -> (&str, Option<u32>) {
+    match shown.split_once(ROUND) {
+        Some((sha256, round)) => (sha256, round.parse().ok()),
+        None => (shown, Some(0)),
+    }
 }
 
 /// Enough of a digest for eyes.

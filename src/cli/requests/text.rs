@@ -209,6 +209,8 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
     for risk in &request.risks {
         facts.push(("⚠", format!("{} ({})", one_line(&risk.text), one_line(&risk.kind))));
     }
+    let changed = request.progress.iter().flat_map(|progress| &progress.changed);
+    facts.extend(changed.map(|line| ("changed", one_line(line))));
     let why = format!("{} (rule {})", one_line(&request.why), one_line(&request.rule));
     facts.push(("held because", why));
     if let Some(reason) = &request.reason {

@@ -30,6 +30,13 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
             document.error(Some(span), "`count_cost`: a number of the planner's units, not below zero");
         }
     }
+    if let Some((tolerance, span)) = section.take_spanned::<f64>("tolerance") {
+        if tolerance.is_finite() && tolerance >= 0.0 {
+            slot.tolerance = tolerance;
+        } else {
+            document.error(Some(span), "`tolerance`: a share such as 0.1, not below zero");
+        }
+    }
     if let Some((connections, span)) = section.take_spanned::<usize>("connections") {
         if (1..=MAX_CONNECTIONS).contains(&connections) {
             slot.connections = connections;

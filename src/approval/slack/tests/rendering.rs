@@ -53,6 +53,8 @@ fn view(request: HoldRequest) -> RequestView {
         audience: crate::approval::audience::Audience::default(),
         impact: None,
         examining: false,
+        round: 0,
+        changed: Vec::new(),
         asked: "slack:S0DBA".to_owned(),
         quorum: 1,
         approved_by: Vec::new(),
@@ -387,7 +389,15 @@ fn a_buttons_value_is_read_back_strictly() {
         assert_eq!(bound(value), None, "{value}");
     }
     let request = held("x");
-    assert_eq!(bound(&blocks::binding(&request)), Some((request.id, request.statement.sha256)));
+    let binding = blocks::binding(&request);
+    assert_eq!(bound(&format!("{binding}@x")), None, "a round that cannot be read is none");
+    let mut view = view(request);
+    let digest = view.request.statement.sha256.clone();
+    assert_eq!(bound(&binding), Some((view.request.id.clone(), digest.clone())));
+    assert_eq!(blocks::digest_and_round(&digest), (digest.as_str(), Some(0)));
+    view.round = 3;
+    let (id, shown) = bound(&format!("{}:again=900", blocks::binding_of(&view))).unwrap();
+    assert_eq!((id, blocks::digest_and_round(&shown)), (view.request.id.clone(), (digest.as_str(), Some(3))));
 }
 
 #[test]

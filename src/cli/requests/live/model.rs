@@ -305,10 +305,16 @@ impl Model {
             "not decided".clone_into(&mut self.note);
             return None;
         }
-        let statement_sha256 = Some(self.find(&id)?.statement.sha256.clone());
+        let shown = self.find(&id)?;
+        let statement_sha256 = Some(shown.statement.sha256.clone());
+        let round = shown.progress.as_ref().map(|progress| progress.round);
         self.note = format!("{id}: sent");
         let reason = Some(reason.trim().to_owned()).filter(|reason| !reason.is_empty());
-        Some(Wish::Decide { id, approve, body: AnswerBody { reason, statement_sha256, ..AnswerBody::default() } })
+        Some(Wish::Decide {
+            id,
+            approve,
+            body: AnswerBody { reason, statement_sha256, round, ..AnswerBody::default() },
+        })
     }
 
     fn change(&mut self, change: Change, now: Timestamp) -> Option<Wish> {

@@ -1,0 +1,240 @@
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::*;
+use crate::approval::Denied;
+use crate::approval::channel::Actor;
+use crate::approval::channel::{Receipt, Submission};
+use crate::approval::desk::Answer;
+use crate::approval::examiner::{Examiner, Examining};
+use crate::approval::record::{Record, Recording};
+use crate::approval::settings::ApprovalSettings;
+use crate::approval::testing::{at, desk_of, opened, person, settings, taken_in};
+use crate::hold::{Board, HoldSettings, Outcome, Ticket};
+use crate::impact::{Known, changes};
+
+/// Says what it was told to say, one thing after the other, the last for ever.
+#[derive(Default)]
+struct Script {
+    says: Mutex<VecDeque<Says>>,
+    /// Waited for before it says anything, if it is to wait.
+    go: Option<Notify>,
+}
+
+#[derive(Clone)]
+enum Says {
+    Fingerprint(&'static str),
+    Panic,
+}
+
+impl Script {
+    fn new(says: &[Says]) -> Arc<Self> {
+        Arc::new(Self { says: Mutex::new(says.iter().cloned().collect()), go: None })
+    }
+
+    fn next(&self) -> Impact {
+        let mut says = self.says.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = if says.len() > 1 { says.pop_front() } else { says.front().cloned() };
+        match next {
+            Some(Says::Fingerprint(hash)) => {
+                Impact { fingerprint: Known::Known(hash.to_owned()), trouble: None, ..Impact::unknown("") }
+            }
+            Some(Says::Panic) | None => panic!("the examiner fell over"),
+        }
+    }
+}
+
+impl Examiner for Script {
+    fn examine<'a>(&'a self, _: &'a HoldRequest) -> Examining<'a> {
+        Box::pin(async move {
+            if let Some(go) = &self.go {
+                go.notified().await;
+            }
+            self.next()
+        })
+    }
+
+    fn changes(&self, shown: &Impact, now: &Impact) -> Vec<String> {
+        changes(shown, now, 0.0)
+    }
+}
+
+/// Keeps what it is told, in order.
+#[derive(Default)]
+struct Notebook(Mutex<Vec<Event>>);
+
+impl Record for Notebook {
+    fn record(&self, events: Vec<Event>) -> Recording<'_> {
+        self.0.lock().unwrap().extend(events);
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+impl Notebook {
+    fn kinds(&self) -> Vec<&'static str> {
+        self.0.lock().unwrap().iter().map(Event::kind).collect()
+    }
+}
+
+struct Stage {
+    desk: Arc<ApprovalDesk>,
+    notebook: Arc<Notebook>,
+    board: Board,
+}
+
+impl Stage {
+    fn with(script: Arc<Script>, settings: ApprovalSettings) -> Self {
+        let (board, notebook) = (Board::new(HoldSettings::default()), Arc::new(Notebook::default()));
+        let desk = ApprovalDesk::new(board.clone(), settings, Arc::<Notebook>::clone(&notebook));
+        Self { desk: desk_of(desk.with_examiner(script)), notebook, board }
+    }
+
+    fn new(says: &[Says]) -> Self {
+        Self::with(Script::new(says), settings())
+    }
+
+    /// A held statement people are asked about.
+    async fn asked(&self) -> Ticket {
+        let ticket = opened(&self.board, "app");
+        taken_in(&self.desk, &ticket).await;
+        let place = self.desk.place(ticket.id()).unwrap();
+        place.made_ready().await;
+        ticket
+    }
+
+    async fn approve(&self, ticket: &Ticket, by: &str, round: Option<u32>) -> Result<Receipt, Denied> {
+        let answer = Answer { approve: true, round, ..Answer::default() };
+        self.desk.answer(&person(&self.desk, by), ticket.id(), answer, at(1)).await
+    }
+}
+
+fn changed() -> Result<Receipt, Denied> {
+    Err(Denied::Changed(vec!["definitions have changed".to_owned()]))
+}
+
+#[tokio::test]
+async fn what_is_still_as_it_was_shown_is_released() {
+    let stage = Stage::new(&[Says::Fingerprint("a")]);
+    let ticket = stage.asked().await;
+    assert_eq!(stage.approve(&ticket, "ann", Some(0)).await, Ok(Receipt::Decided));
+    assert_eq!(stage.notebook.kinds(), ["held", "examined", "answered", "decided"]);
+    assert_eq!(ticket.finish(at(2)), Outcome::Released);
+}
+
+#[tokio::test]
+async fn what_has_changed_is_asked_anew_and_the_record_says_how() {
+    let stage = Stage::new(&[Says::Fingerprint("a"), Says::Fingerprint("b")]);
+    let ticket = stage.asked().await;
+    assert_eq!(stage.approve(&ticket, "ann", None).await, changed());
+    let view = stage.desk.view_of(ticket.id()).unwrap();
+    assert_eq!((view.round, view.approved_by.len(), view.decision), (1, 0, None));
+    assert_eq!(view.impact.unwrap().fingerprint, Known::Known("b".to_owned()), "people are shown how it is now");
+    assert_eq!(stage.approve(&ticket, "ann", Some(0)).await, changed(), "they had not seen it yet");
+    assert_eq!(stage.approve(&ticket, "ann", Some(1)).await, Ok(Receipt::Decided));
+    assert_eq!(stage.notebook.kinds(), ["held", "examined", "examined", "answered", "answered", "answered", "decided"]);
+}
+
+#[tokio::test]
+async fn a_change_voids_every_approval_given_before() {
+    let mut settings = settings();
+    Arc::make_mut(&mut settings.default).quorum = 2;
+    let stage = Stage::with(Script::new(&[Says::Fingerprint("a"), Says::Fingerprint("b")]), settings);
+    let ticket = stage.asked().await;
+    assert_eq!(stage.approve(&ticket, "ann", None).await, Ok(Receipt::Counted { have: 1, need: 2 }));
+    assert_eq!(stage.approve(&ticket, "bob", None).await, changed());
+    assert_eq!(stage.approve(&ticket, "bob", None).await, Ok(Receipt::Counted { have: 1, need: 2 }));
+    assert_eq!(stage.approve(&ticket, "ann", None).await, Ok(Receipt::Decided));
+}
+
+#[tokio::test]
+async fn a_rejection_counts_whatever_has_changed() {
+    let stage = Stage::new(&[Says::Fingerprint("a"), Says::Fingerprint("b")]);
+    let ticket = stage.asked().await;
+    assert_eq!(stage.approve(&ticket, "ann", None).await, changed());
+    let no = Answer { round: Some(0), ..Answer::default() };
+    assert_eq!(stage.desk.answer(&person(&stage.desk, "ann"), ticket.id(), no, at(1)).await, Ok(Receipt::Decided));
+    assert_eq!(ticket.finish(at(2)), Outcome::Rejected);
+}
+
+#[tokio::test]
+async fn an_examiner_that_falls_over_keeps_nobody_from_being_asked() {
+    let stage = Stage::new(&[Says::Panic]);
+    let ticket = stage.asked().await;
+    let view = stage.desk.view_of(ticket.id()).unwrap();
+    assert_eq!(view.impact.unwrap().trouble.as_deref(), Some("looking into it failed"));
+    assert_eq!(
+        stage.approve(&ticket, "ann", None).await,
+        Ok(Receipt::Decided),
+        "nothing was known before, so nothing has changed"
+    );
+}
+
+#[tokio::test]
+async fn what_was_known_and_cannot_be_had_any_more_is_asked_anew_once() {
+    let stage = Stage::new(&[Says::Fingerprint("a"), Says::Panic]);
+    let ticket = stage.asked().await;
+    assert!(matches!(stage.approve(&ticket, "ann", None).await, Err(Denied::Changed(_))));
+    assert_eq!(stage.approve(&ticket, "ann", None).await, Ok(Receipt::Decided), "they have seen that it is not known");
+}
+
+#[tokio::test]
+async fn nobody_answers_what_is_still_looked_into() {
+    let mut script = Script::new(&[Says::Fingerprint("a")]);
+    Arc::get_mut(&mut script).unwrap().go = Some(Notify::new());
+    let stage = Stage::with(Arc::<Script>::clone(&script), settings());
+    let ticket = opened(&stage.board, "app");
+    taken_in(&stage.desk, &ticket).await;
+    assert_eq!(ticket.take_asked(), None, "the client is not told that people are asked");
+    let submission = Submission {
+        id: ticket.id().clone(),
+        channel: "test".to_owned(),
+        actor: Actor::person(&person(&stage.desk, "ann")),
+        approve: true,
+        break_glass: false,
+        again: None,
+        reason: None,
+        statement_sha256: None,
+        round: None,
+        at: at(1),
+    };
+    let answer = stage.desk.take(submission);
+    let go = script.go.as_ref().unwrap();
+    let (answer, ()) = tokio::join!(answer, async {
+        tokio::task::yield_now().await;
+        assert_eq!(stage.notebook.kinds(), ["held"]);
+        go.notify_one();
+        // The second look, before the release.
+        go.notify_one();
+        while stage.board.find(ticket.id()).is_some_and(|hold| hold.phase == Phase::Pending) {
+            go.notify_one();
+            tokio::task::yield_now().await;
+        }
+    });
+    assert_eq!(answer, Ok(Receipt::Decided));
+    assert_eq!(stage.notebook.kinds(), ["held", "examined", "answered", "decided"]);
+}
+
+#[tokio::test]
+async fn a_hold_that_ends_while_it_is_looked_into_again_is_not_decided() {
+    let mut script = Script::new(&[Says::Fingerprint("a")]);
+    Arc::get_mut(&mut script).unwrap().go = Some(Notify::new());
+    let stage = Stage::with(Arc::<Script>::clone(&script), settings());
+    script.go.as_ref().unwrap().notify_one();
+    let ticket = stage.asked().await;
+    let id = ticket.id().clone();
+    let (answer, outcome) = tokio::join!(stage.approve_by_id(&id), async {
+        tokio::task::yield_now().await;
+        ticket.withdraw(Cause::ClientGone, at(1))
+    });
+    assert!(matches!(answer, Err(Denied::Refused(_))), "{answer:?}");
+    assert_eq!(outcome, None, "there was no decision to be carried out");
+}
+
+impl Stage {
+    async fn approve_by_id(&self, id: &HoldId) -> Result<Receipt, Denied> {
+        let answer = Answer { approve: true, ..Answer::default() };
+        self.desk.answer(&person(&self.desk, "ann"), id, answer, at(1)).await
+    }
+}
