@@ -29,7 +29,10 @@ async fn a_click_of_a_group_member_releases_and_the_message_follows_to_the_resul
     assert_eq!(by, "ann");
     let request = ticket.request().clone();
     assert_eq!(ticket.finish(now()), Outcome::Released);
-    stage.board.executed(request, Execution::Completed { tag: "DELETE 7".to_owned(), rows: Some(7), duration_ms: 12 });
+    stage.board.executed(
+        request,
+        Execution::Completed { tag: "DELETE 7".to_owned(), rows: Some(7), duration_ms: 12, committed: true },
+    );
     let done = stage.message_saying(&message.ts, "Done: DELETE on shop/orders").await;
     assert!(done.buttons().is_empty() && done.rendered().contains("7 rows"), "{}", done.rendered());
     let told =
@@ -320,7 +323,10 @@ async fn a_message_that_would_say_the_same_again_is_not_sent() {
         thread.find(|text| text.contains("released"))
     });
     line.await;
-    stage.board.executed(request, Execution::Completed { tag: "DELETE 7".to_owned(), rows: Some(7), duration_ms: 12 });
+    stage.board.executed(
+        request,
+        Execution::Completed { tag: "DELETE 7".to_owned(), rows: Some(7), duration_ms: 12, committed: true },
+    );
     stage.message_saying(&message.ts, "Done").await;
     let message = stage.workspace.look(|state| state.message(CHANNEL, &message.ts).cloned()).unwrap();
     let versions: Vec<String> = message.earlier.iter().chain([&message.content]).map(Content::rendered).collect();

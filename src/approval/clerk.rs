@@ -103,13 +103,17 @@ pub async fn recover(desk: &ApprovalDesk, interrupted: Vec<Interrupted>, now: Ti
 pub async fn recover_beforehand(desk: &ApprovalDesk, store: &Store, now: Timestamp) -> Result<(), String> {
     let said = |error: StoreError| error.to_string();
     for stored in store.beforehand(now).await.map_err(said)? {
-        let Some(decision) = stored.decision.clone() else { continue };
-        let history = store.history(&stored.request.id).await.map_err(said)?;
+        let id = &stored.request.id;
+        let history = store.history(id).await.map_err(said)?;
         if history.iter().any(|event| matches!(event.event, Event::Revoked { .. } | Event::Lapsed { .. })) {
             continue;
         }
-        let Some(ended) = stored.ended else { continue };
-        let request = Arc::new(stored.request);
+        let Some((request, decision, ended)) = on_record(&history).filter(|(request, ..)| *request == stored.request)
+        else {
+            tracing::error!(request = %id, "a pre-approval in the store is not the one on record, so it is over");
+            continue;
+        };
+        let request = Arc::new(request);
         let settings = desk.settings();
         let mut case = Case::new(&request, settings.profile_of(&request), &settings.people);
         let used = case.restore_window(&history);
@@ -121,6 +125,24 @@ pub async fn recover_beforehand(desk: &ApprovalDesk, store: &Store, now: Timesta
     Ok(())
 }
 
+/// What the chained record says was asked, approved and released. Fail closed: the table of requests beside it is there for reading, and no chain
+/// tells whether it was changed.
+fn on_record(history: &[StoredEvent]) -> Option<(HoldRequest, Decision, Ended)> {
+    let request = history.iter().find_map(|event| {
+        let Event::Held { request } = &event.event else { return None };
+        Some((**request).clone())
+    })?;
+    let decision = history.iter().find_map(|event| {
+        let Event::Decided { decision: decision @ Decision::Approve { .. }, .. } = &event.event else { return None };
+        Some(decision.clone())
+    })?;
+    let ended = history.iter().find_map(|event| {
+        let Event::Ended { outcome: Outcome::Released, at, .. } = &event.event else { return None };
+        Some(Ended { outcome: Outcome::Released, decision: Some(decision.clone()), at: *at })
+    })?;
+    Some((request, decision, ended))
+}
+
 /// Which statements of a pre-approval have surely taken effect, by what is on record of its uses.
 async fn evident(store: &Store, history: &[StoredEvent]) -> Result<BTreeSet<usize>, String> {
     let mut evident = BTreeSet::new();
@@ -129,7 +151,7 @@ async fn evident(store: &Store, history: &[StoredEvent]) -> Result<BTreeSet<usiz
         let of_use = store.history(request).await.map_err(|error| error.to_string())?;
         let alone = |event: &StoredEvent| matches!(&event.event, Event::Held { request } if stands_alone(request));
         let done = |event: &StoredEvent| {
-            matches!(&event.event, Event::Executed { execution: Execution::Completed { .. }, .. })
+            matches!(&event.event, Event::Executed { execution: Execution::Completed { committed: true, .. }, .. })
         };
         if of_use.iter().any(alone) && of_use.iter().any(done) {
             evident.extend(statements.iter().copied());

@@ -42,15 +42,27 @@ pub(super) fn may_be(actor: &Actor, identity: &str, people: &People) -> bool {
         (Some(_), Some(_)) | (None, None) => false,
         (None, Some(person)) => !can_compare(person, actor),
         // Nothing but a name is on record of a channel's user.
-        (Some(person), None) => person.slack_user.is_none(),
+        (Some(person), None) => {
+            let own = person.slack_user.as_deref();
+            own.is_none_or(|own| identity.rsplit('/').next() == Some(own))
+        }
     }
 }
 
-/// Both have a Slack user, or both have an address: had they been the same, the actor would have been taken for the person.
+/// Both have a Slack user, or both have an address, and none of these is the same: then they are two. (The same one on both sides: the
+/// person was told of it in the configuration after the actor had answered.)
 fn can_compare(person: &Person, actor: &Actor) -> bool {
-    let has = |is: fn(&str) -> bool| actor.names.iter().any(|name| is(name));
-    (person.slack_user.is_some() && has(|name| name.starts_with("slack:")))
-        || (person.email.is_some() && has(|name| name.contains('@')))
+    let (mut differ, mut same) = (false, false);
+    for name in &actor.names {
+        let own = match name.strip_prefix("slack:") {
+            Some(user) => person.slack_user.as_deref().map(|own| own == user),
+            None if name.contains('@') => person.email.as_deref().map(|own| own.eq_ignore_ascii_case(name)),
+            None => None,
+        };
+        differ |= own == Some(false);
+        same |= own == Some(true);
+    }
+    differ && !same
 }
 
 #[cfg(test)]
@@ -89,6 +101,37 @@ mod tests {
         let people = People::new(vec![person("ann", Some("U01"), None), person("bob", None, None)]).unwrap();
         assert!(may_be_requester(&full, &people, &origin));
         assert!(!may_be_requester(&full, &people, &request("other", "DELETE FROM t")));
+    }
+
+    #[test]
+    fn a_vote_from_before_the_configuration_knew_the_slack_user_is_that_persons() {
+        let person = Person {
+            name: "ann".to_owned(),
+            slack_user: Some("U09".to_owned()),
+            email: Some("Ann@example.com".to_owned()),
+            database_users: vec!["app".to_owned()],
+            ..Person::default()
+        };
+        let people = People::new(vec![person]).unwrap();
+        let actor = |identity: &str, names: &[&str]| Actor {
+            identity: identity.to_owned(),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            groups: Vec::new(),
+        };
+        let ann = actor("ann", &[]);
+        for earlier in [
+            actor("slack:T01/U09", &["slack:U09"]),
+            actor("slack:T01/U09", &["slack:U09", "x@example.com"]),
+            actor("slack:T01/U08", &["slack:U08", "ann@example.com"]),
+        ] {
+            assert_eq!(certainly_different(&[&earlier, &ann], &people), 1, "{earlier:?}");
+            assert!(may_be(&earlier, "ann", &people), "{earlier:?}");
+            assert!(may_be_requester(&earlier, &people, &request("app", "DELETE FROM t")), "{earlier:?}");
+        }
+        assert!(may_be(&ann, "slack:T01/U09", &people));
+        let other = actor("slack:T01/U07", &["slack:U07"]);
+        assert_eq!(certainly_different(&[&other, &ann], &people), 2);
+        assert!(!may_be(&ann, "slack:T01/U07", &people));
     }
 
     #[test]

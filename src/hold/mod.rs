@@ -6,6 +6,7 @@
 mod request;
 mod board;
 mod cell;
+pub mod era;
 mod quota;
 mod history;
 mod notice;
@@ -16,8 +17,8 @@ pub use cell::{Ended, Phase, Refused};
 pub use notice::{Dropped, Notice, Notices};
 pub use quota::OverLimit;
 pub use request::{
-    Beforehand, Cause, Decision, Execution, HoldId, HoldRequest, Origin, Outcome, Parameter, Same, SessionId, Setting,
-    Standing, StatementText,
+    Beforehand, Cause, Decision, Done, Execution, HoldId, HoldRequest, Origin, Outcome, Parameter, Same, SessionId,
+    Setting, Standing, StatementText,
 };
 pub use settings::HoldSettings;
 

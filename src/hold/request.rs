@@ -213,8 +213,17 @@ pub struct Standing {
     pub pieces: Option<Vec<[u8; 32]>>,
     /// SHA-256 of each statement that has run in its session, transaction control left out. `None` as for `pieces`.
     pub ran: Option<Vec<[u8; 32]>>,
-    /// SHA-256 of those of them that have surely taken effect, in their session's transaction at least.
-    pub done: Vec<[u8; 32]>,
+    /// Those of them that have surely taken effect, in their session's transaction at least, in order.
+    pub done: Vec<Done>,
+}
+
+/// A statement that has taken effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// SHA-256 of it.
+    pub statement: [u8; 32],
+    /// When it was sent ([`super::era`]).
+    pub era: u64,
 }
 
 /// Two requests of one session with the same of these are for the same statement with the same values, and nothing has happened
@@ -342,6 +351,10 @@ pub enum Execution {
         rows: Option<u64>,
         /// From release to the database's word, in milliseconds.
         duration_ms: u64,
+        /// No transaction was open behind it and nothing else had been sent meanwhile, so what it did stays (unless its own
+        /// text says otherwise).
+        #[serde(default)]
+        committed: bool,
     },
     /// It failed.
     Failed {

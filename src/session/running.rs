@@ -28,7 +28,9 @@ impl Running {
         self.tell(match seen {
             Seen { unfinished: true, .. } => Execution::Unknown,
             Seen { error: Some((sqlstate, message)), .. } => Execution::Failed { sqlstate, message, duration_ms },
-            Seen { tags, .. } => Execution::Completed { rows: rows(&tags), tag: tags.join("; "), duration_ms },
+            Seen { tags, committed, .. } => {
+                Execution::Completed { rows: rows(&tags), tag: tags.join("; "), duration_ms, committed }
+            }
         });
     }
 

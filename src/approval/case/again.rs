@@ -50,13 +50,16 @@ impl Case {
         self.view.again.as_ref().filter(|again| again.ended.is_none() && now < again.until)?;
         let own = &self.view.request;
         let released = self.view.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Released);
-        // The session vouches for the statement with its values, and for role, settings and names; the rest is compared here. (Values
+        // The session vouches for the statement with its values, and for role, settings and names; what it said of itself then and now, and
+        // the rest, is compared here. (Values
         // as shown are not: they may be redacted.)
         let is_same = request.standing.same.is_some()
             && request.standing.same == own.standing.same
             && request.origin.session == own.origin.session
             && request.origin.user == own.origin.user
             && request.origin.database == own.origin.database
+            && request.setting == own.setting
+            && request.in_transaction == own.in_transaction
             && request.statement.sha256 == own.statement.sha256
             && !request.statement.lossy
             && request.rule == own.rule

@@ -29,9 +29,9 @@ use crate::approval::people::Person;
 use crate::clock;
 use crate::hold::{
     Beforehand, Cause, Decision, Execution, HoldId, HoldRequest, Origin, Outcome, Phase, Refused, SessionId, Standing,
-    StatementText, Ticket,
+    StatementText, Ticket, era,
 };
-use crate::judge::{EffectKind, Limits, Risk, analyse, lex};
+use crate::judge::{EffectKind, Limits, Piece, Risk, analyse, is_plain_control, lex};
 use crate::store::Event;
 
 /// Statements in one pre-approval.
@@ -66,6 +66,8 @@ pub(super) struct Approved {
     request: Arc<HoldRequest>,
     profile: String,
     by: String,
+    /// What a session sent before it began is not for it.
+    since: u64,
     used: BTreeSet<usize>,
     /// Those that have surely taken effect for every session.
     evident: BTreeSet<usize>,
@@ -96,6 +98,7 @@ impl Approved {
         if !ran.iter().all(|digest| ours.contains(hex::encode(digest).as_str())) {
             return None;
         }
+        let has_run = self.has_run(request, &own.statements);
         // In the order in which they were shown; what was left out stays behind.
         let mut next = self.used.last().map_or(0, |last| last.saturating_add(1));
         let mut taken = Vec::new();
@@ -104,18 +107,31 @@ impl Approved {
             let alike = own.statements.iter().enumerate().skip(next);
             let index = alike.filter(|(_, statement)| **statement == wanted).map(|(index, _)| index).next()?;
             // Fail closed: without those before it, it may mean something else (a table renamed away, one of the session's own made).
-            let mut before = own.statements.iter().enumerate().take(index);
-            let has_run = |(at, statement): (usize, &String)| {
-                let done = || request.standing.done.iter().any(|one| hex::encode(one) == *statement);
-                self.evident.contains(&at) || taken.contains(&at) || done()
-            };
-            if !before.all(has_run) {
+            let all = (0..index).all(|at| taken.contains(&at) || has_run.get(at).is_some_and(|has_run| *has_run));
+            if !all {
                 return None;
             }
             next = index.saturating_add(1);
             taken.push(index);
         }
         Some(taken)
+    }
+
+    /// Which of the statements have surely taken effect for what the request would run: they were sent in its session, in order and
+    /// as often as they are shown; or, where it is not within a transaction (whose snapshot may be older), they are committed.
+    fn has_run(&self, request: &HoldRequest, statements: &[String]) -> Vec<bool> {
+        let done = request.standing.done.iter().filter(|done| done.era >= self.since);
+        let mut done = done.map(|done| hex::encode(done.statement)).collect::<Vec<_>>().into_iter();
+        let mut has_run = Vec::new();
+        for (at, statement) in statements.iter().enumerate() {
+            let mut rest = done.clone();
+            let here = rest.any(|done| done == *statement);
+            if here {
+                done = rest;
+            }
+            has_run.push(here || !request.in_transaction && self.evident.contains(&at));
+        }
+        has_run
     }
 }
 
@@ -147,23 +163,19 @@ fn kept(text: &str) -> Result<bool, &'static str> {
     let analysis = analyse(text.as_bytes(), &Limits::default());
     let [piece] = analysis.pieces.as_slice() else { return Err("cannot be read as one statement") };
     if piece.effects.iter().all(|effect| effect.kind == EffectKind::Transaction) {
-        let words: Vec<String> = text.split_ascii_whitespace().map(str::to_ascii_uppercase).collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        return match words.as_slice() {
-            ["BEGIN" | "COMMIT" | "END"]
-            | ["BEGIN" | "COMMIT" | "END", "WORK" | "TRANSACTION"]
-            | ["START", "TRANSACTION"] => Ok(false),
-            _ => Err(
+        return if is_plain_control(text.as_bytes()) {
+            Ok(false)
+        } else {
+            Err(
                 "decides what becomes of the others, which is not compared; only a plain BEGIN and COMMIT can be asked for",
-            ),
+            )
         };
     }
     let first = text.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default().to_ascii_uppercase();
     if !piece.acts.is_empty() {
         return Err("depends on the session it runs in, or reads data from it");
     }
-    // CREATE FUNCTION and its like install code and run none; whatever else cannot be seen through may change its session.
-    if analysis.opaque && first != "CREATE" {
+    if analysis.opaque && !installs_function(text, piece) {
         return Err("runs code that cannot be seen through, which may change the session for the others");
     }
     for effect in &piece.effects {
@@ -196,6 +208,18 @@ fn kept(text: &str) -> Result<bool, &'static str> {
         }
     }
     Ok(true)
+}
+
+/// CREATE FUNCTION and CREATE PROCEDURE install code and run none. Fail closed: whatever else cannot be seen through (`CREATE TABLE … AS
+/// SELECT f()`, an extension's script) may change its session.
+fn installs_function(text: &str, piece: &Piece) -> bool {
+    let words: Vec<String> = text.split_ascii_whitespace().take(4).map(str::to_ascii_uppercase).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    piece.effects.iter().all(|effect| effect.kind == EffectKind::Code)
+        && matches!(
+            words.as_slice(),
+            ["CREATE", "FUNCTION" | "PROCEDURE", ..] | ["CREATE", "OR", "REPLACE", "FUNCTION" | "PROCEDURE"]
+        )
 }
 
 impl ApprovalDesk {
@@ -330,6 +354,7 @@ impl ApprovalDesk {
             request: Arc::clone(request),
             profile,
             by: decision.by().to_owned(),
+            since: era::begin(),
             used,
             evident,
             running: HashMap::new(),
@@ -378,7 +403,7 @@ impl ApprovalDesk {
     pub(in crate::approval) async fn used_beforehand(&self, request: &HoldId, execution: &Execution) {
         for approved in self.beforehand.lock().await.values_mut() {
             if let Some(statements) = approved.running.remove(request)
-                && matches!(execution, Execution::Completed { .. })
+                && matches!(execution, Execution::Completed { committed: true, .. })
             {
                 approved.evident.extend(statements);
             }

@@ -196,7 +196,7 @@ pub(super) fn message(view: &RequestView, look: &Look<'_>) -> Message {
     let mut whole = false;
     for room in ROOMS {
         blocks = in_room(view, look, state, &shown, room);
-        whole = shown.is_whole(room);
+        whole = shown.is_whole(room) && shows_setting(&view.request, room);
         if size(&blocks) <= limit::MESSAGE {
             break;
         }
@@ -247,6 +247,12 @@ impl Shown {
     }
 }
 
+/// What the session said of itself is shown to its end: the schema that matters may be the last.
+fn shows_setting(request: &HoldRequest, room: Room) -> bool {
+    let said = request.setting.iter().flat_map(|setting| [&setting.search_path, &setting.role]).flatten();
+    said.into_iter().all(|value| code(value, room.words) == code(value, usize::MAX))
+}
+
 /// Bound values, one a line; stops after about `most` units.
 pub(super) fn parameters(request: &HoldRequest, most: usize) -> String {
     let mut lines = String::new();
@@ -286,10 +292,12 @@ fn in_room(view: &RequestView, look: &Look<'_>, state: State, shown: &Shown, roo
     if !shown.parameters.is_empty() {
         blocks.push(kit::literal(&clip(&shown.parameters, room.parameters)));
     }
-    let whole = shown.is_whole(room);
+    let shows_setting = shows_setting(request, room);
+    let whole = shown.is_whole(room) && shows_setting;
     blocks.push(kit::context(if whole { in_full(request) } else { not_in_full(request, look, shown, state) }));
     if state.is_open() {
-        let approvable = whole || (look.long == LongStatements::File && look.filed);
+        // Fail closed: a file has the statement, not this.
+        let approvable = whole || (look.long == LongStatements::File && look.filed && shows_setting);
         blocks.push(buttons(view, look, approvable));
     }
     if let Some(reason) = view.decision.as_ref().and_then(Decision::reason) {
@@ -390,12 +398,12 @@ fn facts<'a>(request: &HoldRequest, look: &Look<'_>, room: Room) -> Vec<(&'a str
         let setting = request.setting.clone().unwrap_or_default();
         match &setting.role {
             Some(role) if *role == origin.user => {}
-            Some(role) => facts.push(("Acts as role", code(role, name))),
+            Some(role) => facts.push(("Acts as role", code(role, room.words))),
             None => facts.push(("Acts as role", "_not known_".to_owned())),
         }
         match &setting.search_path {
             Some(path) if path == USUAL_PATH => {}
-            Some(path) => facts.push(("search_path", code(path, name))),
+            Some(path) => facts.push(("search_path", code(path, room.words))),
             None => facts.push(("search_path", "_not known_".to_owned())),
         }
     }

@@ -82,7 +82,7 @@ fn decided(view: &RequestView, look: &Look<'_>) -> String {
 fn result(view: &RequestView, most: usize) -> String {
     match &view.execution {
         None => "running".to_owned(),
-        Some(Execution::Completed { tag, rows, duration_ms }) => {
+        Some(Execution::Completed { tag, rows, duration_ms, .. }) => {
             let rows = match rows {
                 Some(1) => ", 1 row".to_owned(),
                 Some(rows) => format!(", {rows} rows"),

@@ -117,12 +117,16 @@ fn origin(view: &RequestView, people: &People) -> String {
         let progress = beforehand::progress(request, window);
         return format!("*Asked beforehand by* {asked}\n*Statements* {progress}\n*sha256* `{sha256}`");
     }
+    let setting = request.setting.clone().unwrap_or_default();
+    let said = |value: Option<String>| value.map_or_else(|| "_not known_".to_owned(), |value| code(&value, 1_200));
     format!(
-        "*Rule* {} of policy {}\n*Asked by* {asked}\n*Session* {}, backend {}\n*sha256* `{sha256}`",
+        "*Rule* {} of policy {}\n*Asked by* {asked}\n*Session* {}, backend {}\n*Acts as role* {}\n*search_path* {}\n*sha256* `{sha256}`",
         code(&request.rule, 70),
         code(blocks::prefix(&request.policy_version), 20),
         request.origin.session,
         request.origin.backend_pid.map_or_else(|| "not known".to_owned(), |pid| pid.to_string()),
+        said(setting.role),
+        said(setting.search_path),
     )
 }
 

@@ -10,7 +10,7 @@ use super::held::Digest;
 use crate::hold::Setting;
 
 /// What is asked for, in this order.
-const WANTED: [&str; 6] = [
+pub(super) const WANTED: [&str; 6] = [
     "SHOW search_path",
     "SHOW role",
     "SHOW session_authorization",

@@ -76,6 +76,7 @@ impl Machine {
                                 | Expect::Probe(_)
                                 | Expect::Rehearsal(..)
                                 | Expect::Errand(_)
+                                | Expect::OwnClose
                         )
                     )
             }
@@ -159,7 +160,7 @@ impl Machine {
                 }
                 Fate::Swallow
             }
-            (b'T' | b'n', Some(Expect::OwnDescribe(_))) => {
+            (b'T' | b'n', Some(Expect::OwnDescribe(_))) | (b'3', Some(Expect::OwnClose)) => {
                 self.replies.pop();
                 Fate::Swallow
             }
@@ -235,10 +236,14 @@ impl Machine {
 
     fn on_error(&mut self, body: Option<&[u8]>, out: &mut Outbox) -> Fate {
         let copy = std::mem::replace(&mut self.copy, CopyIn::Nothing);
+        // Whatever failed, and whoever sent it: it may have taken a transaction with it. (What the server says to several statements at
+        // once outside of one is told apart where it is read.)
+        if !matches!(self.replies.head(), Some(Expect::Rehearsal(..))) {
+            self.meaning.failed();
+        }
         if let Some(fate) = self.on_own_error(body, out) {
             return fate;
         }
-        self.meaning.failed();
         self.saw_error(body);
         self.guarded_error();
         let extended = match self.replies.head() {
@@ -304,6 +309,13 @@ impl Machine {
             Expect::Rehearsal(..) => return Some(self.on_rehearsal_error(body)),
             Expect::Asking(_) => return Some(self.on_asking_error()),
             Expect::Errand(_) => return Some(self.errand_failed(body)),
+            Expect::OwnClose => {
+                // Fail closed: the portal may live on. Cannot happen: Close does not fail (but the server may go).
+                if !is_last_word(body) {
+                    self.lost_count();
+                }
+                return Some(Fate::Relay);
+            }
             Expect::Refused(refusal) => (true, refusal),
             Expect::RefusedQuery(refusal, _) => (false, refusal),
             Expect::Query(..)
@@ -349,6 +361,9 @@ impl Machine {
             return Fate::Swallow;
         }
         rehearsal.refused = !unharmed;
+        if !unharmed {
+            self.meaning.failed();
+        }
         if unharmed { Fate::Swallow } else { Fate::Relay }
     }
 
@@ -401,6 +416,7 @@ impl Machine {
             | Expect::Sync(_)
             | Expect::FunctionCall(_)
             | Expect::OwnDescribe(_)
+            | Expect::OwnClose
             | Expect::OwnSync(_)
             | Expect::Probe(_)
             | Expect::Rehearsal(..)
@@ -457,12 +473,14 @@ impl Machine {
         self.status = status;
         if status == b'I' {
             self.names.end_transaction(binds);
+            self.meaning.ends_transaction();
         }
         if self.replies.is_empty() {
             self.opaque = false;
             self.names.settle();
             if status == b'I' {
                 self.meaning.idle();
+                self.forget_portals();
             }
         }
         if let Some(fate) = self.guarded_ready(own, ends_query, out) {

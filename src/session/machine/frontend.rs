@@ -121,6 +121,9 @@ impl Machine {
         if let Some(step) = self.beside_guard(front, out) {
             return step;
         }
+        if !self.skip {
+            self.part_with_portal(front.tag, front.body(), front.is_whole(), out);
+        }
         match front.tag {
             b'X' => {
                 self.terminated = true;
@@ -386,6 +389,7 @@ impl Machine {
         let text = frontend::query(front.body()).unwrap_or_default();
         self.meaning.runs(ran);
         self.meaning.sends(text, analysis);
+        self.replaces_portal(b"");
         let changes = self.note_acts(analysis, text);
         self.opaque |= analysis.opaque;
         self.settle |= may_copy_in(analysis);

@@ -17,6 +17,7 @@
 //! * A Bind plans and an Execute runs; both count. So do Parse and the Describe of a statement (which may be parsed anew): a literal
 //!   of a domain is read then, and the domain's CHECK may call any function. The parsing of a text belongs to its run: only
 //!   what is parsed besides the approved statement begins another moment.
+//! * A text that holds transaction control besides other statements is never the same again.
 //! * A setting that the server reports as changed begins another moment, whatever changed it.
 //!
 //! What cannot be seen: changes that others make in the database (they can be made between an approval and a first run, too),
@@ -28,8 +29,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::held::{Digest, digest};
 use super::names::Definition;
-use crate::hold::{Same, Standing};
-use crate::judge::{Analysis, EffectKind, Piece, SessionAct, lex};
+use crate::hold::{Done, Same, Standing, era};
+use crate::judge::{Analysis, EffectKind, Piece, SessionAct, is_plain_control, lex};
 
 /// Texts a session may have run for a pre-approval to apply in it; also keeps hashing off the path of long sessions.
 const MAX_RAN: usize = 512;
@@ -56,8 +57,8 @@ pub(super) struct Meaning {
     /// What has run since the session began; `None`: too much, or something that cannot be named.
     ran: Option<HashSet<Digest>>,
     ran_bytes: usize,
-    /// What of it has surely taken effect: sent as a Query, and nothing has failed or was taken back since.
-    done: HashSet<Digest>,
+    /// What of it has surely taken effect, in order: sent as a Query, and nothing has failed or was taken back since.
+    done: Vec<Done>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl Meaning {
             bound: None,
             ran: plain.then(HashSet::new),
             ran_bytes: 0,
-            done: HashSet::new(),
+            done: Vec::new(),
         }
     }
 
@@ -179,6 +180,11 @@ impl Meaning {
         self.ran = None;
     }
 
+    /// The server said that no transaction is open. More may have been sent by then, which is not told from what ran before.
+    pub(super) fn ends_transaction(&mut self) {
+        self.boundary();
+    }
+
     /// The server is idle and has answered everything: no transaction is open.
     pub(super) fn idle(&mut self) {
         self.boundary();
@@ -211,6 +217,7 @@ impl Meaning {
         // Fail closed: what has run cannot be compared with what was approved.
         if pieces.is_none() || ran.len() > MAX_RAN {
             self.ran = None;
+            self.done.clear();
             return Vec::new();
         }
         pieces.unwrap_or_default()
@@ -219,13 +226,11 @@ impl Meaning {
     /// Notes the pieces of a Query.
     pub(super) fn sends(&mut self, text: &[u8], analysis: &Analysis) {
         self.bound = None;
-        let has = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
-        let ends = |piece: &Piece| piece.effects.iter().any(|effect| effect.kind == EffectKind::Transaction);
-        if analysis.pieces.iter().any(ends) && (has(b"rollback") || has(b"abort")) {
+        let era = era::now();
+        let noted = self.note(text, analysis, || false);
+        self.done.extend(noted.into_iter().map(|statement| Done { statement, era }));
+        if self.done.len() > MAX_RAN {
             self.failed();
-        } else {
-            let noted = self.note(text, analysis, || false);
-            self.done.extend(noted);
         }
     }
 
@@ -254,16 +259,17 @@ impl Meaning {
             same,
             pieces: self.ran.is_some().then(|| pieces(text, analysis)).flatten(),
             ran: self.ran.as_ref().map(|ran| ran.iter().copied().collect()),
-            done: self.done.iter().copied().collect(),
+            done: self.done.clone(),
         }
     }
 }
 
 /// What makes a held statement the same as another: the protocol, its exact text, and in the extended protocol its declared types
 /// and everything of the Bind but the names. `None`: it cannot be the same again, because what it does depends on names of the
-/// session (EXECUTE), or it changes them.
+/// session (EXECUTE), or it changes them, or on where a transaction of the session began.
 pub(super) fn identity(text: &[u8], analysis: &Analysis, bind: Option<(&[u32], &[u8])>) -> Option<Digest> {
-    if analysis.pieces.iter().any(|piece| !piece.acts.is_empty() || depends_on_names(piece)) {
+    let depends = |piece: &Piece| !piece.acts.is_empty() || depends_on_session(piece);
+    if analysis.pieces.iter().any(depends) {
         return None;
     }
     let mut hash = Sha256::new();
@@ -280,8 +286,12 @@ pub(super) fn identity(text: &[u8], analysis: &Analysis, bind: Option<(&[u32], &
     Some(hash.finalize().into())
 }
 
-fn depends_on_names(piece: &Piece) -> bool {
-    piece.effects.iter().any(|effect| effect.kind == EffectKind::Execute)
+fn depends_on_session(piece: &Piece) -> bool {
+    piece.effects.iter().any(|effect| matches!(effect.kind, EffectKind::Execute | EffectKind::Transaction))
+}
+
+fn is_control(piece: &Piece) -> bool {
+    piece.effects.iter().all(|effect| effect.kind == EffectKind::Transaction)
 }
 
 /// Names what is parsed: the text, the protocol (`None`: a Query's) and the declared types, by which its literals are read.
@@ -346,22 +356,27 @@ fn is_inert(text: &[u8]) -> bool {
     }
 }
 
-/// Digests of the statements of a text, one by one, transaction control left out; `None` where they cannot be told apart.
+/// Digests of the statements of a text, one by one, plain BEGIN and COMMIT left out; `None` where they cannot be told apart, or where
+/// there is other transaction control: what became of the others before it, and what those behind it see, is not known then.
 /// The analysis may be one of another text of the same shape, so the text is cut anew.
 fn pieces(text: &[u8], analysis: &Analysis) -> Option<Vec<Digest>> {
-    if matches!(of(text, analysis), Ran::Inert | Ran::Boundary) {
+    if of(text, analysis) == Ran::Inert {
         return Some(Vec::new());
     }
     let tokens = lex(text, true).ok()?;
     if tokens.pieces.len() != analysis.pieces.len() {
         return None;
     }
-    let of_its_own = analysis
-        .pieces
-        .iter()
-        .zip(&tokens.pieces)
-        .filter(|(piece, _)| !piece.effects.iter().all(|effect| effect.kind == EffectKind::Transaction));
-    of_its_own.map(|(_, piece)| text.get(piece.range.clone()).map(digest)).collect()
+    let mut digests = Vec::new();
+    for (piece, found) in analysis.pieces.iter().zip(&tokens.pieces) {
+        let own = text.get(found.range.clone())?;
+        if !is_control(piece) {
+            digests.push(digest(own));
+        } else if !is_plain_control(own) {
+            return None;
+        }
+    }
+    Some(digests)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod meaning;
 mod names;
 mod outbox;
 mod params;
+mod portal;
 mod replies;
 mod result;
 mod slots;
@@ -29,6 +30,8 @@ mod slots;
 mod askings;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod portals;
 #[cfg(test)]
 mod rehearsals;
 #[cfg(test)]
@@ -211,6 +214,9 @@ pub struct Machine {
     watch: Option<Box<result::Watch>>,
     /// The statement released last, while what limits it is being set, applied or set back.
     guard: Option<Box<guard::Guarding>>,
+    /// The portal of the Bind released last, and the name of the last one that was closed because something else came.
+    held_portal: Option<portal::HeldPortal>,
+    lapsed_portal: Option<Box<[u8]>>,
     /// Whether what is held means the same as before.
     meaning: Meaning,
     /// The requester's reason, set for the session.
@@ -247,6 +253,8 @@ impl Machine {
             at_front: AtFront::default(),
             watch: None,
             guard: None,
+            held_portal: None,
+            lapsed_portal: None,
             reason: None,
             own_names: 0,
             terminated: false,

@@ -39,6 +39,11 @@ fn portal_key(portal: &[u8]) -> &[u8] {
     key(portal).unwrap_or(FOREIGN_PORTAL)
 }
 
+/// Whether two portals' names may be one for the server.
+pub(super) fn is_same_portal(one: &[u8], other: &[u8]) -> bool {
+    portal_key(one) == portal_key(other)
+}
+
 /// What a prepared statement's name stands for.
 #[derive(Debug)]
 pub(super) struct Definition {

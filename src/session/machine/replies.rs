@@ -57,6 +57,8 @@ pub(super) enum Expect {
     FunctionCall(u32),
     /// The gate's own Describe of a statement, swallowed.
     OwnDescribe(Arc<Definition>),
+    /// The gate's own Close of a portal, swallowed.
+    OwnClose,
     /// The gate's own Sync, swallowed. With the number of the last Bind before it.
     OwnSync(u32),
     /// The gate's own failing message behind a Sync of its own, sent to learn how many Syncs of the client's a COPY that failed
@@ -125,6 +127,7 @@ impl Expect {
             | Self::Close(_)
             | Self::Probe(_)
             | Self::OwnDescribe(_)
+            | Self::OwnClose
             | Self::Asking(_)
             | Self::Errand(_)
             | Self::Refused(_) => false,

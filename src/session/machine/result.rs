@@ -13,38 +13,66 @@ pub struct Seen {
     pub error: Option<(String, String)>,
     /// Its end was not seen: the client did not execute its portal to the end.
     pub unfinished: bool,
+    /// No transaction was open behind it, and nothing else had been sent: what it did stays. (Unless its own text says otherwise.)
+    pub committed: bool,
 }
 
 /// The released statement whose result is outstanding.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// `None`: a Query.
-    portal: Option<Box<[u8]>>,
+    /// Of a Bind; otherwise a Query.
+    portal: bool,
+    /// Nothing else has been sent since.
+    alone: bool,
+    /// The portal has run to its end. What becomes of it the Sync behind it tells.
+    complete: bool,
     seen: Seen,
+}
+
+impl Watch {
+    fn new(portal: bool) -> Self {
+        Self { portal, alone: true, complete: false, seen: Seen::default() }
+    }
 }
 
 impl Machine {
     pub(super) fn watch_query(&mut self) {
-        self.watch = Some(Box::new(Watch { portal: None, seen: Seen::default() }));
+        self.finish_watch(true);
+        self.watch = Some(Box::new(Watch::new(false)));
     }
 
-    pub(super) fn watch_portal(&mut self, portal: &[u8]) {
-        self.watch = Some(Box::new(Watch { portal: Some(portal.into()), seen: Seen::default() }));
+    pub(super) fn watch_portal(&mut self) {
+        self.finish_watch(true);
+        self.watch = Some(Box::new(Watch::new(true)));
     }
 
-    /// Whether the result of executing this portal is wanted.
-    pub(super) fn is_watched(&self, executed: &[u8]) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.portal.as_deref() == Some(executed))
+    /// Something else is sent while the result of a portal is outstanding, which was `executed` or not.
+    pub(super) fn watch_not_alone(&mut self, executed: bool) {
+        let Some(watch) = self.watch.as_mut().filter(|watch| watch.portal) else { return };
+        watch.alone = false;
+        if watch.complete || !executed {
+            let unfinished = !watch.complete;
+            self.finish_watch(unfinished);
+        }
+    }
+
+    /// The portal is gone, or its name is another's.
+    pub(super) fn watch_no_more(&mut self) {
+        if let Some(watch) = self.watch.as_ref().filter(|watch| watch.portal) {
+            let unfinished = !watch.complete;
+            self.finish_watch(unfinished);
+        }
     }
 
     /// CommandComplete for a Query (`portal` false) or for a watched Execute.
     pub(super) fn saw_tag(&mut self, portal: bool, body: Option<&[u8]>) {
-        let Some(watch) = self.watch.as_mut().filter(|watch| watch.portal.is_some() == portal) else {
+        let Some(watch) = self.watch.as_mut().filter(|watch| watch.portal == portal && !watch.complete) else {
             return;
         };
         let tag = body.unwrap_or_default();
         watch.seen.tags.push(String::from_utf8_lossy(tag.strip_suffix(b"\0").unwrap_or(tag)).into_owned());
-        if portal {
+        watch.complete = portal;
+        if portal && !watch.alone {
             self.finish_watch(false);
         }
     }
@@ -62,11 +90,13 @@ impl Machine {
 
     /// ReadyForQuery: a Query is over, and outside a transaction so is every portal.
     pub(super) fn saw_ready(&mut self, ends_query: bool, status: u8) {
-        let Some(watch) = &self.watch else { return };
+        let Some(watch) = &mut self.watch else { return };
+        watch.seen.committed = status == b'I' && watch.alone;
         match watch.portal {
-            None if ends_query => self.finish_watch(false),
-            Some(_) if status == b'I' => self.finish_watch(true),
-            None | Some(_) => {}
+            false if ends_query => self.finish_watch(false),
+            true if watch.complete => self.finish_watch(false),
+            true if status == b'I' => self.finish_watch(true),
+            false | true => {}
         }
     }
 

@@ -85,7 +85,12 @@ async fn the_same_statement_passes_again_and_every_use_names_the_request() {
 #[tokio::test]
 async fn anything_that_differs_is_asked_anew() {
     type Change = fn(&mut HoldRequest);
-    let changes: [(&str, Change); 10] = [
+    let changes: [(&str, Change); 12] = [
+        ("another search_path", |request| {
+            let search_path = Some("evil".to_owned());
+            request.setting = Some(crate::hold::Setting { search_path, ..Default::default() });
+        }),
+        ("a transaction, or none", |request| request.in_transaction = !request.in_transaction),
         ("another moment", |request| request.standing = same(2)),
         ("another statement by the session's word", |request| {
             request.standing.same = Some(Same { statement: [8; 32], moment: 1 });

@@ -4,7 +4,7 @@ use super::*;
 use crate::approval::channel::Receipt;
 use crate::approval::testing::{desk_with, person, request, settings, taken_in};
 use crate::approval::{Answer, Forgetful, Profile};
-use crate::hold::{Board, Parameter};
+use crate::hold::{Board, Done, Parameter};
 
 const SQL: &str = "BEGIN;\nDROP TABLE a; -- the old one\nDELETE FROM b;\nDELETE FROM b;\nCOMMIT;";
 
@@ -22,20 +22,30 @@ fn sha(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
+/// Sent by now.
+fn done(texts: &[&str]) -> Vec<Done> {
+    texts.iter().map(|text| Done { statement: sha(text), era: era::now() }).collect()
+}
+
 /// A held message of these statements in a plain session in which `ran` has run.
 fn held_as(user: &str, pieces: &[&str], ran: &[&str]) -> HoldRequest {
     let all = |texts: &[&str]| Some(texts.iter().map(|text| sha(text)).collect());
     HoldRequest {
         parameters: Vec::new(),
-        standing: Standing { same: None, pieces: all(pieces), ran: all(ran), done: all(ran).unwrap_or_default() },
+        in_transaction: false,
+        standing: Standing { same: None, pieces: all(pieces), ran: all(ran), done: done(ran) },
         ..request(user, &pieces.join("; "))
     }
 }
 
 /// dev has asked, and ann and the rule have been satisfied.
 async fn approved() -> (Arc<ApprovalDesk>, Board, HoldId) {
+    approved_of(SQL).await
+}
+
+async fn approved_of(sql: &str) -> (Arc<ApprovalDesk>, Board, HoldId) {
     let (desk, board) = desk_with(settings(), Arc::new(Forgetful));
-    let id = desk.ask_beforehand(&person(&desk, "dev"), wish(SQL), clock::wall()).unwrap();
+    let id = desk.ask_beforehand(&person(&desk, "dev"), wish(sql), clock::wall()).unwrap();
     let mut changes = desk.changes();
     while desk.view_of(&id).is_none() {
         changes.recv().await.unwrap();
@@ -171,6 +181,10 @@ async fn what_changes_its_session_or_cannot_be_seen_through_is_not_asked_beforeh
         "DO $$ BEGIN PERFORM 1; END $$",
         "CALL p()",
         "SELECT f()",
+        "CREATE TABLE x AS SELECT f()",
+        "CREATE TEMP TABLE x AS SELECT f()",
+        "CREATE MATERIALIZED VIEW x AS SELECT f()",
+        "CREATE EXTENSION x",
         "PREPARE p AS DROP TABLE a",
         "EXECUTE p",
         "COPY a FROM STDIN",
@@ -239,11 +253,17 @@ async fn first_one_passed(in_transaction: bool, execution: Execution) -> (Arc<Ap
 
 #[tokio::test]
 async fn in_another_session_only_what_has_surely_taken_effect_counts_as_before() {
-    let done = || Execution::Completed { tag: "DROP TABLE".to_owned(), rows: None, duration_ms: 1 };
-    for (in_transaction, execution, expected) in
-        [(false, done(), true), (true, done(), false), (false, Execution::Unknown, false)]
-    {
+    let done = |committed| Execution::Completed { tag: "DROP TABLE".to_owned(), rows: None, duration_ms: 1, committed };
+    for (in_transaction, execution, expected) in [
+        (false, done(true), true),
+        (false, done(false), false),
+        (true, done(true), false),
+        (false, Execution::Unknown, false),
+    ] {
         let (desk, board) = first_one_passed(in_transaction, execution).await;
+        // Its snapshot may be older.
+        let within = HoldRequest { in_transaction: true, ..held_as("dev_db", &["DELETE FROM b"], &[]) };
+        assert!(!passes(&desk, &board, within).await, "in a transaction: {in_transaction}");
         let next = held_as("dev_db", &["DELETE FROM b"], &[]);
         assert_eq!(passes(&desk, &board, next).await, expected, "in a transaction: {in_transaction}");
     }
@@ -292,4 +312,19 @@ async fn whoever_asks_beforehand_uses_their_own_places_and_nobody_elses() {
     }
     assert!(asked > 0);
     assert!(board.open(request("app", "DELETE FROM t")).is_ok(), "the database user's places are free");
+}
+
+#[tokio::test]
+async fn those_before_it_count_in_order_as_often_as_they_are_shown_and_since_the_approval_only() {
+    let sql = "INSERT INTO log SELECT 1; DELETE FROM a; INSERT INTO log SELECT 1; DELETE FROM b";
+    let (log, last) = ("INSERT INTO log SELECT 1", ["DELETE FROM b"]);
+    let early = done(&[log, "DELETE FROM a", log]);
+    let (desk, board, _id) = approved_of(sql).await;
+    for ran in [&[log, "DELETE FROM a"][..], &["DELETE FROM a", log, log], &[log, log, "DELETE FROM a"]] {
+        assert!(!passes(&desk, &board, held_as("dev_db", &last, ran)).await, "{ran:?}");
+    }
+    let mut before = held_as("dev_db", &last, &[log, "DELETE FROM a", log]);
+    before.standing.done = early;
+    assert!(!passes(&desk, &board, before).await, "sent before anybody approved it");
+    assert!(passes(&desk, &board, held_as("dev_db", &last, &[log, "DELETE FROM a", log])).await);
 }

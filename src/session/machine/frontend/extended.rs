@@ -8,7 +8,7 @@ use super::super::names::{Change, Definition, PortalNote, Resolved, may_copy_in}
 use super::super::params;
 use super::super::replies::{Expect, Settling};
 use super::super::{Judging, Machine, Outbox, Ruling};
-use super::reports::{changed, pinned, rejected_by_rule, too_many_names};
+use super::reports::{changed, lapsed, pinned, rejected_by_rule, too_many_names};
 use super::{Front, MAX_NAMES_BYTES, Step, merge};
 use crate::hold::Parameter;
 use crate::judge::Judgement;
@@ -75,11 +75,14 @@ impl Machine {
             return match held.kind {
                 HeldKind::Bind(definition, note) => {
                     let (portal, _) = frontend::bind_names(front.body()).unwrap_or_default();
-                    self.watch_portal(portal);
-                    self.guarded_goes(Some(portal));
+                    let portal = portal.to_vec();
+                    self.guarded_goes(Some(&portal));
+                    let opaque = definition.analysis.opaque || note.is_some();
                     let identity = identity_of_bind(front, &definition);
                     let ran = self.meaning.runs_held(identity, &definition.text, Some(&definition.declared));
-                    self.forward_bind(front, &definition, note, ran)
+                    let step = self.forward_bind(front, &definition, note, ran);
+                    self.keep_portal(&portal, opaque);
+                    step
                 }
                 HeldKind::Query(_) => self.mismatch(out, Machine::refuse_extended),
             };
@@ -92,7 +95,8 @@ impl Machine {
                 Step::Stay
             };
         };
-        // A name the gate never saw defined was made by a function, or is not there at all. It is described first, so that
+        // A name the gate never saw defined was made by a function, or is not there at all; of one that a failed text may have redefined
+        // nobody knows what it stands for. It is described first, so that
         // the server itself refuses a name that does not exist; one that does is judged as unknown.
         let unseen = || described.unwrap_or_else(|| params::unseen_statement(statement));
         let definition = match self.names.resolve(statement, self.batch.number) {
@@ -108,9 +112,7 @@ impl Machine {
                 // Nothing is outstanding and yet it is not settled.
                 unseen()
             }
-            Resolved::Several { candidates, pending: false } => {
-                strictest(&candidates, self, judging).unwrap_or_else(unseen)
-            }
+            Resolved::Several { candidates, pending: false } => only_one(&candidates).unwrap_or_else(unseen),
             Resolved::Unknown => unseen(),
         };
         self.bind_known(front, &definition, judging, out)
@@ -238,6 +240,7 @@ impl Machine {
         self.opaque |= opaque;
         let portal = frontend::bind_names(front.body()).map_or(&b""[..], |(portal, _)| portal);
         self.meaning.binds(portal, ran);
+        self.replaces_portal(portal);
         let watched = self.names.bind(portal, note).map(|number| (Box::<[u8]>::from(portal), number));
         self.replies.push(Expect::Bind(watched));
         self.batch.open = true;
@@ -252,6 +255,10 @@ impl Machine {
             Ok(portal) => portal,
             Err(how) => return self.malformed(front, how, out),
         };
+        if self.is_lapsed(portal) {
+            self.refuse_extended(lapsed(), out);
+            return Step::Drop;
+        }
         let mut changes = None;
         if self.names.watches_portals() {
             let notes = self.names.portal(portal);
@@ -283,7 +290,8 @@ impl Machine {
         }
         self.meaning.executes(portal);
         self.guarded_executes(portal);
-        self.replies.push(Expect::Execute(changes, self.is_watched(portal)));
+        let wanted = self.executes_portal(portal);
+        self.replies.push(Expect::Execute(changes, wanted));
         self.batch.open = true;
         self.batch.ran = true;
         Step::Forward
@@ -314,7 +322,10 @@ impl Machine {
                 let _ = self.names.send(name, Some(self.batch.number), Change::Drop);
                 Some(Box::new(Settling { name: name.into(), change: Change::Drop }))
             }
-            Ok(Target::Portal(_)) => None,
+            Ok(Target::Portal(name)) => {
+                self.replaces_portal(name);
+                None
+            }
             Err(how) => return self.malformed(front, how, out),
         };
         self.replies.push(Expect::Close(settling));
@@ -323,17 +334,12 @@ impl Machine {
     }
 }
 
-/// The candidate with the strictest ruling.
-fn strictest(candidates: &[Arc<Definition>], machine: &Machine, judging: &mut dyn Judging) -> Option<Arc<Definition>> {
-    candidates
-        .iter()
-        .max_by_key(|one| match judging.decide(&one.analysis, machine.in_transaction(), &machine.names) {
-            Ruling::Allow => 0,
-            Ruling::Notice(_) => 1,
-            Ruling::Hold(_) => 2,
-            Ruling::Reject(_) => 3,
-        })
-        .cloned()
+/// What a name certainly stands for, of several it may. Fail closed: if they differ at all nobody knows which of them would run, so that none
+/// can be shown or judged in place of the others.
+fn only_one(candidates: &[Arc<Definition>]) -> Option<Arc<Definition>> {
+    let (first, others) = candidates.split_first()?;
+    let is_same = |other: &Arc<Definition>| other.text == first.text && other.declared == first.declared;
+    others.iter().all(is_same).then(|| Arc::clone(first))
 }
 
 /// Bound values, as far as they are here: the message passes whether people are shown them or not.

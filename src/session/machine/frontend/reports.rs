@@ -58,3 +58,12 @@ pub(super) fn pinned() -> Report {
         .with_detail("The portal was judged by what the statement was when the portal was bound.")
         .with_hint("Execute the portal or end the transaction first.")
 }
+
+pub(super) fn lapsed() -> Report {
+    Report::error(
+        "42501",
+        "querygate: this portal was approved to run before anything else, and something else was sent first",
+    )
+    .with_detail("What it does may depend on the session, which may not be what approvers were shown any more.")
+    .with_hint("Execute a portal right after its Bind.")
+}

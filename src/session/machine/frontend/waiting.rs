@@ -10,7 +10,7 @@ use super::super::{Action, Analysed, Draft, Judging, Machine, Outbox, Waiting};
 use super::reports::{in_transaction_report, too_long};
 use super::{Front, Step};
 use crate::hold::Standing;
-use crate::judge::{Analysis, EffectKind, Judgement, Piece};
+use crate::judge::{Analysis, EffectKind, Judgement, Piece, is_plain_control};
 use crate::wire::frame;
 use crate::wire::reply::Report;
 
@@ -155,7 +155,7 @@ impl Machine {
             reason: analysis.reason.clone().or_else(|| self.reason.as_deref().map(str::to_owned)),
             standing: Standing::default(),
             doubtful_encoding: !self.shows_as_utf8(text),
-            setting: self.at_front.setting.clone(),
+            setting: self.at_front.setting.clone().filter(|_| keeps_setting(text, analysis)),
             guard: None,
             frame_bytes: 0,
         }
@@ -208,5 +208,45 @@ impl Machine {
             return Some(Step::Drop);
         }
         (!front.is_whole()).then_some(Step::Stay)
+    }
+}
+
+/// Whether the session is still what it said it was when the last statement of the text runs. Fail closed: the end of a transaction takes settings
+/// back, and what cannot be seen through may change them.
+fn keeps_setting(text: &[u8], analysis: &Analysis) -> bool {
+    let changes = |piece: &Piece| {
+        piece.effects.iter().any(|effect| match effect.kind {
+            EffectKind::Read
+            | EffectKind::Insert
+            | EffectKind::Update
+            | EffectKind::Delete
+            | EffectKind::Merge
+            | EffectKind::Truncate
+            | EffectKind::Drop
+            | EffectKind::Alter
+            | EffectKind::Create
+            | EffectKind::LargeObject => false,
+            EffectKind::Code
+            | EffectKind::CopyServerFile
+            | EffectKind::Privilege
+            | EffectKind::Admin
+            | EffectKind::ReadingSetting
+            | EffectKind::SensitiveSetting
+            | EffectKind::Session
+            | EffectKind::Transaction
+            | EffectKind::Execute
+            | EffectKind::Unparsed
+            | EffectKind::Disagreement
+            | EffectKind::Unknown => true,
+        })
+    };
+    // A plain BEGIN at its head takes nothing back.
+    let head = text.split(|byte| *byte == b';').next().unwrap_or_default();
+    match analysis.pieces.as_slice() {
+        [] | [_] => true,
+        [first, before @ .., _] => {
+            let begins = first.acts.is_empty() && is_plain_control(head);
+            !analysis.opaque && (begins || !changes(first)) && !before.iter().any(changes)
+        }
     }
 }

@@ -163,6 +163,7 @@ fn what_depends_on_names_of_the_session_or_changes_them_is_never_the_same() {
         "DEALLOCATE ALL",
         "PREPARE a AS DELETE FROM t",
         "DELETE FROM t; COMMIT",
+        "ROLLBACK TO s; DELETE FROM t",
     ] {
         assert_eq!(identity(text.as_bytes(), &read(text), None), None, "{text}");
     }
@@ -287,8 +288,11 @@ fn a_bind_of_a_name_that_may_stand_for_another_statement_is_never_the_same() {
     // Whether a text that failed came as far as to prepare it is not known.
     bench.say(&[query("PREPARE s SELECT")]).server(&[super::super::tests::error("perhaps"), ready(b'I')]);
     bench.say(&[bind("", "s"), execute(""), sync()]);
+    bench.server(&[crate::wire::frame::build(b't', &[b"\0\0"]), tag(b'n'), ready(b'I')]);
     let draft = bench.opened();
-    assert_eq!((&*draft.text, draft.standing.same, draft.standing.pieces), (&b"HOLD a"[..], None, None));
+    let shown = String::from_utf8_lossy(&draft.text).into_owned();
+    assert!(shown.starts_with("(prepared statement"), "none of them is shown for the other: {shown}");
+    assert_eq!((draft.standing.same, draft.standing.pieces), (None, None));
 }
 
 #[test]
@@ -332,7 +336,9 @@ fn parsing_another_text_is_another_moment_and_parsing_its_own_is_not() {
 
 #[test]
 fn what_failed_or_was_rolled_back_counts_as_nothing_that_ran_before() {
-    let done = |meaning: &Meaning| meaning.standing(b"", &read(""), None).done;
+    let done = |meaning: &Meaning| {
+        meaning.standing(b"", &read(""), None).done.iter().map(|done| done.statement).collect::<Vec<_>>()
+    };
     let send = |meaning: &mut Meaning, text: &str| meaning.sends(text.as_bytes(), &read(text));
     for undo in ["ROLLBACK", "abort", "SELECT 1; ROLLBACK TO s", "(an error)"] {
         let mut meaning = Meaning::new(true);
@@ -365,5 +371,33 @@ fn what_a_portal_runs_is_known_within_its_batch_only() {
         let first = moment(&meaning);
         meaning.executes(b"k");
         assert_ne!(moment(&meaning), first);
+    }
+}
+
+#[test]
+fn in_a_session_with_other_transaction_control_than_plain_nothing_is_known_to_have_taken_effect() {
+    for other in [
+        "ROLLBACK",
+        "SAVEPOINT s",
+        "BEGIN ISOLATION LEVEL REPEATABLE READ",
+        "DROP TABLE b; ROLLBACK; DROP TABLE c",
+        "COMMIT AND CHAIN",
+    ] {
+        for extended in [false, true] {
+            let mut meaning = Meaning::new(true);
+            meaning.sends(b"BEGIN; DROP TABLE a", &read("BEGIN; DROP TABLE a"));
+            assert!(meaning.standing(b"", &read(""), None).ran.is_some());
+            if extended {
+                meaning.note(other.as_bytes(), &read(other), || false);
+            } else {
+                meaning.sends(other.as_bytes(), &read(other));
+            }
+            let standing = meaning.standing(b"DROP TABLE b", &read("DROP TABLE b"), None);
+            assert_eq!((standing.ran, standing.pieces), (None, None), "{other}");
+        }
+        if other != "SAVEPOINT s" {
+            let standing = Meaning::new(true).standing(other.as_bytes(), &read(other), None);
+            assert_eq!(standing.pieces, None, "{other}");
+        }
     }
 }
