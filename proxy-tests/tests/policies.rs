@@ -7,13 +7,14 @@
     reason = "tests"
 )]
 
+use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
 use proxy_tests::gate::{Gate, binary};
 use proxy_tests::message as m;
 use proxy_tests::postgres::{Database, shared};
-use proxy_tests::raw::{Frame, Raw};
+use proxy_tests::raw::{Frame, Raw, eventually};
 use querygate::clock;
 use tempfile::TempDir;
 
@@ -98,7 +99,7 @@ fn rules_for_people_and_tags_tell_sessions_apart() {
 fn recorded(gate: &Gate, kind: &str, count: usize) -> Vec<serde_json::Value> {
     let (file, deadline) = (gate.dir().join("querygate-audit.jsonl"), clock::now() + Duration::from_secs(30));
     loop {
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let text = fs::read_to_string(&file).unwrap_or_default();
         let whole = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let found: Vec<_> = whole.filter(|line| line["event"]["event"] == kind).collect();
         if found.len() >= count || clock::now() > deadline {
@@ -153,8 +154,8 @@ fn run(args: &[&str]) -> Run {
 
 fn write(dir: &TempDir, name: &str, text: &str) -> String {
     let path = dir.path().join(name);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(&path, text).unwrap();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
@@ -311,14 +312,14 @@ fn a_changed_file_is_in_force_without_a_signal_and_a_wrong_one_changes_nothing()
     let before = version(&id);
 
     let deadline = clock::now() + Duration::from_secs(60);
-    std::fs::write(&included, rules("reject")).unwrap();
+    fs::write(&included, rules("reject")).unwrap();
     while outcome(&mut raw, "UPDATE t SET x = 1 WHERE x = 1") != "42501" {
         assert!(clock::now() < deadline, "the changed file has to be loaded:\n{}", gate.process.log());
     }
     assert_eq!(version(&id), before, "what is held keeps the policy that held it");
     assert_eq!(recorded(&gate, "policy-changed", 1).len(), 1);
 
-    std::fs::write(&included, "[[rule]]\nname = \"half\"\n").unwrap();
+    fs::write(&included, "[[rule]]\nname = \"half\"\n").unwrap();
     let health = || gate.api().get("/health");
     while health()["configuration"]["status"] != "degraded" {
         assert!(clock::now() < deadline, "the wrong file has to be told of: {}", health());
@@ -329,11 +330,76 @@ fn a_changed_file_is_in_force_without_a_signal_and_a_wrong_one_changes_nothing()
     }
     assert_eq!(outcome(&mut raw, "UPDATE t SET x = 1 WHERE x = 1"), "42501");
 
-    std::fs::write(&included, rules("allow")).unwrap();
+    fs::write(&included, rules("allow")).unwrap();
     while outcome(&mut raw, "UPDATE t SET x = 1 WHERE x = 1") != "passed" {
         assert!(clock::now() < deadline, "the mended file has to be loaded");
     }
     assert_eq!(health()["configuration"]["status"], "ok");
     gate.api().approve(&id);
     assert_eq!(told(&waiting.until(b'Z')), "passed");
+}
+
+/// What passes is counted by statement without its literals, over both protocols, and another policy is asked about the counts.
+#[test]
+fn what_passed_is_counted_without_literals_and_a_replay_judges_it_again() {
+    let database = database();
+    let recording = "[policy]\nfallback = \"shipped\"\n[audit]\nrecord_passing = true\nrecord_passing_every = \"1s\"\n";
+    let gate = Gate::builder().toml(recording).start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    for number in 0..40 {
+        assert_eq!(outcome(&mut raw, &format!("UPDATE t SET x = {number} WHERE x = 77{number}1")), "passed");
+    }
+    // The same over the extended protocol: parsed once, bound ten times.
+    raw.send(m::parse("p", "INSERT INTO t SELECT 5 WHERE 'secret-77' = $1", &[]));
+    for _ in 0..10 {
+        raw.send(m::bind("", "p", &[Some(b"secret-78")]));
+        raw.send(m::execute("", 0));
+    }
+    raw.send(m::sync());
+    raw.until(b'Z');
+    assert_eq!(outcome(&mut raw, "PREPARE q AS SELECT 1"), "passed");
+    raw.query("EXECUTE q");
+    let counted = |text: &str| {
+        let audit = fs::read_to_string(gate.dir().join("querygate-audit.jsonl")).unwrap_or_default();
+        let events = audit.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let rows = events.filter_map(|event| event["event"]["batch"]["rows"].as_array().cloned()).flatten();
+        rows.filter(|row| row["text"].as_str().is_some_and(|own| own == text))
+            .filter_map(|row| row["count"].as_u64())
+            .sum::<u64>()
+    };
+    eventually("everything that passed is on record", || {
+        let counts =
+            ["UPDATE t SET x = ? WHERE x = ?", "INSERT INTO t SELECT ? WHERE ? = $1", "EXECUTE q"].map(&counted);
+        (counts == [40, 10, 1]).then_some(())
+    });
+    let audit = gate.dir().join("querygate-audit.jsonl");
+    let text = fs::read_to_string(&audit).unwrap();
+    assert!(!text.contains("secret") && !text.contains("771"), "{text}");
+    let dir = TempDir::new().unwrap();
+    let replay = |policy: &str| {
+        let against = write(&dir, "against.toml", &format!("[policy]\nfallback = \"shipped\"\n{policy}"));
+        run(&["policy", "replay", "--audit", audit.to_str().unwrap(), "--against", &against])
+    };
+    let same = replay("");
+    assert!(
+        same.status == 0
+            && same.out.contains(" 0 would be held, 0 rejected, 1 cannot be judged again, 0 were not kept"),
+        "{}",
+        same.out
+    );
+    let changed = replay(
+        "[[rule]]\nname = \"no-inserts\"\naction = \"reject\"\neffects = [\"insert\"]\nobjects = [\"t\"]\n\
+         [[rule]]\nname = \"updates\"\naction = \"hold\"\neffects = [\"update\"]\ncolumns = [\"x\"]\n",
+    );
+    assert_eq!(changed.status, 1, "{}", changed.out);
+    for part in [
+        "40 × postgres@",
+        ": UPDATE t SET x = ? WHERE x = ?\n- allow by limited-updates\n+ hold by updates\n",
+        ": INSERT INTO t SELECT ? WHERE ? = $1\n- allow by new-rows\n+ reject by no-inserts\n",
+        " 40 would be held, 10 rejected, 1 cannot be judged again",
+    ] {
+        assert!(changed.out.contains(part), "{part}: {}", changed.out);
+    }
+    let verified = run(&["audit", "verify", "--file", audit.to_str().unwrap()]);
+    assert_eq!(verified.status, 0, "{}{}", verified.out, verified.err);
 }

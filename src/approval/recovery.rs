@@ -176,6 +176,7 @@ fn milestone(event: &Event) -> Option<String> {
         | Event::Noticed { .. }
         | Event::WouldHaveHeld { .. }
         | Event::WouldHaveRejected { .. }
+        | Event::Passed { .. }
         | Event::Held { .. }
         | Event::Announced { .. }
         | Event::NotAnnounced { .. }

@@ -137,7 +137,8 @@ impl Hook {
 
     async fn wants(&self, event: &Event) -> bool {
         let WebhookSettings { events, owned, .. } = &self.settings;
-        let kind = events.is_empty() || events.iter().any(|kind| kind == event.kind());
+        // Counts of what passes are for collectors that ask for them.
+        let kind = (events.is_empty() && event.kind() != "passed") || events.iter().any(|kind| kind == event.kind());
         kind && (!owned || self.is_owned(event).await)
     }
 
@@ -243,13 +244,14 @@ pub(super) fn sign(secret: &str, timestamp: &str, body: &str) -> Option<String> 
 }
 
 /// The kinds of events.
-pub const EVENTS: [&str; 21] = [
+pub const EVENTS: [&str; 22] = [
     "started",
     "stopped",
     "policy-changed",
     "noticed",
     "would-have-held",
     "would-have-rejected",
+    "passed",
     "held",
     "announced",
     "not-announced",

@@ -10,11 +10,13 @@ pub mod era;
 mod quota;
 mod history;
 mod notice;
+mod passed;
 mod settings;
 
 pub use board::{Board, Event, Hold, Lagged, Subscription, Ticket};
 pub use cell::{Ended, Phase, Refused};
 pub use notice::{Dropped, Notice, Notices};
+pub use passed::{PassedBatch, PassedOrigin, PassedRow};
 pub use quota::OverLimit;
 pub use request::{
     Beforehand, Cause, Decision, Done, Execution, HoldId, HoldRequest, Origin, Outcome, Parameter, Same, SessionId,

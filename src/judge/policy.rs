@@ -450,6 +450,11 @@ impl SessionClass {
         &self.0.version
     }
 
+    /// Tells classes apart that exist at the same time.
+    pub fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     /// Whether both are the same class, so that a verdict for one is a verdict for the other.
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

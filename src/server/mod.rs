@@ -7,6 +7,7 @@ mod process;
 mod channels;
 mod listen;
 mod notices;
+pub mod passing;
 pub mod watch;
 mod workers;
 

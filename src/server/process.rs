@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::channels::Channels;
 use super::listen::Listener;
 use super::notices;
+use super::passing;
 use super::settings::Settings;
 use super::workers::{Phase, Workers};
 use crate::approval::clerk::{Interrupted, Unreviewed, recover, recover_beforehand, recover_reviews};
@@ -23,6 +24,7 @@ use crate::hold::{Board, Notices};
 use crate::impact::{Dial, Prober};
 use crate::judge::Judge;
 use crate::session::offload::Offload;
+use crate::session::passing::Passing;
 use crate::session::shared::{Gate, HoldTerms, Shared, Terms, Who};
 use crate::session::tls::{ListenTls, TlsError};
 use crate::session::upstream::Upstream;
@@ -50,6 +52,7 @@ pub struct Server {
     admin: Option<JoinHandle<()>>,
     clerk: JoinHandle<()>,
     noticing: JoinHandle<()>,
+    counting: JoinHandle<()>,
     configuration: Configuration,
     channels: Channels,
     store: Store,
@@ -116,7 +119,8 @@ impl Server {
         let board = Board::new(settings.hold.clone());
         let (store, recovered) = open_store(settings.store.clone()).await?;
         let (notices, told) = Notices::new(notices::ROOM);
-        let gate = gate(&settings, board.clone(), notices.clone())?;
+        let (passing, counted) = passing::channel(&settings.passing);
+        let gate = gate(&settings, board.clone(), notices.clone(), passing)?;
         let shared = Arc::new(Shared::new(settings.session.clone(), tls, upstream, limits.connections, gate));
         let desk = ApprovalDesk::new(board.clone(), settings.approval.clone(), Arc::new(store.clone()));
         let desk = Arc::new(match &settings.impact {
@@ -132,6 +136,7 @@ impl Server {
         let dropped = notices.dropped().clone();
         let noticing =
             tokio::spawn(notices::keep(store.clone(), told, channels.passed(), dropped.clone(), stop.clone()));
+        let counting = tokio::spawn(passing::keep(store.clone(), counted, settings.passing.clone(), stop.clone()));
         let address = listener.address();
 
         let policy_version = Mutex::new(settings.policy.version().to_string());
@@ -165,6 +170,7 @@ impl Server {
             admin,
             clerk,
             noticing,
+            counting,
             configuration,
             channels,
             store,
@@ -278,7 +284,7 @@ impl Server {
             let _ = tokio::time::timeout(Duration::from_secs(2), admin).await;
         }
         // What ended with the sessions is put on record, and then told.
-        let records = async { tokio::join!(&mut self.clerk, &mut self.noticing) };
+        let records = async { tokio::join!(&mut self.clerk, &mut self.noticing, &mut self.counting) };
         if tokio::time::timeout(LAST_RECORDS, records).await.is_err() {
             tracing::error!("the last events could not be recorded in time");
         }
@@ -357,7 +363,12 @@ async fn begin(
 }
 
 /// What sessions need of the other rooms.
-fn gate(settings: &Settings, board: Board, notices: Notices<Told>) -> Result<Gate, StartError> {
+fn gate(
+    settings: &Settings,
+    board: Board,
+    notices: Notices<Told>,
+    passing: Option<Passing>,
+) -> Result<Gate, StartError> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(StartError::Random)?;
     Ok(Gate {
@@ -365,6 +376,7 @@ fn gate(settings: &Settings, board: Board, notices: Notices<Told>) -> Result<Gat
         who: who(&settings.approval),
         board,
         notices,
+        passing,
         offload: Offload::start(ANALYSIS_THREADS).map_err(StartError::Threads)?,
         terms: terms(&settings.approval),
         cache_bytes: u64::try_from(settings.limits.verdict_cache_bytes).unwrap_or(u64::MAX),

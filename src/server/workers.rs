@@ -15,9 +15,9 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
 use super::listen::{Entrance, Listener};
-use crate::session::lobby;
 use crate::session::shared::{Shared, Worker};
 use crate::session::stream::{Peer, Socket};
+use crate::session::{lobby, passing};
 
 /// Parsing recurses; the limits of the judge are chosen for this stack. Only pages that are touched cost memory.
 const STACK: usize = 256 << 20;
@@ -210,7 +210,15 @@ fn start_thread(
 }
 
 /// A thread's life.
-async fn carry(worker: &Rc<Worker>, mut source: Source, mut phase: watch::Receiver<Phase>) {
+async fn carry(worker: &Rc<Worker>, source: Source, phase: watch::Receiver<Phase>) {
+    if worker.counts_what_passes() {
+        tokio::task::spawn_local(passing::hand_over(Rc::clone(worker)));
+    }
+    serve(worker, source, phase).await;
+    worker.hand_over_passed();
+}
+
+async fn serve(worker: &Rc<Worker>, mut source: Source, mut phase: watch::Receiver<Phase>) {
     loop {
         tokio::select! {
             (stream, peer, load) = source.next() => {

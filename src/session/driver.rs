@@ -22,7 +22,7 @@ use super::noticing;
 use super::offload::Answer;
 use super::parameters::{is_false, is_plain};
 use super::running::Running;
-use super::shared::{Classed, Scratch, Worker};
+use super::shared::{Classed, Memory, Scratch, Worker};
 use super::signal::{Asked, Listener, SessionSignal};
 use super::stream::{Peer, Stream};
 use crate::clock;
@@ -289,7 +289,7 @@ impl<'a> Session<'a> {
         }
         let worker = Rc::clone(self.worker);
         let mut scratch = worker.scratch.borrow_mut();
-        let Scratch { buffer, outbox, cache } = &mut *scratch;
+        let Scratch { buffer, outbox, memory } = &mut *scratch;
         let mut read = ReadBuf::new(buffer);
         let polled = Pin::new(&mut self.client).poll_read(cx, &mut read);
         self.parked.client = polled.is_pending();
@@ -305,11 +305,11 @@ impl<'a> Session<'a> {
         }
         if self.inbox.is_empty() && !self.machine.is_waiting() {
             let fresh = read.filled();
-            let used = self.frontend(cx, fresh, outbox, cache);
+            let used = self.frontend(cx, fresh, outbox, memory);
             self.inbox.extend_from_slice(fresh.get(used..).unwrap_or_default());
         } else {
             self.inbox.extend_from_slice(read.filled());
-            self.resume(cx, outbox, cache);
+            self.resume(cx, outbox, memory);
         }
         drop(scratch);
         self.act(cx);
@@ -352,22 +352,17 @@ impl<'a> Session<'a> {
     }
 
     /// Hands client bytes to the machine and writes what comes out. Returns how many were consumed.
-    fn frontend(
-        &mut self,
-        cx: &mut Context<'_>,
-        input: &[u8],
-        outbox: &mut Outbox,
-        cache: &mut crate::judge::JudgeCache,
-    ) -> usize {
+    fn frontend(&mut self, cx: &mut Context<'_>, input: &[u8], outbox: &mut Outbox, memory: &mut Memory) -> usize {
         self.refresh_class();
         outbox.clear();
         let shared = &self.worker.shared;
         let judge = shared.judge();
         let mut judging = SessionJudge {
             judge: &judge,
-            cache,
+            cache: &mut memory.cache,
             class: &self.class.class,
             inline_bytes: shared.settings.inline_analysis_bytes,
+            passing: self.class.passer.as_ref().map(|passer| (&mut memory.passing, passer)),
         };
         let used = self.machine.handle_frontend(input, &mut judging, outbox);
         for cleared in outbox.to_backend(input) {
@@ -381,20 +376,20 @@ impl<'a> Session<'a> {
     }
 
     /// Hands over again what was kept of the client's bytes.
-    fn resume(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox, cache: &mut crate::judge::JudgeCache) {
+    fn resume(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox, memory: &mut Memory) {
         if self.inbox.is_empty() || self.machine.is_waiting() {
             return;
         }
         let inbox = std::mem::take(&mut self.inbox);
-        let used = self.frontend(cx, &inbox, outbox, cache);
+        let used = self.frontend(cx, &inbox, outbox, memory);
         self.inbox = keep(inbox, used);
     }
 
     fn resume_now(&mut self, cx: &mut Context<'_>) {
         let worker = Rc::clone(self.worker);
         let mut scratch = worker.scratch.borrow_mut();
-        let Scratch { outbox, cache, .. } = &mut *scratch;
-        self.resume(cx, outbox, cache);
+        let Scratch { outbox, memory, .. } = &mut *scratch;
+        self.resume(cx, outbox, memory);
     }
 
     /// Reads the backend, unless the client has not taken what came before.
@@ -404,7 +399,7 @@ impl<'a> Session<'a> {
         }
         let worker = Rc::clone(self.worker);
         let mut scratch = worker.scratch.borrow_mut();
-        let Scratch { buffer, outbox, cache } = &mut *scratch;
+        let Scratch { buffer, outbox, memory } = &mut *scratch;
         let mut read = ReadBuf::new(buffer);
         let polled = Pin::new(&mut self.backend).poll_read(cx, &mut read);
         self.parked.backend = polled.is_pending();
@@ -431,7 +426,7 @@ impl<'a> Session<'a> {
             }
             self.outbox_partial = keep(partial, used);
         }
-        self.resume(cx, outbox, cache);
+        self.resume(cx, outbox, memory);
         drop(scratch);
         self.act(cx);
         Poll::Ready(Ok(()))
@@ -548,13 +543,13 @@ impl<'a> Session<'a> {
     fn finish_machine(&mut self, cx: &mut Context<'_>, ending: Ending) {
         let worker = Rc::clone(self.worker);
         let mut scratch = worker.scratch.borrow_mut();
-        let Scratch { outbox, cache, .. } = &mut *scratch;
+        let Scratch { outbox, memory, .. } = &mut *scratch;
         outbox.clear();
         self.machine.end_hold(ending, outbox);
         for cleared in outbox.to_backend(&[]) {
             let _ = self.to_backend.write(&mut self.backend, cx, cleared.bytes());
         }
-        self.resume(cx, outbox, cache);
+        self.resume(cx, outbox, memory);
     }
 
     /// Ends a hold without anything being sent: one side is gone.

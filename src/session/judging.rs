@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::machine::{Judging, Reading, Ruling};
+use super::passing::{Passer, Tally};
 use crate::judge::{Analysis, Judge, JudgeCache, Judged, Judgement, Prepared, SessionClass, Verdict, counts_rows};
 
 /// Borrowed for one step of the machine.
@@ -13,6 +14,8 @@ pub(super) struct SessionJudge<'a> {
     pub(super) class: &'a SessionClass,
     /// Longer texts are analysed elsewhere, in bytes.
     pub(super) inline_bytes: usize,
+    /// Where what passes is counted, and as whose; `None`: nowhere.
+    pub(super) passing: Option<(&'a mut Tally, &'a Arc<Passer>)>,
 }
 
 impl Judging for SessionJudge<'_> {
@@ -36,6 +39,12 @@ impl Judging for SessionJudge<'_> {
 
     fn counts_rows(&mut self, text: &[u8]) -> Result<(), &'static str> {
         std::str::from_utf8(text).map_err(|_| "it is not UTF-8").and_then(counts_rows)
+    }
+
+    fn passed(&mut self, text: &[u8], analysis: &Arc<Analysis>, in_transaction: bool) {
+        if let Some((tally, passer)) = &mut self.passing {
+            tally.count(passer, text, analysis, in_transaction);
+        }
     }
 }
 

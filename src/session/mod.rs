@@ -13,6 +13,7 @@ pub mod lobby;
 pub mod machine;
 pub mod offload;
 mod parameters;
+pub mod passing;
 mod running;
 mod settings;
 pub mod shared;

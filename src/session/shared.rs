@@ -19,6 +19,7 @@ use super::lobby::Lobby;
 use super::machine::Outbox;
 use super::noticing::Told;
 use super::offload::Offload;
+use super::passing::{Passer, Passing, Tally};
 use super::settings::SessionSettings;
 use super::signal::SessionSignal;
 use super::tls::ListenTls;
@@ -64,6 +65,8 @@ impl Who {
 #[derive(Debug, Clone)]
 pub(super) struct Classed {
     pub(super) class: SessionClass,
+    /// As whose what passes is counted; `None`: it is not.
+    pub(super) passer: Option<Arc<Passer>>,
     /// `None`: no rule asks what time it is.
     span: Option<(Timestamp, Timestamp)>,
 }
@@ -90,6 +93,8 @@ pub struct Gate {
     pub board: Board,
     /// Where notices of statements that pass are put.
     pub notices: Notices<Told>,
+    /// Where what passes is counted; `None`: it is not.
+    pub passing: Option<Passing>,
     /// Analysis of large texts.
     pub offload: Offload,
     /// Who is asked, and for how long.
@@ -115,6 +120,7 @@ pub struct Shared {
     /// Where held statements wait.
     pub board: Board,
     pub(super) notices: Notices<Told>,
+    passing: Option<Passing>,
     pub(super) offload: Offload,
     judge: ArcSwap<Judge>,
     who: ArcSwap<Who>,
@@ -138,6 +144,7 @@ impl Shared {
             seats: Seats::new(max_sessions),
             board: gate.board,
             notices: gate.notices,
+            passing: gate.passing,
             offload: gate.offload,
             judge: ArcSwap::from_pointee(gate.judge),
             who: ArcSwap::from_pointee(gate.who),
@@ -180,7 +187,8 @@ impl Shared {
             people: &people,
             now,
         });
-        Classed { class, span: policy.class_ends(now).map(|until| (now, until)) }
+        let passer = self.passing.as_ref().map(|_| Passer::new(origin, client, &class));
+        Classed { class, passer, span: policy.class_ends(now).map(|until| (now, until)) }
     }
 
     /// Who is asked about statements that `rule` holds, and for how long.
@@ -224,7 +232,14 @@ impl Shared {
 pub(super) struct Scratch {
     pub(super) buffer: Box<[u8]>,
     pub(super) outbox: Outbox,
+    pub(super) memory: Memory,
+}
+
+/// What a thread remembers of statements.
+#[derive(Debug)]
+pub(super) struct Memory {
     pub(super) cache: JudgeCache,
+    pub(super) passing: Tally,
 }
 
 /// Shared by the sessions of one thread; never leaves it, so nothing in it needs a lock.
@@ -247,7 +262,7 @@ impl Worker {
         let scratch = RefCell::new(Scratch {
             buffer: vec![0; SCRATCH].into_boxed_slice(),
             outbox: Outbox::default(),
-            cache: JudgeCache::new(shared.cache_bytes),
+            memory: Memory { cache: JudgeCache::new(shared.cache_bytes), passing: Tally::default() },
         });
         Rc::new(Self {
             shared,
@@ -257,6 +272,19 @@ impl Worker {
             draining: Cell::new(false),
             ended: Notify::new(),
         })
+    }
+
+    /// What passes is counted.
+    #[must_use]
+    pub fn counts_what_passes(&self) -> bool {
+        self.shared.passing.is_some()
+    }
+
+    /// Hands over what was counted of what passes. Never waits.
+    pub fn hand_over_passed(&self) {
+        if let Some(passing) = &self.shared.passing {
+            self.scratch.borrow_mut().memory.passing.hand_over(passing);
+        }
     }
 
     /// Sessions running on this thread.

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::hold::{Decision, Execution, HoldId, HoldRequest, Notice, Outcome};
+use crate::hold::{Decision, Execution, HoldId, HoldRequest, Notice, Outcome, PassedBatch};
 use crate::impact::Impact;
 use crate::judge::RemarkKind;
 
@@ -41,6 +41,11 @@ pub enum Event {
     WouldHaveRejected {
         /// What passed.
         notice: Box<Notice>,
+    },
+    /// What passed in a span of time, counted; only where the configuration wants it.
+    Passed {
+        /// The counts.
+        batch: Box<PassedBatch>,
     },
     /// A statement is held. On record before anybody is told.
     Held {
@@ -206,7 +211,8 @@ impl Event {
             | Self::PolicyChanged { .. }
             | Self::Noticed { .. }
             | Self::WouldHaveHeld { .. }
-            | Self::WouldHaveRejected { .. } => None,
+            | Self::WouldHaveRejected { .. }
+            | Self::Passed { .. } => None,
             Self::Held { request } => Some(&request.id),
             Self::Answered(answered) => Some(&answered.id),
             Self::Examined { id, .. }
@@ -235,6 +241,7 @@ impl Event {
             Self::Noticed { .. } => "noticed",
             Self::WouldHaveHeld { .. } => "would-have-held",
             Self::WouldHaveRejected { .. } => "would-have-rejected",
+            Self::Passed { .. } => "passed",
             Self::Held { .. } => "held",
             Self::Examined { .. } => "examined",
             Self::Announced { .. } => "announced",

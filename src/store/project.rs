@@ -47,6 +47,7 @@ pub(super) fn apply(connection: &Connection, line: &Line, event: &Event) -> Resu
         | Event::Noticed { .. }
         | Event::WouldHaveHeld { .. }
         | Event::WouldHaveRejected { .. }
+        | Event::Passed { .. }
         | Event::NotAnnounced { .. }
         | Event::Examined { .. }
         | Event::Reminded { .. }
@@ -106,6 +107,7 @@ pub(super) fn policy_version(event: &Event) -> Option<&str> {
         | Event::Noticed { .. }
         | Event::WouldHaveHeld { .. }
         | Event::WouldHaveRejected { .. }
+        | Event::Passed { .. }
         | Event::Held { .. }
         | Event::Announced { .. }
         | Event::NotAnnounced { .. }

@@ -45,6 +45,13 @@ pub(super) fn redact(setting: Redact, event: Event, of_request: impl FnOnce(&Hol
             hide_notice(setting, &mut notice);
             Event::WouldHaveRejected { notice }
         }
+        Event::Passed { mut batch } => {
+            // There are no literals in it.
+            if setting == Redact::All {
+                batch.rows.iter_mut().for_each(|row| row.text = None);
+            }
+            Event::Passed { batch }
+        }
         Event::Executed { id, execution } => {
             let how = setting.max(of_request(&id));
             Event::Executed { id, execution: quiet(how, execution) }
@@ -167,7 +174,7 @@ pub fn quiet(how: Redact, execution: Execution) -> Execution {
 }
 
 /// The text with its literals and comments replaced; `None` where they cannot be told for certain.
-fn without_literals(text: &str) -> Option<String> {
+pub fn without_literals(text: &str) -> Option<String> {
     let tokens = lex(text.as_bytes(), true).ok()?;
     // Where such a literal ends depends on a setting of the session.
     if tokens.plain_backslash {

@@ -294,6 +294,7 @@ fn weight(event: &Event) -> usize {
         | Event::Noticed { .. }
         | Event::WouldHaveHeld { .. }
         | Event::WouldHaveRejected { .. }
+        | Event::Passed { .. }
         | Event::Announced { .. }
         | Event::NotAnnounced { .. }
         | Event::Answered(_)

@@ -66,6 +66,7 @@ impl Case {
                 | Event::Noticed { .. }
                 | Event::WouldHaveHeld { .. }
                 | Event::WouldHaveRejected { .. }
+                | Event::Passed { .. }
                 | Event::Reviewed { .. } => {}
             }
         }

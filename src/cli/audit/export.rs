@@ -176,6 +176,13 @@ impl Row {
         match event {
             Event::Started { version, .. } => Self { result: format!("querygate {version}"), ..row },
             Event::Stopped | Event::PolicyChanged { .. } | Event::Lapsed { .. } => row,
+            Event::Passed { batch } => {
+                let count = batch.rows.iter().map(|row| row.count).fold(0, u64::saturating_add);
+                Self {
+                    result: format!("{count} statements of {} kinds; {} more", batch.rows.len(), batch.dropped),
+                    ..row
+                }
+            }
             Event::Noticed { notice } | Event::WouldHaveHeld { notice } | Event::WouldHaveRejected { notice } => {
                 row.noticed(notice)
             }

@@ -126,6 +126,10 @@ fn words(event: &Event) -> String {
             let numbers: Vec<_> = statements.iter().map(|index| index.saturating_add(1).to_string()).collect();
             format!("statement {} passes as {request}", numbers.join(", "))
         }
+        Event::Passed { batch } => {
+            let count = batch.rows.iter().map(|row| row.count).fold(0, u64::saturating_add);
+            format!("{count} statements of {} kinds since {:.0}; {} more", batch.rows.len(), batch.from, batch.dropped)
+        }
         Event::Lapsed { .. } => "its window is over".to_owned(),
         Event::Reviewed { by, note, refused, .. } => {
             let refused = refused.as_deref().map_or_else(String::new, |why| format!(" (did not count: {why})"));

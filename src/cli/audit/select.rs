@@ -141,6 +141,7 @@ fn people(event: &Event) -> impl Iterator<Item = &str> {
         | Event::Noticed { .. }
         | Event::WouldHaveHeld { .. }
         | Event::WouldHaveRejected { .. }
+        | Event::Passed { .. }
         | Event::Held { .. }
         | Event::Announced { .. }
         | Event::NotAnnounced { .. }

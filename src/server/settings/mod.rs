@@ -29,6 +29,7 @@ use crate::approval::{AdminSettings, ApprovalSettings};
 use crate::hold::HoldSettings;
 use crate::impact::ImpactSettings;
 use crate::judge::{Glob, Policy};
+use crate::server::passing::PassingSettings;
 use crate::session::{ListenTlsSettings, SessionSettings, UpstreamSettings};
 use crate::store::StoreSettings;
 
@@ -52,6 +53,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// The admin API.
     pub admin: AdminSettings,
+    /// What is put on record of statements that pass.
+    pub passing: PassingSettings,
     /// Who is who and who decides.
     pub approval: ApprovalSettings,
     /// Asking people in Slack.
@@ -118,6 +121,7 @@ impl Default for Settings {
             limits: ServerLimits::default(),
             hold: HoldSettings::default(),
             store: StoreSettings::on_disk(),
+            passing: PassingSettings::default(),
             admin: AdminSettings::default(),
             approval: ApprovalSettings { policy: Some(Arc::clone(&policy)), ..ApprovalSettings::default() },
             slack: None,

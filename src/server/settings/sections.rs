@@ -24,7 +24,7 @@ pub(super) fn read(text: &str, sources: &dyn Sources) -> (Settings, Vec<Problem>
         hold(root.section("hold"), &mut settings);
         admin(root.section("admin"), &mut settings);
         store(root.section("store"), sources, &mut settings.store);
-        audit(root.section("audit"), sources, &mut settings.store);
+        audit(root.section("audit"), sources, &mut settings);
         people::read(&mut root, sources, &mut settings);
         let owners_file = rules::read(&mut root, sources, &mut settings);
         let mentions = approval::read(&mut root, &mut settings);
@@ -167,7 +167,12 @@ fn store(mut section: Section<'_, '_>, sources: &dyn Sources, slot: &mut StoreSe
     section.finish();
 }
 
-fn audit(mut section: Section<'_, '_>, sources: &dyn Sources, slot: &mut StoreSettings) {
+fn audit(mut section: Section<'_, '_>, sources: &dyn Sources, settings: &mut Settings) {
+    let passing = &mut settings.passing;
+    section.set("record_passing", &mut passing.record);
+    time(&mut section, "record_passing_every", Zero::No, &mut passing.every);
+    count(&mut section, "record_passing_rows", &mut passing.rows);
+    let slot = &mut settings.store;
     section.set_as("file", &mut slot.audit_file, |path: PathBuf| (path != Path::new("none")).then_some(path));
     slot.audit_file = slot.audit_file.take().map(|path| sources.path(&path));
     path(&mut section, "checkpoint_key", sources, &mut slot.checkpoint_key);

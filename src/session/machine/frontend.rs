@@ -276,6 +276,9 @@ impl Machine {
                     self.caught_up(None, out);
                     return Step::Stay;
                 }
+                if matches!(ruling, Ruling::Allow) {
+                    judging.passed(text, &analysis, self.in_transaction());
+                }
                 self.pass_query(text, &analysis, ruling, front)
             }
             Some((_, Ruling::Reject(judgement))) => {

@@ -135,6 +135,7 @@ impl Machine {
         let in_transaction = self.in_transaction();
         let unsettled = self.replies.may_change_status();
         if definition.known_allowed(in_transaction) && (!unsettled || definition.known_allowed(!in_transaction)) {
+            judging.passed(&definition.text, &definition.analysis, in_transaction);
             return self.forward_bind(front, definition, None, meaning::of(&definition.text, &definition.analysis));
         }
         let judgement = match judging.decide(&definition.analysis, in_transaction, &self.names) {
@@ -147,10 +148,13 @@ impl Machine {
                 if let Ruling::Notice(judgement) = ruling {
                     let parameters = parameters_here(front, definition, self.reads_utf8());
                     self.notice(&definition.text, parameters, &definition.analysis, *judgement);
-                } else if note.is_none() {
-                    definition.remember_allowed(in_transaction);
-                    if unsettled {
-                        definition.remember_allowed(!in_transaction);
+                } else {
+                    judging.passed(&definition.text, &definition.analysis, in_transaction);
+                    if note.is_none() {
+                        definition.remember_allowed(in_transaction);
+                        if unsettled {
+                            definition.remember_allowed(!in_transaction);
+                        }
                     }
                 }
                 return self.forward_bind(front, definition, note, meaning::of(&definition.text, &definition.analysis));
