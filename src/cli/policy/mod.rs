@@ -40,7 +40,7 @@ enum Command {
         config: PathBuf,
     },
     /// Say what a changed policy would have done with the statements on record: those that were held, those that passed and were told
-    /// of, and those that passed and were counted (`record_passing` in [audit]). Exit status 0 if nothing changes, 1 if something does, 2 for wrong usage or files.
+    /// of, and those that passed and were counted (`audit.record_passing`). Exit status 0 if nothing changes, 1 if something does, 2 for wrong usage or files.
     Replay {
         /// The audit file.
         #[arg(long, value_name = "FILE")]
