@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use querygate::judge::{Facts, Judge, JudgeCache, NothingPrepared, Policy};
+use querygate::judge::{Facts, Judge, JudgeCache, Limits, NothingPrepared, Parts, Policy, Rego, RegoParts, analyse};
 
 /// Deep trees are walked by recursion; sessions have the same.
 const STACK_BYTES: usize = 256 << 20;
@@ -114,6 +114,51 @@ fn never_seen(c: &mut Criterion) {
     group.finish();
 }
 
+/// Deciding what is known of a text, with no verdict remembered: the rules of a recipe, and a policy in Rego that says the same.
+fn deciding(c: &mut Criterion) {
+    const RULES: &str = r#"
+        [[rule]]
+        name = "no-drops-in-shop"
+        action = "reject"
+        effects = ["drop", "truncate"]
+        objects = ["shop.*"]
+        [[rule]]
+        name = "money"
+        action = "hold"
+        effects = ["insert", "update", "delete", "merge"]
+        objects = ["shop.payments", "shop.refunds"]
+        [[rule]]
+        name = "prices"
+        action = "hold"
+        effects = ["insert", "update", "merge"]
+        objects = ["shop.products"]
+        columns = ["price", "*_price"]
+    "#;
+    let recipe = include_str!("../docs/rego.md").split("```rego\n").nth(1).and_then(|rest| rest.split("```").next());
+    let modules = vec![("policy.rego".to_owned(), recipe.unwrap_or_default().to_owned())];
+    let rego = Rego::new(&RegoParts { modules, limit: Duration::from_secs(1), ..RegoParts::default() });
+    let shipped = || Policy::shipped().rules().cloned().collect::<Vec<_>>();
+    let own = Policy::from_toml(RULES).map(|policy| policy.rules().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    let rules = Policy::of(Parts { rules: own.into_iter().chain(shipped()).collect(), ..Parts::default() });
+    let rego = Policy::of(Parts { rules: shipped(), rego: rego.ok().map(Arc::new), ..Parts::default() });
+    let (Ok(rules), Ok(rego)) = (rules, rego) else { return };
+    assert!(rego.rego().is_some(), "the recipe is valid");
+    let facts = Facts { user: "app", database: "shop", ..Facts::default() };
+    let (rules, rego) = (rules.class(&facts), rego.class(&facts));
+    // More than are remembered, so that each is evaluated.
+    let all: Vec<_> = (0..30_000)
+        .map(|n| analyse(format!("UPDATE t{n} SET note = 'x' WHERE id = 1").as_bytes(), &Limits::default()))
+        .collect();
+    let mut group = c.benchmark_group("deciding");
+    for (name, class, among) in [("rules", &rules, 30_000), ("rego, remembered", &rego, 1), ("rego, evaluated", &rego, 30_000)] {
+        let mut next = all.iter().take(among).cycle();
+        group.bench_function(name, |b| {
+            b.iter(|| next.next().map(|analysis| black_box(class.decide(analysis, false, &NothingPrepared))));
+        });
+    }
+    group.finish();
+}
+
 fn main() {
     let run = || {
         let mut criterion = Criterion::default()
@@ -123,6 +168,7 @@ fn main() {
         seen_before(&mut criterion);
         other_literals(&mut criterion);
         never_seen(&mut criterion);
+        deciding(&mut criterion);
         criterion.final_summary();
     };
     let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn(run);

@@ -403,3 +403,66 @@ fn what_passed_is_counted_without_literals_and_a_replay_judges_it_again() {
     let verified = run(&["audit", "verify", "--file", audit.to_str().unwrap()]);
     assert_eq!(verified.status, 0, "{}{}", verified.out, verified.err);
 }
+
+#[test]
+fn a_recipe_in_rego_gives_the_verdicts_of_the_same_recipe_in_toml_over_the_corpus() {
+    let cookbook = include_str!("../docs/policies.md");
+    let (policies, cases) = (blocks(cookbook, "toml policy"), blocks(cookbook, "toml cases"));
+    let at = policies.iter().position(|policy| policy.contains("no-drops-in-shop")).unwrap();
+    let dir = TempDir::new().unwrap();
+    write(&dir, "policy.rego", blocks(include_str!("../docs/rego.md"), "rego")[0]);
+    // A busy machine is no slow policy.
+    let rego = "[policy]\nengine = \"rego\"\nrego = [\"policy.rego\"]\nrego_limit = \"1s\"\nfallback = \"shipped\"\n";
+    let (toml, rego) = (write(&dir, "toml.toml", policies[at]), write(&dir, "rego.toml", rego));
+    let file = write(&dir, "cases.toml", cases[at]);
+    let tested = run(&["policy", "test", "--config", &rego, &file]);
+    assert_eq!(tested.status, 0, "{}{}", tested.out, tested.err);
+
+    let own = ["shop.payments", "payments", "shop.products", "products", "shop.orders", "orders", "other.payments"];
+    let own = own.iter().flat_map(|table| {
+        [
+            format!("INSERT INTO {table} VALUES (1)"),
+            format!("INSERT INTO {table} (name) VALUES (1)"),
+            format!("UPDATE {table} SET name = 'x', sale_price = 1 WHERE id = 1"),
+            format!("UPDATE {table} SET name = 'x' WHERE id = 1"),
+            format!("DELETE FROM {table} WHERE id = 1"),
+            format!("DROP TABLE {table}"),
+            format!("TRUNCATE shop.x, {table}"),
+            format!("SELECT * FROM {table}"),
+        ]
+    });
+    let corpus = ["statements", "attacks", "harmless", "tools"];
+    let corpus = corpus.iter().flat_map(|name| {
+        let path = format!("{}/corpus/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().map(|line| json(line)["sql"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    });
+    let questions: Vec<String> = own.chain(corpus).collect();
+    let answers = |config: &str| {
+        let lines: Vec<String> = questions
+            .iter()
+            .enumerate()
+            .map(|(id, sql)| serde_json::json!({"id": id, "sql": sql}).to_string())
+            .collect();
+        let input = write(&dir, "questions.jsonl", &(lines.join("\n") + "\n"));
+        let output = Command::new(binary())
+            .args(["check", "--jsonl", "--config", config])
+            .stdin(std::fs::File::open(input).unwrap())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| json(line)["verdict"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (toml, rego) = (answers(&toml), answers(&rego));
+    assert_eq!((toml.len(), rego.len()), (questions.len(), questions.len()));
+    let differing: Vec<String> = (0..toml.len())
+        .filter(|at| toml[*at] != rego[*at])
+        .map(|at| format!("{}: toml {}, rego {}", questions[at], toml[at], rego[at]))
+        .collect();
+    assert!(differing.is_empty(), "{} differ:\n{}", differing.len(), differing.join("\n"));
+    assert!(["allow", "hold", "reject"].iter().all(|verdict| toml.iter().any(|one| one == verdict)));
+}
+
+fn json(line: &str) -> serde_json::Value {
+    serde_json::from_str(line).unwrap()
+}

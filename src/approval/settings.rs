@@ -35,7 +35,9 @@ impl ApprovalSettings {
     /// The profile for statements held by `rule`.
     #[must_use]
     pub fn profile(&self, rule: &str) -> &Arc<Profile> {
-        self.by_rule.get(rule).and_then(|name| self.profiles.get(name)).unwrap_or(&self.default)
+        // A decision in Rego may name a profile: its rule is then called `rule@profile`, and `@profile` is known.
+        let named = || rule.rfind('@').and_then(|at| self.by_rule.get(rule.get(at..)?));
+        self.by_rule.get(rule).or_else(named).and_then(|name| self.profiles.get(name)).unwrap_or(&self.default)
     }
 
     /// The profile for a request: of its rule, of every other rule that holds it, and of the owners of what it touches, as they

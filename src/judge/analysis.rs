@@ -141,6 +141,32 @@ pub enum EffectKind {
 }
 
 impl EffectKind {
+    /// All of them.
+    pub const ALL: [Self; 22] = [
+        Self::Read,
+        Self::Insert,
+        Self::Update,
+        Self::Delete,
+        Self::Merge,
+        Self::Truncate,
+        Self::Drop,
+        Self::Alter,
+        Self::Create,
+        Self::Privilege,
+        Self::Code,
+        Self::CopyServerFile,
+        Self::LargeObject,
+        Self::Admin,
+        Self::ReadingSetting,
+        Self::SensitiveSetting,
+        Self::Session,
+        Self::Transaction,
+        Self::Execute,
+        Self::Unparsed,
+        Self::Disagreement,
+        Self::Unknown,
+    ];
+
     /// The shipped policy does not simply let it through; an UPDATE only where nothing limits its rows.
     #[must_use]
     pub fn is_dangerous(self) -> bool {

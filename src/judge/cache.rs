@@ -7,7 +7,7 @@ use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 
 use super::shape::shape;
-use super::{Analysis, Effect, EffectKind, Judged, Judgement, Piece, Risk, SessionAct, SessionClass};
+use super::{Analysis, Effect, EffectKind, Judged, Judgement, Piece, REGO_FAILED, Risk, SessionAct, SessionClass};
 
 /// Longer texts are not remembered: copying and comparing them costs more than a hit is likely to save.
 const MAX_TEXT: usize = 64 << 10;
@@ -105,7 +105,10 @@ impl JudgeCache {
 
     /// Remembers a verdict, with its analysis.
     pub(super) fn remember(&mut self, text: &[u8], class: &SessionClass, in_transaction: bool, judged: &Judged) {
-        if text.len() > MAX_TEXT {
+        let failed = |rule: &Arc<str>| **rule == *REGO_FAILED;
+        let judgement = &judged.judgement;
+        // A policy that could not be asked may answer the next time.
+        if text.len() > MAX_TEXT || failed(&judgement.rule) || judgement.also.iter().any(failed) {
             return;
         }
         let known = || Known { class: class.clone(), in_transaction, judgement: judged.judgement.clone() };

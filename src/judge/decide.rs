@@ -6,6 +6,10 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
+mod rego;
+
+pub(super) use rego::RegoClass;
+
 use super::policy::{ClassRules, CompiledRule, DEFAULT_RULE, EMPTY_RULE};
 use super::rule::Match;
 use super::{
@@ -49,6 +53,8 @@ pub struct Finding {
     pub uncertain: bool,
     /// The kinds of risk it was judged with; `None`: not known.
     pub risks: Option<Vec<RiskKind>>,
+    /// The kinds of all effects of its statement.
+    pub effects: Vec<EffectKind>,
     /// The rule's message to the requester.
     pub message: Option<Arc<str>>,
     /// The strictest `redact` of the rule and of those that may be meant.
@@ -105,7 +111,8 @@ pub(super) fn pieces(
             let mut findings = Vec::new();
             // What an EXECUTE runs is judged with the tags of the message that runs it.
             let kinds = analysis.risk_kinds(piece);
-            let scene = Scene { in_transaction, tags: &analysis.tags, risks: kinds.as_deref() };
+            let effects = effect_kinds(piece);
+            let scene = Scene { in_transaction, tags: &analysis.tags, risks: kinds.as_deref(), effects: &effects };
             piece_findings(&class.0, piece, scene, &scope, 0, &mut findings);
             scope.follow(piece);
             if findings.is_empty() {
@@ -189,6 +196,14 @@ fn piece_findings(
     }
 }
 
+/// Each kind once.
+fn effect_kinds(piece: &Piece) -> Vec<EffectKind> {
+    let mut kinds: Vec<EffectKind> = piece.effects.iter().map(|effect| effect.kind).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
+}
+
 /// What EXECUTE runs, judged as if it stood there.
 fn execute_findings(
     class: &ClassRules,
@@ -207,13 +222,25 @@ fn execute_findings(
     for piece in &body.pieces {
         // It has the risks of both texts, and is unknown if one of them is.
         let both = body.risk_kinds(piece).zip(scene.risks).map(|(kinds, outer)| [&kinds, outer].concat());
-        let scene = Scene { risks: both.as_deref(), ..scene };
+        let effects = effect_kinds(piece);
+        let scene = Scene { risks: both.as_deref(), effects: &effects, ..scene };
         piece_findings(class, piece, scene, scope, depth.saturating_add(1), findings);
     }
 }
 
-/// One finding per rule that judges some of the effect's objects.
 fn effect_findings(class: &ClassRules, effect: &Effect, scene: Scene<'_>, findings: &mut Vec<Finding>) {
+    match &class.rego {
+        Some(rego) => {
+            let mut own = Vec::new();
+            rego.findings(class, effect, scene, &mut own);
+            findings.extend(own);
+        }
+        None => by_rules(class, effect, scene, findings),
+    }
+}
+
+/// One finding per rule that judges some of the effect's objects.
+fn by_rules(class: &ClassRules, effect: &Effect, scene: Scene<'_>, findings: &mut Vec<Finding>) {
     let mut answers: Vec<(Answer<'_>, Vec<ObjectName>, Vec<String>)> = Vec::new();
     // One loop for both; an effect without names, or without columns, is asked about once.
     let objects: Vec<Option<&ObjectName>> =
@@ -303,6 +330,7 @@ impl<'a> Answer<'a> {
             also: self.also.iter().map(|rule| rule.name.clone()).collect(),
             uncertain: self.uncertain,
             risks: scene.risks.map(<[_]>::to_vec),
+            effects: scene.effects.to_vec(),
             redact: self.redact,
         }
     }

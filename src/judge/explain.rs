@@ -1,6 +1,7 @@
 //! Which rule judges an effect, and why the ones before it do not. Knows what [`super::decide`] asks, and asks it condition by
 //! condition. Start at [`Policy::explain`].
 
+use super::rego::ENTRY;
 use super::rule::{Match, Scene};
 use super::{Effect, Facts, ObjectName, Policy, Rule};
 
@@ -29,6 +30,18 @@ impl Policy {
         let freezes = self.freezes().iter().filter(|freeze| freeze.contains(facts.now));
         let freezes: Vec<&str> = freezes.map(|freeze| freeze.name.as_str()).collect();
         let mut steps = Vec::new();
+        if let Some(rego) = self.rego() {
+            let answer = rego.ask(&rego.session(facts, &freezes), effect, object, scene);
+            let (matches, because) = match answer {
+                Ok(answer) if answer.is_empty() => (Match::No, vec!["undefined"]),
+                Ok(_) => (Match::Surely, Vec::new()),
+                Err(_) => (Match::Surely, vec!["it could not be asked, so it holds"]),
+            };
+            steps.push(Step { rule: ENTRY.to_owned(), matches, because });
+            if matches == Match::Surely {
+                return steps;
+            }
+        }
         for rule in self.rules() {
             let step = step(rule, |rule| {
                 if rule.matches_session(facts, &freezes) {

@@ -21,6 +21,7 @@ mod decide;
 mod explain;
 mod owners;
 mod policy;
+mod rego;
 mod rule;
 mod shape;
 
@@ -41,6 +42,7 @@ pub use policy::{
     Action, DEFAULT_RULE, EMPTY_RULE, Facts, Judgement, NothingPrepared, Parts, Policy, PolicyError, Prepared, Remark,
     RemarkKind, SessionClass, Somebody, Verdict,
 };
+pub use rego::{REGO_FAILED, Rego, RegoParts};
 pub use risks::{Risk, RiskKind};
 pub use rule::{
     AddressRange, Freeze, Frozen, Glob, Guard, Match, Moment, ObjectPattern, OneOf, Otherwise, Redact, Rule, Scene,

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::decide::{self, PieceJudgement};
+use super::decide::{self, PieceJudgement, RegoClass};
+use super::rego::{REGO_FAILED, Rego};
 use super::rule::next_minute;
 use super::{Analysis, Freeze, Frozen, Guard, Owners, Ownership, Redact, Rule};
 
@@ -181,8 +182,12 @@ pub struct Policy {
     /// A rule has a condition on the time.
     timed: bool,
     version: Arc<str>,
-    classes: Mutex<HashMap<Box<[usize]>, SessionClass>>,
+    classes: Mutex<HashMap<ClassKey, SessionClass>>,
+    rego: Option<Arc<Rego>>,
 }
+
+/// The rules that apply, and what a Rego policy is told of the session.
+type ClassKey = (Box<[usize]>, Option<Box<str>>);
 
 /// A rule whose name and message are shared with the judgements it gives.
 #[derive(Debug)]
@@ -209,6 +214,8 @@ pub(super) struct ClassRules {
     pub(super) observe: bool,
     /// Who owns what.
     pub(super) owners: Option<Arc<Owners>>,
+    /// Asked before the rules.
+    pub(super) rego: Option<RegoClass>,
     version: Arc<str>,
 }
 
@@ -246,6 +253,8 @@ pub struct Parts {
     pub owners: Option<Owners>,
     /// Hold and reject nothing, and tell of what would have been.
     pub observe: bool,
+    /// Asked before the rules; they judge what it leaves undecided.
+    pub rego: Option<Arc<Rego>>,
 }
 
 #[derive(Deserialize)]
@@ -266,10 +275,10 @@ impl Policy {
     /// A policy of these parts.
     pub fn of(parts: Parts) -> Result<Self, PolicyError> {
         let version = version(&parts);
-        let Parts { rules, freezes, owners, observe } = parts;
+        let Parts { rules, freezes, owners, observe, rego } = parts;
         let owners = owners.map(Arc::new);
         for (index, rule) in rules.iter().enumerate() {
-            if rule.name.trim().is_empty() || [DEFAULT_RULE, EMPTY_RULE].contains(&rule.name.as_str()) {
+            if rule.name.trim().is_empty() || [DEFAULT_RULE, EMPTY_RULE, REGO_FAILED].contains(&rule.name.as_str()) {
                 return Err(PolicyError::Name(rule.name.clone()));
             }
             if rules.iter().take(index).any(|earlier| earlier.name == rule.name) {
@@ -280,7 +289,7 @@ impl Policy {
             }
         }
         check_freezes(&rules, &freezes)?;
-        let timed = rules.iter().any(Rule::is_timed);
+        let timed = rules.iter().any(Rule::is_timed) || rego.as_ref().is_some_and(|rego| rego.reads.time);
         let rules = rules
             .into_iter()
             .map(|rule| {
@@ -289,7 +298,7 @@ impl Policy {
                 Arc::new(CompiledRule { rule, name, message })
             })
             .collect();
-        Ok(Self { rules, freezes, owners, observe, timed, version, classes: Mutex::default() })
+        Ok(Self { rules, freezes, owners, observe, rego, timed, version, classes: Mutex::default() })
     }
 
     /// A policy written as TOML `[[rule]]` and `[[freeze]]` tables and nothing else.
@@ -329,6 +338,11 @@ impl Policy {
         self.observe
     }
 
+    /// The policy in Rego that is asked before the rules, if there is one.
+    pub fn rego(&self) -> Option<&Rego> {
+        self.rego.as_deref()
+    }
+
     /// Who owns what, if the policy says.
     pub fn owners(&self) -> Option<&Owners> {
         self.owners.as_deref()
@@ -349,7 +363,7 @@ impl Policy {
 
     /// A rule asks who is behind a session.
     pub fn names_people(&self) -> bool {
-        self.rules().any(Rule::names_people)
+        self.rego.is_some() || self.rules().any(Rule::names_people)
     }
 
     /// Until when a class made at `now` is the right one for its session. `None`: as long as its facts stay, for no rule asks
@@ -370,23 +384,32 @@ impl Policy {
             .filter(|(_, compiled)| compiled.rule.matches_session(facts, &freezes))
             .map(|(index, _)| index)
             .collect();
+        let session = self.rego.as_ref().map(|rego| rego.session(facts, &freezes));
+        let key: ClassKey = (matching.clone(), session.as_ref().map(|session| session.to_string().into()));
         let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(class) = classes.get(&matching) {
+        if let Some(class) = classes.get(&key) {
             return class.clone();
         }
         let rules: Vec<_> = matching.iter().filter_map(|&index| self.rules.get(index)).cloned().collect();
         let by_column = rules.iter().any(|compiled| compiled.rule.columns.is_some());
-        let by_risk = rules.iter().any(|compiled| compiled.rule.risks.is_some());
+        let by_risk = rules.iter().any(|compiled| compiled.rule.risks.is_some())
+            || self.rego.as_ref().is_some_and(|rego| rego.reads.risks);
+        let rego = self.rego.clone().zip(session).map(|(rego, session)| RegoClass { rego, session });
         let class = SessionClass(Arc::new(ClassRules {
             rules,
             by_column,
             by_risk,
             observe: self.observe,
             owners: self.owners.clone(),
+            rego,
             version: self.version.clone(),
         }));
+        if classes.len() >= MAX_CLASSES && self.rego.is_some() {
+            // Every minute may have classes of its own. Sessions keep those they have.
+            classes.clear();
+        }
         if classes.len() < MAX_CLASSES {
-            classes.insert(matching, class.clone());
+            classes.insert(key, class.clone());
         }
         class
     }
@@ -394,6 +417,10 @@ impl Policy {
     /// What has to be kept of a text that is not run yet: it is not known who will run it, when, from where and after what. So the
     /// strictest of all rules counts that might judge an effect of it as that user in that database, in whatever order they stand.
     pub fn may_redact(&self, analysis: &Analysis, user: &str, database: &str) -> Redact {
+        if self.rego.as_ref().is_some_and(|rego| rego.reads.redacts) {
+            // Fail closed: what it would hide depends on what is not known yet.
+            return Redact::All;
+        }
         let facts =
             Facts { user, database, application_name: "", client_addr: None, people: &[], now: Timestamp::UNIX_EPOCH };
         let redacting = self.rules().filter(|rule| !rule.redact.is_none());
@@ -496,6 +523,9 @@ fn version(parts: &Parts) -> Arc<str> {
         hash.update(b"owners ");
         hash.update(line.as_bytes());
         hash.update(b"\n");
+    }
+    if let Some(rego) = &parts.rego {
+        hash.update(format!("rego {}\n", rego.version()));
     }
     hex::encode(hash.finalize()).into()
 }

@@ -284,6 +284,8 @@ pub struct Scene<'a> {
     pub tags: &'a Tags,
     /// Kinds of risk of the statement and its text; `None`: not known.
     pub risks: Option<&'a [RiskKind]>,
+    /// The kinds of all effects of the statement.
+    pub effects: &'a [EffectKind],
 }
 
 /// Patterns for the values of tags, by key. All of them have to match.

@@ -133,6 +133,7 @@ impl Server {
         let channels = Channels::start(&desk, &store, &settings).await.map_err(StartError::Slack)?;
         let clerk = tokio::spawn(approval::clerk::run(Arc::clone(&desk), stop.clone()));
         let configuration = Configuration::default();
+        configuration.judge_by(Arc::clone(&settings.policy));
         let dropped = notices.dropped().clone();
         let noticing =
             tokio::spawn(notices::keep(store.clone(), told, channels.passed(), dropped.clone(), stop.clone()));
@@ -212,6 +213,7 @@ impl Server {
         self.channels.reload(&settings);
         self.desk.reload(settings.approval);
         self.note_policy(settings.policy.version().to_string());
+        self.configuration.judge_by(Arc::clone(&settings.policy));
         self.shared.replace_policy(Judge::new(settings.policy), who, terms);
         errors
     }

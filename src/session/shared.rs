@@ -198,7 +198,8 @@ impl Shared {
         let terms = self.terms.load();
         let (mut deadline, mut asked) = (None, Vec::new());
         for rule in std::iter::once(rule).chain(also.iter().map(|rule| &**rule)) {
-            let one = terms.by_rule.get(rule).unwrap_or(&terms.default);
+            let named = || rule.rfind('@').and_then(|at| terms.by_rule.get(rule.get(at..)?));
+            let one = terms.by_rule.get(rule).or_else(named).unwrap_or(&terms.default);
             let own = one.deadline.unwrap_or(usual);
             deadline = Some(deadline.map_or(own, |shortest: Duration| shortest.min(own)));
             if !one.asked.is_empty() && !asked.contains(&one.asked.as_str()) {

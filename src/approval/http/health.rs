@@ -18,6 +18,7 @@ use utoipa::ToSchema;
 use crate::approval::slack::{self, Slack};
 use crate::approval::webhook;
 use crate::hold::Dropped;
+use crate::judge::{Policy, Rego};
 use crate::store::{self, Store};
 
 use super::App;
@@ -47,9 +48,20 @@ pub struct Vitals {
 
 /// Since when the configuration's files cannot be loaded, if they cannot. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Configuration(Arc<Mutex<Option<Timestamp>>>);
+pub struct Configuration(Arc<Mutex<Option<Timestamp>>>, Arc<Mutex<Option<Arc<Policy>>>>);
 
 impl Configuration {
+    /// This policy judges from now on.
+    pub fn judge_by(&self, policy: Arc<Policy>) {
+        *self.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(policy);
+    }
+
+    /// How often the policy in Rego could not be asked since it was loaded.
+    fn rego_failures(&self) -> u64 {
+        let policy = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        policy.as_ref().and_then(|policy| policy.rego()).map_or(0, Rego::failures)
+    }
+
     /// They were loaded at `now`, or could not be.
     pub fn note(&self, loaded: bool, now: Timestamp) {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,6 +100,9 @@ pub struct HealthView {
     pub dropped_notices: u64,
     /// Statements that passed, and that a rule wants told, of which Slack was not told since the start; they are on record.
     pub untold_notices: u64,
+    /// How often the policy in Rego failed, took too long or answered nonsense since it was loaded; what it was asked about was held.
+    #[serde(default)]
+    pub rego_failures: u64,
     /// The configuration: `degraded` when its files changed and cannot be loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<PartView>,
@@ -207,6 +222,12 @@ impl Vitals {
             reasons
                 .push(format!("{dropped_notices} notices of statements that passed are not on record: it was behind"));
         }
+        let rego_failures = self.configuration.rego_failures();
+        if rego_failures > 0 {
+            reasons.push(format!(
+                "the policy in Rego could not be asked {rego_failures} times; what it was asked about was held"
+            ));
+        }
         let configuration = self.configuration.view();
         if let Some(why) = &configuration.why {
             reasons.push(format!("configuration: {why}"));
@@ -214,7 +235,17 @@ impl Vitals {
         let configuration = Some(configuration);
         let status = if reasons.is_empty() { Condition::Ok } else { Condition::Degraded };
         let untold_notices = self.untold.count();
-        HealthView { status, reasons, store, slack, webhooks, dropped_notices, untold_notices, configuration }
+        HealthView {
+            status,
+            reasons,
+            store,
+            slack,
+            webhooks,
+            dropped_notices,
+            untold_notices,
+            rego_failures,
+            configuration,
+        }
     }
 
     /// How far it is behind the record, which is its outbox.

@@ -196,7 +196,8 @@ impl Session<'_> {
             let (effect, object) = (&finding.effect, finding.effect.objects.first());
             let column = finding.effect.columns.first().map(String::as_str);
             let risks = finding.risks.as_deref();
-            let scene = Scene { in_transaction: self.in_transaction, tags: &analysis.tags, risks };
+            let effects = &finding.effects;
+            let scene = Scene { in_transaction: self.in_transaction, tags: &analysis.tags, risks, effects };
             Some(self.judge.policy().explain(facts, effect, object, column, scene))
         };
         report::Message::new(text, judgement, pieces, &analysis, explain)

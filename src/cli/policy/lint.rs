@@ -6,7 +6,9 @@ use jiff::Timestamp;
 
 use super::load;
 use crate::clock;
-use crate::judge::{Action, EffectKind, OneOf, Policy, Rule, Verdict};
+use crate::judge::{
+    Action, Analysis, Effect, EffectKind, Facts, NothingPrepared, ObjectName, OneOf, Piece, Policy, Rule, Tags, Verdict,
+};
 
 /// Whether something was found.
 pub(super) fn run(config: &Path) -> Result<bool, String> {
@@ -53,10 +55,41 @@ fn lint(policy: &Policy, now: Timestamp) -> Vec<String> {
             found.push(format!("rule `{name}` allows `{kind}` to everybody, on everything, at any time"));
         }
     }
+    if policy.rego().is_some() {
+        found.extend(
+            allowed_to_anybody(policy, now)
+                .map(|kind| format!("the policy in Rego allows `{kind}` to somebody nobody knows")),
+        );
+    }
     for freeze in policy.freezes().iter().filter(|freeze| freeze.until <= now) {
         found.push(format!("the freeze `{}` was over at {}", freeze.name, freeze.until));
     }
     found
+}
+
+/// Dangerous kinds that nobody in particular may do to nothing in particular. What a policy in Rego depends on cannot be seen.
+fn allowed_to_anybody(policy: &Policy, now: Timestamp) -> impl Iterator<Item = EffectKind> {
+    let facts = Facts { user: "nobody-knows", database: "nobody-knows", now, ..Facts::default() };
+    EffectKind::ALL.into_iter().filter(move |kind| {
+        let name = ObjectName { schema: Some("nobody_knows".to_owned()), name: "nobody_knows".to_owned() };
+        let effect = Effect {
+            kind: *kind,
+            objects: vec![name],
+            has_where: Some(false),
+            columns: Vec::new(),
+            why: String::new(),
+        };
+        let piece = Piece { range: 0..0, effects: vec![effect], acts: Vec::new(), risks: Vec::new() };
+        let analysis = Analysis {
+            pieces: vec![piece],
+            literal_independent: false,
+            opaque: false,
+            reason: None,
+            tags: Tags::default(),
+            risks: Some(Vec::new()),
+        };
+        kind.is_dangerous() && policy.decide(&analysis, &facts, false, &NothingPrepared).verdict == Verdict::Allow
+    })
 }
 
 /// Every effect that `later` matches, `earlier` surely matches too: each of its conditions is absent, or the same, or a longer
@@ -111,6 +144,7 @@ fn allows_danger(rule: &Rule) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::{Parts, Rego, RegoParts};
 
     fn found(rules: &str) -> Vec<String> {
         lint(&Policy::from_toml(rules).unwrap(), "2026-11-21T00:00:00Z".parse().unwrap())
@@ -161,6 +195,21 @@ mod tests {
         let one =
             |action: &str| found(&format!("[[rule]]\nname = \"a\"\naction = \"{action}\"\nrisks = [\"cascade\"]\n"));
         assert_eq!((one("allow").len(), one("notify").len(), one("hold").len(), one("reject").len()), (1, 1, 0, 0));
+    }
+
+    #[test]
+    fn a_policy_in_rego_that_lets_anybody_destroy_is_found() {
+        let one = |condition: &str| {
+            let text = format!("package querygate\ndecision := {{\"action\": \"allow\"}} if {condition}\n");
+            let modules = vec![("p.rego".to_owned(), text)];
+            let limit = std::time::Duration::from_secs(1);
+            let rego = Rego::new(&RegoParts { modules, limit, ..RegoParts::default() }).unwrap();
+            let policy = Policy::of(Parts { rego: Some(rego.into()), ..Parts::default() }).unwrap();
+            lint(&policy, Timestamp::UNIX_EPOCH)
+        };
+        assert_eq!(one("input.effect.kind == \"drop\"").len(), 1);
+        assert_eq!(one("input.effect.kind == \"read\""), [""; 0]);
+        assert_eq!(one("input.session.user == \"dba\""), [""; 0]);
     }
 
     #[test]

@@ -302,8 +302,12 @@ fn worlds(rules: &[Rule], effect: &Effect, object: Option<&ObjectName>, in_trans
         return vec![Verdict::Hold];
     };
     let later = || worlds(rest, effect, object, in_transaction);
-    match rule.matches_effect(effect, object, None, Scene { in_transaction, tags: &Tags::default(), risks: Some(&[]) })
-    {
+    match rule.matches_effect(
+        effect,
+        object,
+        None,
+        Scene { in_transaction, tags: &Tags::default(), risks: Some(&[]), effects: &[] },
+    ) {
         Match::No => later(),
         Match::Surely => vec![rule.action.verdict()],
         Match::Possibly => [vec![rule.action.verdict()], later()].concat(),
@@ -317,7 +321,7 @@ fn explains(
     object: Option<&ObjectName>,
     in_transaction: bool,
 ) -> Result<(), TestCaseError> {
-    let scene = Scene { in_transaction, tags: &Tags::default(), risks: Some(&[]) };
+    let scene = Scene { in_transaction, tags: &Tags::default(), risks: Some(&[]), effects: &[] };
     let steps = policy.explain(&FACTS, effect, object, None, scene);
     let rules: Vec<&Rule> = policy.rules().collect();
     for (step, rule) in steps.iter().zip(&rules) {

@@ -193,6 +193,21 @@ pub struct Zone {
     zone: TimeZone,
 }
 
+impl Zone {
+    /// The civil time of the zone, to the minute.
+    pub(in crate::judge) fn told(&self, now: Timestamp) -> serde_json::Value {
+        let local = self.zone.to_datetime(now);
+        serde_json::json!({
+            "zone": self.name,
+            "date": local.date().to_string(),
+            "weekday": local.strftime("%a").to_string().to_ascii_lowercase(),
+            "hour": local.hour(),
+            "minute": local.minute(),
+            "unix": now.as_second().saturating_sub(now.as_second().rem_euclid(60)),
+        })
+    }
+}
+
 impl Default for Zone {
     fn default() -> Self {
         Self { name: "UTC".to_owned(), zone: TimeZone::UTC }

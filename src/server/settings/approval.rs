@@ -162,6 +162,10 @@ fn by_rule(
         }
         by_rule.insert(rule.name.clone(), name.clone());
     }
+    if let Some(rego) = settings.policy.rego() {
+        rego.know_profiles(profiles.keys());
+        by_rule.extend(profiles.keys().map(|name| (format!("@{name}"), name.clone())));
+    }
     by_rule
 }
 

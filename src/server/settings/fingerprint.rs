@@ -36,8 +36,9 @@ fn policy(text: &[u8]) -> Option<toml::Table> {
 
 fn included(text: &[u8]) -> Vec<String> {
     let policy = policy(text);
-    let patterns = policy.as_ref().and_then(|policy| policy.get("include")?.as_array());
-    patterns.into_iter().flatten().filter_map(|pattern| pattern.as_str().map(str::to_owned)).collect()
+    let lists = ["include", "rego", "rego_data"];
+    let patterns = lists.into_iter().filter_map(|list| policy.as_ref()?.get(list)?.as_array());
+    patterns.flatten().filter_map(|pattern| pattern.as_str().map(str::to_owned)).collect()
 }
 
 fn add(hash: &mut Sha256, path: &Path, content: Option<&[u8]>) {

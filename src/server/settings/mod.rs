@@ -9,6 +9,7 @@ mod integration;
 mod owners;
 mod people;
 mod reader;
+mod rego;
 mod rules;
 mod sections;
 mod secret;

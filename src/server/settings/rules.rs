@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::owners::{self, OwnersFile};
 use super::reader::{Document, Section};
+use super::rego;
 use super::{Settings, Sources};
 use crate::approval::People;
 use crate::judge::{Action, Freeze, Glob, Parts, Policy, Rule, WrittenFreeze, Zone};
@@ -32,6 +33,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
     let observe = section.take("observe").unwrap_or(false);
     section.set("watch", &mut settings.watch);
     let include = section.take_spanned::<Vec<String>>("include");
+    let rego = rego::read(&mut section, sources);
     let owners = owners::read(&mut section, sources, &settings.approval.people);
     let span = section.span();
     section.finish();
@@ -50,19 +52,19 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
     }
     let Gathered { mut rules, freezes, broken, .. } = gathered;
     // Fail closed: a part of a policy is another policy.
-    let (Ok(owners), false) = (owners, broken) else { return None };
+    let (Ok(owners), Ok(rego), false) = (owners, rego, broken) else { return None };
     let (owners, file) = owners.unzip();
-    if rules.is_empty() && !observe && owners.is_none() {
+    if rules.is_empty() && !observe && owners.is_none() && rego.is_none() {
         return None;
     }
     let shipped = match fallback {
-        Fallback::Hold => rules.is_empty(),
+        Fallback::Hold => rules.is_empty() && rego.is_none(),
         Fallback::Shipped => true,
     };
     if shipped {
         rules.extend(Policy::shipped().rules().cloned());
     }
-    set(document, span, settings, Parts { rules, freezes, owners, observe });
+    set(document, span, settings, Parts { rules, freezes, owners, observe, rego });
     file
 }
 

@@ -102,6 +102,8 @@ fn the_example_mentions_every_key_and_its_optional_lines_are_right() {
         files: BTreeMap::from([
             ("/etc/querygate/cem.token", "token-from-a-file\n".to_owned()),
             ("/etc/querygate/OWNERS", String::new()),
+            ("/etc/querygate/policy.rego", "package querygate\ndecision := {\"action\": \"hold\"}\n".to_owned()),
+            ("/etc/querygate/tables.json", "{}".to_owned()),
             ("/etc/querygate/slack-bot.token", "xoxb-2\n".to_owned()),
             ("/etc/querygate/slack-app.token", "xapp-2\n".to_owned()),
             ("/etc/querygate/slack-signing.secret", "secret\n".to_owned()),
@@ -115,6 +117,27 @@ fn the_example_mentions_every_key_and_its_optional_lines_are_right() {
     let mentioned: BTreeSet<String> = keys(&toml::from_str(&text).unwrap(), "");
     let missing: Vec<_> = known.difference(&mentioned).collect();
     assert!(missing.is_empty(), "config.example.toml does not mention {missing:?}");
+}
+
+#[test]
+fn a_policy_in_rego_that_is_wrong_is_an_error() {
+    let world = |text: &str| Fake {
+        files: BTreeMap::from([("/etc/querygate/p.rego", format!("package querygate\n{text}\n"))]),
+        ..Fake::default()
+    };
+    let config = "[policy]\nengine = \"rego\"\nrego = [\"p.rego\"]\n";
+    assert_eq!(errors_in(config, &world("decision := {\"action\": \"hold\"}")), [""; 0]);
+    for (config, text, told) in [
+        (config, "decision := {", "p.rego"),
+        (config, "decision := nothing(1)", "the policy in Rego"),
+        ("[policy]\nengine = \"rego\"\n", "", "needs `rego ="),
+        ("[policy]\nengine = \"rego\"\nrego = [\"q.rego\"]\n", "", "no such file"),
+        ("[policy]\nrego = [\"p.rego\"]\n", "", "need `engine"),
+        ("[policy]\nrego_limit = \"2s\"\n", "", "at most a second"),
+    ] {
+        let errors = errors_in(config, &world(text));
+        assert!(errors.len() == 1 && errors[0].contains(told), "{config}{text}: {errors:?}");
+    }
 }
 
 fn keys(table: &toml::Table, path: &str) -> BTreeSet<String> {

@@ -1,0 +1,225 @@
+#![allow(clippy::indexing_slicing)]
+
+use super::*;
+use crate::judge::{
+    Judge, JudgeCache, Judgement, Limits, NothingPrepared, Parts, Policy, Rule, Somebody, Verdict, analyse,
+};
+
+fn parts(text: &str) -> RegoParts {
+    RegoParts {
+        modules: vec![("policy.rego".to_owned(), format!("package querygate\n{text}\n"))],
+        limit: Duration::from_millis(200),
+        ..RegoParts::default()
+    }
+}
+
+fn rego(text: &str) -> Arc<Rego> {
+    Arc::new(Rego::new(&parts(text)).unwrap())
+}
+
+fn policy(text: &str) -> Policy {
+    Policy::of(Parts { rego: Some(rego(text)), ..Parts::default() }).unwrap()
+}
+
+fn decide(policy: &Policy, sql: &str) -> Judgement {
+    let people = [Somebody { name: "ann".to_owned(), groups: vec!["dba".to_owned()] }];
+    let facts = Facts { user: "ann", database: "shop", people: &people, ..Facts::default() };
+    policy.decide(&analyse(sql.as_bytes(), &Limits::default()), &facts, false, &NothingPrepared)
+}
+
+/// `verdict rule`.
+fn answer(policy: &Policy, sql: &str) -> String {
+    let judgement = decide(policy, sql);
+    format!("{:?} {}", judgement.verdict, judgement.rule)
+}
+
+const READS: &str = "decision := {\"action\": \"allow\", \"rule\": \"reads\"} if input.effect.kind == \"read\"";
+
+#[test]
+fn every_effect_on_every_object_is_asked_about_and_the_strictest_answer_wins() {
+    let policy = policy(
+        "decision := {\"action\": \"allow\", \"rule\": \"scratch\"} if input.effect.object.schema == \"scratch\"\n\
+         else := {\"action\": \"allow\", \"rule\": \"reads\"} if input.effect.kind == \"read\"\n\
+         else := {\"action\": \"reject\", \"rule\": \"drops\", \"message\": \"no\"} if input.effect.kind == \"drop\"",
+    );
+    for (sql, expected) in [
+        ("SELECT 1", "Allow reads"),
+        ("DROP TABLE scratch.a", "Allow scratch"),
+        ("DROP TABLE scratch.a, prod.b", "Reject drops"),
+        ("SELECT 1; DROP TABLE b", "Reject drops"),
+        ("SELECT 1; DELETE FROM t WHERE id = 1", "Hold default"),
+    ] {
+        assert_eq!(answer(&policy, sql), expected, "{sql}");
+    }
+    assert_eq!(decide(&policy, "DROP TABLE b").message.as_deref(), Some("no"));
+}
+
+#[test]
+fn what_it_leaves_undecided_the_rules_judge() {
+    let rules = Policy::shipped().rules().cloned().collect::<Vec<Rule>>();
+    let policy = Policy::of(Parts { rules, rego: Some(rego(READS)), ..Parts::default() }).unwrap();
+    assert_eq!(answer(&policy, "SELECT 1"), "Allow reads");
+    assert_eq!(answer(&policy, "INSERT INTO t VALUES (1)"), "Allow new-rows");
+    assert_eq!(answer(&policy, "DROP TABLE t"), "Hold changed-definitions");
+}
+
+#[test]
+fn a_set_of_decisions_is_as_strict_as_its_strictest_and_names_all_that_hold() {
+    let policy = policy(
+        "decision contains {\"action\": \"hold\", \"rule\": \"a\"} if input.effect.kind == \"delete\"\n\
+         decision contains {\"action\": \"hold\", \"rule\": \"b\"} if input.effect.object.name == \"t\"\n\
+         decision contains {\"action\": \"allow\", \"rule\": \"c\"} if true",
+    );
+    let judgement = decide(&policy, "DELETE FROM t WHERE id = 1");
+    assert_eq!((judgement.verdict, &*judgement.rule, judgement.also.len()), (Verdict::Hold, "a", 1));
+    assert_eq!(answer(&policy, "SELECT 1"), "Allow c");
+}
+
+#[test]
+fn a_policy_that_fails_answers_nonsense_or_takes_too_long_holds_and_says_so() {
+    for (text, told) in [
+        ("decision := {\"action\": \"permit\"} if input.effect.kind == \"delete\"", "no decision"),
+        ("decision := {\"action\": \"allow\", \"verdict\": 1} if input.effect.kind == \"delete\"", "no decision"),
+        ("decision := \"allow\" if input.effect.kind == \"delete\"", "no decision"),
+        ("decision := {\"action\": \"allow\", \"rule\": \"\"} if input.effect.kind == \"delete\"", "unusable `rule`"),
+        ("decision := {\"action\": \"hold\", \"rule\": \"x@y\"} if input.effect.kind == \"delete\"", "unusable `rule`"),
+        ("decision := {\"action\": \"hold\", \"profile\": \"nobody\"} if input.effect.kind == \"delete\"", "profile"),
+        (
+            "decision := {\"action\": \"allow\"} if input.effect.object.name == \"t\"\n\
+             decision := {\"action\": \"hold\"} if input.effect.object.name == \"t\"",
+            "could not be asked",
+        ),
+    ] {
+        let policy = policy(text);
+        let judgement = decide(&policy, "DELETE FROM t WHERE id = 1");
+        assert_eq!((judgement.verdict, &*judgement.rule), (Verdict::Hold, REGO_FAILED), "{text}: {judgement:?}");
+        assert!(judgement.why.contains(told), "{text}: {}", judgement.why);
+        assert_eq!(policy.rego().unwrap().failures(), 1);
+    }
+}
+
+#[test]
+fn an_evaluation_without_end_is_stopped_and_the_next_one_is_none_the_worse() {
+    let slow = "numbers := [n | some a in [0,1,2,3,4,5,6,7,8,9]; some b in [0,1,2,3,4,5,6,7,8,9]; n := (a * 10) + b]\n\
+        decision := {\"action\": \"allow\", \"rule\": \"slow\"} if {\n\
+          input.effect.object.name == \"slow\"\n\
+          count([1 | some a in numbers; some b in numbers; some c in numbers; some d in numbers; a + b + c + d > 1]) > 1\n\
+        } else := {\"action\": \"allow\", \"rule\": \"fast\"} if input.effect.kind == \"read\"";
+    let policy = policy(slow);
+    let judgement = decide(&policy, "SELECT * FROM slow");
+    assert_eq!((judgement.verdict, &*judgement.rule), (Verdict::Hold, REGO_FAILED), "{judgement:?}");
+    assert_eq!(answer(&policy, "SELECT * FROM t"), "Allow fast");
+}
+
+#[test]
+fn a_failure_is_not_remembered_and_a_verdict_is() {
+    let judge = Judge::new(Arc::new(policy(&format!(
+        "{READS}\nelse := {{\"action\": \"permit\"}} if input.effect.kind == \"drop\""
+    ))));
+    let class = judge.class(&Facts::default());
+    let mut cache = JudgeCache::new(1 << 20);
+    for (sql, remembered) in [("SELECT 1", true), ("DROP TABLE t", false)] {
+        judge.judge(&mut cache, sql.as_bytes(), &class, false, &NothingPrepared);
+        let failures = judge.policy().rego().unwrap().failures();
+        judge.judge(&mut cache, sql.as_bytes(), &class, false, &NothingPrepared);
+        assert_eq!(judge.policy().rego().unwrap().failures() == failures, remembered, "{sql}");
+    }
+}
+
+#[test]
+fn a_policy_that_asks_for_the_time_has_classes_for_a_minute_and_another_has_not() {
+    let at = |time: &str| Facts { user: "ann", now: time.parse().unwrap(), ..Facts::default() };
+    let (first, second) = (at("2026-11-21T21:59:00Z"), at("2026-11-21T22:00:00Z"));
+    let plain = policy(READS);
+    assert!(plain.class(&first).is(&plain.class(&second)));
+    assert_eq!(plain.class_ends(first.now), None);
+    let timed = policy("decision := {\"action\": \"allow\", \"rule\": \"night\"} if input.time.hour >= 22");
+    assert!(!timed.class(&first).is(&timed.class(&second)));
+    assert_eq!(timed.class_ends(first.now), Some(second.now));
+    let read = analyse(b"SELECT 1", &Limits::default());
+    let verdict = |facts: &Facts<'_>| timed.decide(&read, facts, false, &NothingPrepared).verdict;
+    assert_eq!((verdict(&first), verdict(&second)), (Verdict::Hold, Verdict::Allow));
+}
+
+#[test]
+fn the_input_has_what_the_policy_names_and_nothing_else_that_changes() {
+    let facts = Facts { user: "u", database: "d", application_name: "psql", ..Facts::default() };
+    assert_eq!(rego(READS).session(&facts, &[]), json!({"session": {"user": "u", "database": "d", "people": []}}));
+    let curious = "# input.session.application_name, address, time\n";
+    let session = rego(&format!("{curious}{READS}")).session(&facts, &["x"]);
+    assert_eq!(session["session"]["address"], "unix");
+    assert_eq!(session["session"]["application_name"], "psql");
+    assert_eq!(session["time"]["weekday"], "thu");
+    assert_eq!(session["freezes"], json!(["x"]));
+}
+
+#[test]
+fn texts_are_told_apart_by_their_risks_where_the_policy_asks_for_them() {
+    let policy = policy(
+        "decision := {\"action\": \"reject\", \"rule\": \"every-row\"} if \"always-true\" in input.risks\n\
+         else := {\"action\": \"allow\", \"rule\": \"rest\"} if true",
+    );
+    let judge = Judge::new(Arc::new(policy));
+    let class = judge.class(&Facts::default());
+    let mut cache = JudgeCache::new(1 << 20);
+    for (sql, expected) in [
+        ("UPDATE t SET a = 1 WHERE x = 1 OR 1 = 2", Verdict::Allow),
+        ("UPDATE t SET a = 1 WHERE x = 1 OR 1 = 1", Verdict::Reject),
+    ] {
+        let judged = judge.judge(&mut cache, sql.as_bytes(), &class, false, &NothingPrepared);
+        assert_eq!(judged.judgement.verdict, expected, "{sql}");
+    }
+}
+
+#[test]
+fn what_observes_passes_and_is_told() {
+    let policy = policy("decision := {\"action\": \"hold\", \"rule\": \"try\", \"observe\": true}");
+    let judgement = decide(&policy, "DROP TABLE t");
+    assert_eq!((judgement.verdict, &*judgement.remarks[0].rule), (Verdict::Allow, "try"));
+}
+
+#[test]
+fn a_decision_names_a_profile_that_exists_and_hides_what_it_says() {
+    let rego =
+        rego("decision := {\"action\": \"hold\", \"rule\": \"r\", \"profile\": \"two\", \"redact\": \"literals\"}");
+    rego.know_profiles(["two".to_owned()].iter());
+    let policy = Policy::of(Parts { rego: Some(rego), ..Parts::default() }).unwrap();
+    let judgement = decide(&policy, "DROP TABLE t");
+    assert_eq!((judgement.verdict, &*judgement.rule, judgement.redact), (Verdict::Hold, "r@two", Redact::Literals));
+    let analysis = analyse(b"DROP TABLE t", &Limits::default());
+    assert_eq!(policy.may_redact(&analysis, "ann", "shop"), Redact::All);
+}
+
+#[test]
+fn a_policy_that_cannot_be_compiled_or_asked_is_none() {
+    for text in [
+        "decision := ",
+        "other := 1",
+        "decision := undefined_function(1)",
+        "decision := {\"action\": \"allow\"} if count(numbers.range(1, 1000000000)) > 1",
+        "decision := {\"action\": \"allow\"} if http.send({\"method\": \"get\", \"url\": \"http://x\"})",
+        "decision := {\"action\": \"allow\"} if time.now_ns() > 1",
+    ] {
+        assert!(Rego::new(&parts(text)).is_err(), "{text}");
+    }
+    let data = vec![("data.json".to_owned(), "[".to_owned())];
+    assert!(Rego::new(&RegoParts { data, ..parts(READS) }).is_err());
+}
+
+#[test]
+fn another_text_or_data_is_another_version() {
+    let version = |parts: &RegoParts| {
+        let rego = Some(Arc::new(Rego::new(parts).unwrap()));
+        Policy::of(Parts { rego, ..Parts::default() }).unwrap().version().clone()
+    };
+    let data = vec![("data.json".to_owned(), "{\"x\": 1}".to_owned())];
+    let all = [
+        Policy::of(Parts::default()).unwrap().version().clone(),
+        version(&parts(READS)),
+        version(&parts(&format!("{READS}\n"))),
+        version(&RegoParts { data, ..parts(READS) }),
+    ];
+    for (index, one) in all.iter().enumerate() {
+        assert!(!all[..index].contains(one), "{index}");
+    }
+}
