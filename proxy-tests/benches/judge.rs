@@ -150,7 +150,9 @@ fn deciding(c: &mut Criterion) {
         .map(|n| analyse(format!("UPDATE t{n} SET note = 'x' WHERE id = 1").as_bytes(), &Limits::default()))
         .collect();
     let mut group = c.benchmark_group("deciding");
-    for (name, class, among) in [("rules", &rules, 30_000), ("rego, remembered", &rego, 1), ("rego, evaluated", &rego, 30_000)] {
+    for (name, class, among) in
+        [("rules", &rules, 30_000), ("rego, remembered", &rego, 1), ("rego, evaluated", &rego, 30_000)]
+    {
         let mut next = all.iter().take(among).cycle();
         group.bench_function(name, |b| {
             b.iter(|| next.next().map(|analysis| black_box(class.decide(analysis, false, &NothingPrepared))));
