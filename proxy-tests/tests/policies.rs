@@ -434,7 +434,7 @@ fn a_recipe_in_rego_gives_the_verdicts_of_the_same_recipe_in_toml_over_the_corpu
     let corpus = ["statements", "attacks", "harmless", "tools"];
     let corpus = corpus.iter().flat_map(|name| {
         let path = format!("{}/corpus/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
-        let text = std::fs::read_to_string(path).unwrap();
+        let text = fs::read_to_string(path).unwrap();
         text.lines().map(|line| json(line)["sql"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     });
     let questions: Vec<String> = own.chain(corpus).collect();
@@ -447,7 +447,7 @@ fn a_recipe_in_rego_gives_the_verdicts_of_the_same_recipe_in_toml_over_the_corpu
         let input = write(&dir, "questions.jsonl", &(lines.join("\n") + "\n"));
         let output = Command::new(binary())
             .args(["check", "--jsonl", "--config", config])
-            .stdin(std::fs::File::open(input).unwrap())
+            .stdin(fs::File::open(input).unwrap())
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
