@@ -376,6 +376,17 @@ fn a_portal_cannot_be_kept_to_run_without_its_guard() {
     raw.send([portal, m::query("SELECT 1"), m::execute("p", 0), m::sync()].concat());
     let frames = raw.until_ready(2);
     assert_eq!(error(&frames).sqlstate(), "0A000");
+    // A block begun in the same batch keeps its portals over the Sync.
+    let begin = [m::parse("", "BEGIN", &[]), m::bind("", "", &[]), m::execute("", 0)].concat();
+    let delete = [m::parse("", "DELETE FROM t", &[]), m::bind("q", "", &[]), m::sync()].concat();
+    raw.send([begin, delete, m::execute("q", 0), m::sync(), m::query("COMMIT")].concat());
+    let frames = raw.until_ready(3);
+    assert_eq!(error(&frames).sqlstate(), "0A000");
+    // A transaction that the batch ends does not undo what a Query behind it commits.
+    raw.query("BEGIN");
+    let commit = [m::parse("", "COMMIT", &[]), m::bind("", "", &[]), m::execute("", 0)].concat();
+    raw.send([commit, m::query("DELETE FROM t"), m::sync()].concat());
+    assert_eq!(error(&raw.until_ready(2)).sqlstate(), "42501");
     assert_eq!(stage.count(), "5");
     assert_eq!(limits(&mut raw), ["0", "0"]);
 }

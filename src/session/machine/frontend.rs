@@ -238,7 +238,7 @@ impl Machine {
                     self.guarded_goes(None);
                     self.forward_query(&analysis, front, ran)
                 }
-                HeldKind::Bind(..) => self.mismatch(out, Machine::refuse_query),
+                HeldKind::Bind { .. } => self.mismatch(out, Machine::refuse_query),
             };
         }
         if let Some(step) = self.not_yet_whole(front, out, Machine::refuse_query) {

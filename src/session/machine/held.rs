@@ -63,7 +63,12 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub(super) enum HeldKind {
     Query(Arc<Analysis>),
-    Bind(Arc<Definition>, Option<PortalNote>),
+    Bind {
+        definition: Arc<Definition>,
+        note: Option<PortalNote>,
+        /// Its name stands for nothing else.
+        certain: bool,
+    },
 }
 
 /// How a hold ends, as far as the wire is concerned.
@@ -145,7 +150,7 @@ impl Machine {
                     self.at_front = AtFront::default();
                     match held.kind {
                         HeldKind::Query(_) => self.refuse_query(report, out),
-                        HeldKind::Bind(..) => self.refuse_extended(report, out),
+                        HeldKind::Bind { .. } => self.refuse_extended(report, out),
                     }
                 }
             },

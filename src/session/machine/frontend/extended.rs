@@ -73,7 +73,7 @@ impl Machine {
                 Err(step) => return step,
             };
             return match held.kind {
-                HeldKind::Bind(definition, note) => {
+                HeldKind::Bind { definition, note, .. } => {
                     let (portal, _) = frontend::bind_names(front.body()).unwrap_or_default();
                     let portal = portal.to_vec();
                     self.guarded_goes(Some(&portal));
@@ -211,7 +211,8 @@ impl Machine {
             draft.standing.pieces = None;
         }
         let note = self.portal_note(definition);
-        self.hold(front, HeldKind::Bind(Arc::clone(definition), note), draft, judging, out)
+        let kind = HeldKind::Bind { definition: Arc::clone(definition), note, certain };
+        self.hold(front, kind, draft, judging, out)
     }
 
     pub(super) fn portal_note(&self, definition: &Arc<Definition>) -> Option<PortalNote> {

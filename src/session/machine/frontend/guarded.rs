@@ -21,15 +21,21 @@ impl Machine {
         judging: &mut dyn Judging,
     ) -> Result<Option<Plan>, Report> {
         let Some(guard) = &draft.judgement.guard else { return Ok(None) };
-        let (analysis, query) = match kind {
-            HeldKind::Query(analysis) => (analysis, true),
-            HeldKind::Bind(definition, _) => (&definition.analysis, false),
+        let (analysis, query, certain) = match kind {
+            HeldKind::Query(analysis) => (analysis, true, true),
+            HeldKind::Bind { definition, certain, .. } => (&definition.analysis, false, *certain),
         };
         let place = Place {
             query,
             status: self.status,
             busy: self.batch.ran || (query && self.batch.open),
-            replication: self.settings.replication,
+            blocked: if self.settings.replication {
+                Some("the connection is one for replication")
+            } else if certain {
+                None
+            } else {
+                Some("its name may stand for another statement")
+            },
         };
         Plan::new(guard, analysis, place, || judging.counts_rows(&draft.text))
             .map(Some)
@@ -44,7 +50,10 @@ impl Machine {
         let (query, how) = (matches!(held.kind, HeldKind::Query(_)), plan.how);
         let mut guarding = match self.guard.take() {
             Some(guarding) => guarding,
-            None => Box::new(Guarding::new(plan.clone(), held.request.clone(), query)),
+            None => {
+                let alone = self.status == b'I' && !self.batch.ran;
+                Box::new(Guarding::new(plan.clone(), held.request.clone(), query, alone))
+            }
         };
         loop {
             let commands = match std::mem::replace(&mut guarding.stage, Stage::New) {
@@ -131,10 +140,10 @@ impl Machine {
         if front.tag == b'S' {
             // What is set for the session is set back before anything else.
             self.settle |= session;
-            if bound && self.status == b'I' && !session {
+            if bound && guarding.alone && !session {
                 // The portal goes with the batch, and with it what was set.
                 self.guard = None;
-            } else if bound && self.status != b'I' {
+            } else if bound && !guarding.alone {
                 self.refuse_beside(false, out);
             }
             return None;

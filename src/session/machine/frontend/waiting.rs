@@ -129,7 +129,7 @@ impl Machine {
             Err(report) => {
                 match kind {
                     HeldKind::Query(_) => self.refuse_query(report, out),
-                    HeldKind::Bind(..) => self.refuse_extended(report, out),
+                    HeldKind::Bind { .. } => self.refuse_extended(report, out),
                 }
                 return Step::Drop;
             }

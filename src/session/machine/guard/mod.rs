@@ -46,6 +46,9 @@ pub(super) struct Guarding {
     query: bool,
     /// The portal, once it is bound.
     pub(super) portal: Box<[u8]>,
+    /// Nothing of its transaction came before it, so the Sync ends that. (A batch may have begun a block, which the status does not
+    /// tell before its Sync.)
+    pub(super) alone: bool,
     pub(super) stage: Stage,
     /// Sets back what was set.
     restore: Vec<String>,
@@ -95,12 +98,13 @@ pub(super) enum End {
 }
 
 impl Guarding {
-    pub(super) fn new(plan: Plan, request: Box<str>, query: bool) -> Self {
+    pub(super) fn new(plan: Plan, request: Box<str>, query: bool, alone: bool) -> Self {
         Self {
             plan,
             request,
             query,
             portal: Box::default(),
+            alone,
             stage: Stage::New,
             restore: Vec::new(),
             kept: None,

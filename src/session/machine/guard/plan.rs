@@ -37,12 +37,12 @@ pub(in super::super) struct Plan {
 pub(in super::super) struct Place {
     /// It is a Query, not a Bind.
     pub(in super::super) query: bool,
-    /// Transaction status.
+    /// Transaction status, as it was before what the batch has run.
     pub(in super::super) status: u8,
     /// Something of its batch has run; before a Query: was sent.
     pub(in super::super) busy: bool,
-    /// The connection is one for replication.
-    pub(in super::super) replication: bool,
+    /// Why nothing can be set here.
+    pub(in super::super) blocked: Option<&'static str>,
 }
 
 impl Plan {
@@ -95,11 +95,12 @@ impl Plan {
 
 /// Why nothing at all can be set for it.
 fn unsuitable(analysis: &Analysis, place: Place) -> Option<&'static str> {
-    if place.replication {
-        return Some("the connection is one for replication");
+    if place.blocked.is_some() {
+        return place.blocked;
     }
     match place.status {
-        b'I' if place.query && place.busy => {
+        // Fail closed: they may have ended the transaction, or begun one, and the Query ends theirs.
+        b'I' | b'T' if place.query && place.busy => {
             return Some("messages of the extended protocol came before it without a Sync");
         }
         b'I' | b'T' => {}

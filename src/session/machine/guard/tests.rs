@@ -366,6 +366,30 @@ fn in_a_transaction_a_portal_is_not_kept_for_later() {
 }
 
 #[test]
+fn a_batch_that_began_a_block_does_not_take_the_portal_with_it() {
+    let mut bench = Bench::ready();
+    bench.say(&[
+        parse("", "BEGIN"),
+        bind("", ""),
+        execute(""),
+        parse("a", "HOLDG"),
+        bind("p", "a"),
+        sync(),
+        execute("p"),
+    ]);
+    bench.server(&[tag(b'1'), tag(b'2'), complete(), tag(b'1')]);
+    bench.opened();
+    bench.end(Ending::Release);
+    bench.server(&[answers(&[Some("0")])]);
+    bench.sent();
+    bench.server(&[answers(&[None])]);
+    let (sent, failed) = bogus(3);
+    assert_eq!(bench.sent(), [bind("p", "a"), sent, sync()].concat());
+    bench.server(&[tag(b'2'), failed, ready(b'E')]);
+    assert_eq!(bench.sent(), execute("p"), "in a transaction that has failed");
+}
+
+#[test]
 fn what_fails_before_a_portal_is_bound_skips_to_sync() {
     let mut bench = Bench::ready();
     bench.say(&[parse("a", "HOLDG"), bind("", "a"), execute(""), sync(), query("SELECT 2")]);
@@ -407,10 +431,14 @@ fn a_portal_that_may_not_run_in_a_transaction_has_its_limits_set_back_behind_the
 
 #[test]
 fn what_its_guard_cannot_be_applied_to_is_refused_and_nobody_is_asked() {
-    let mut bench = Bench::ready();
-    bench.say(&[parse("b", "SELECT"), bind("", "b"), execute(""), query("HOLDG me")]);
-    bench.server(&[tag(b'1'), tag(b'2'), complete()]);
-    let (sent, _) = bogus_query(1);
-    assert!(bench.sent().ends_with(&sent));
-    assert!(bench.machine.poll_action().is_none());
+    for status in [b'I', b'T'] {
+        let mut bench = Bench::ready();
+        bench.say(&[query("BEGIN")]).server(&[complete(), ready(status)]);
+        // What ran may have ended the transaction, or begun one: the status tells at the Sync that has not come.
+        bench.say(&[parse("b", "COMMIT"), bind("", "b"), execute(""), query("HOLDG me")]);
+        bench.server(&[tag(b'1'), tag(b'2'), complete()]);
+        let (sent, _) = bogus_query(1);
+        assert!(bench.sent().ends_with(&sent));
+        assert!(bench.machine.poll_action().is_none());
+    }
 }
