@@ -584,3 +584,34 @@ fn what_an_execute_runs_has_the_risks_of_both_texts() {
         assert_eq!(format!("{:?} {}", judgement.verdict, judgement.rule), expected, "{kind}");
     }
 }
+
+#[test]
+fn the_guards_of_all_rules_that_hold_some_of_it_count_the_strictest_of_each_value() {
+    let policy = policy(
+        "[[rule]]\nname = \"a\"\naction = \"hold\"\nobjects = [\"a\"]\nguard = { max_rows = 10, lock_timeout = \"1s\", otherwise = \"run\" }\n\
+         [[rule]]\nname = \"b\"\naction = \"hold\"\nobjects = [\"s.b\"]\nguard = { max_rows = 5, lock_timeout = \"2s\" }\n\
+         [[rule]]\nname = \"none\"\naction = \"hold\"\nobjects = [\"c\"]\n\
+         [[rule]]\nname = \"rest\"\naction = \"allow\"",
+    );
+    let guard = |objects: &[&str]| decide(&policy, &one(EffectKind::Delete, objects)).guard;
+    assert_eq!((guard(&["c"]), guard(&["d"])), (None, None));
+    let told = |objects: &[&str]| {
+        let guard = guard(objects).unwrap();
+        (guard.max_rows.unwrap(), guard.lock_timeout.unwrap().millis(), guard.otherwise == crate::judge::Otherwise::Run)
+    };
+    assert_eq!(told(&["a", "c"]), (10, 1000, true));
+    assert_eq!(told(&["s.b"]), (5, 2000, false));
+    assert_eq!(told(&["a", "s.b"]), (5, 1000, false));
+    assert_eq!(told(&["b"]), (5, 2000, false), "it may be meant");
+    let pieces = [&["a"], &["s.b"]].map(|objects| piece(vec![effect(EffectKind::Delete, objects)], Vec::new()));
+    assert_eq!(decide(&policy, &analysis(pieces.to_vec())).guard.unwrap().max_rows, Some(5));
+}
+
+#[test]
+fn only_a_rule_that_holds_has_a_guard() {
+    for action in ["allow", "notify", "reject"] {
+        let text = format!("[[rule]]\nname = \"a\"\naction = \"{action}\"\nguard = {{ max_rows = 1 }}");
+        let error = Policy::from_toml(&text).unwrap_err().to_string();
+        assert!(error.contains("rule `a`") && error.contains("hold"), "{error}");
+    }
+}
