@@ -62,6 +62,9 @@ impl Default for Server {
             output: Vec::new(),
             statements: HashMap::new(),
             portals: HashMap::new(),
+            fresh: None,
+            closed: false,
+            late: Vec::new(),
             skip: false,
             status: None,
             copy: None,
@@ -320,8 +323,10 @@ impl Server {
                 match frontend::target(body) {
                     Ok(Target::Statement(name)) => self.statements.remove(&text(name)),
                     Ok(Target::Portal(name)) => {
-                        self.closed = true;
-                        self.portals.remove(&text(name))
+                        // What the gate's own commands are named is closed as well.
+                        let name = text(name);
+                        self.closed |= !name.starts_with("querygate ");
+                        self.portals.remove(&name)
                     }
                     Err(how) => panic!("{how:?}"),
                 };
