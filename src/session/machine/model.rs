@@ -80,6 +80,15 @@ impl Default for Server {
 }
 
 impl Server {
+    /// The row of a SHOW.
+    fn shown(&self, text: &str) -> Vec<u8> {
+        match text {
+            "SHOW lock_timeout" => row(&format!("{}ms", self.local.unwrap_or(self.lock))),
+            _ if text.starts_with("SHOW") => row("x"),
+            _ => Vec::new(),
+        }
+    }
+
     fn commit(&mut self) {
         self.committed += std::mem::take(&mut self.beyond);
         self.before = self.lock;
@@ -348,11 +357,7 @@ impl Server {
                     "FAIL done".clone_into(done);
                 }
                 self.run(&sql)?;
-                if sql.ends_with("lock_timeout") && sql.starts_with("SHOW") {
-                    self.kept.extend(row(&format!("{}ms", self.local.unwrap_or(self.lock))));
-                } else if sql.starts_with("SHOW") {
-                    self.kept.extend(row("x"));
-                }
+                self.kept.extend(self.shown(&sql));
                 self.kept.extend(completion(&sql));
             }
             other => panic!("unexpected message {other}"),

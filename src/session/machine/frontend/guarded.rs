@@ -48,13 +48,10 @@ impl Machine {
             return Ok(held);
         };
         let (query, how) = (matches!(held.kind, HeldKind::Query(_)), plan.how);
-        let mut guarding = match self.guard.take() {
-            Some(guarding) => guarding,
-            None => {
-                let alone = self.status == b'I' && !self.batch.ran;
-                Box::new(Guarding::new(plan.clone(), held.request.clone(), query, alone))
-            }
-        };
+        let mut guarding = self.guard.take().unwrap_or_else(|| {
+            let alone = self.status == b'I' && !self.batch.ran;
+            Box::new(Guarding::new(plan.clone(), held.request.clone(), query, alone))
+        });
         loop {
             let commands = match std::mem::replace(&mut guarding.stage, Stage::New) {
                 Stage::New => {
