@@ -251,3 +251,61 @@ async fn slack_asks_anew_on_the_same_message_and_a_click_on_what_was_shown_befor
     workspace.newest("C0APPR", "DELETE 2").await;
     workspace.assert_no_violations();
 }
+
+#[test]
+fn a_held_statement_whose_transaction_keeps_others_waiting_is_withdrawn_and_says_why() {
+    let (database, role) = database();
+    let gate = Gate::builder().toml(&(section(&role) + "withdraw_when_blocking = \"1s\"\n")).start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::query("BEGIN; UPDATE customers SET mail = 'x' WHERE id = 1"));
+    raw.until(b'Z');
+    raw.send(m::query("DELETE FROM orders WHERE id = 1"));
+    let id = asked(&gate);
+    let mut other = database.raw();
+    other.send(m::query("UPDATE customers SET mail = 'y' WHERE id = 1"));
+    let error = raw.until(b'Z').into_iter().find(|frame| frame.tag == b'E').unwrap();
+    let error = String::from_utf8_lossy(&error.body).into_owned();
+    has_all(&error, &["55P03", "other sessions waited too long", &id, "ROLLBACK lets go of the locks"]);
+    raw.send(m::query("ROLLBACK"));
+    raw.until(b'Z');
+    other.until(b'Z');
+    let request = gate.api().get(&format!("/v1/requests/{id}"));
+    assert_eq!(request["state"], "withdrawn");
+    has_all(
+        &request["progress"]["timeline"].to_string(),
+        &["its transaction kept others waiting for its locks: postgres"],
+    );
+    assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "20", "nothing has run");
+}
+
+/// `querygate impact` with a configuration: exit status and output.
+fn command(gate: &Gate, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(proxy_tests::gate::binary());
+    let (verb, rest) = arguments.split_first().unwrap();
+    let done = command.args(["impact", verb, "--config"]).arg(&gate.config).args(rest).output().unwrap();
+    (done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr))
+}
+
+#[test]
+fn the_command_line_says_what_the_role_lacks_and_what_a_statement_would_touch() {
+    let (database, role) = database();
+    let gate = Gate::builder().toml(&section(&role)).start(database.target());
+    let name = database.target().database.as_str();
+    let (status, said) = command(&gate, &["check", name]);
+    assert_eq!(status, Some(0), "{said}");
+    database.run(&format!("REVOKE pg_read_all_stats FROM {role}"));
+    let (status, said) = command(&gate, &["check", name]);
+    assert_eq!(status, Some(1), "{said}");
+    has_all(&said, &[&role, "pg_read_all_stats"]);
+    let (status, said) = command(&gate, &["explain", "--database", name, "--role", "postgres", DELETE]);
+    assert_eq!(status, Some(0), "{said}");
+    has_all(&said, &TOUCHED);
+    assert_eq!(database.raw().value("SELECT count(*) FROM customers"), "5", "nothing has run");
+    let (status, said) = command(&gate, &["check", "no_such_database_here"]);
+    assert_eq!(status, Some(1), "{said}");
+    has_all(&said, &["cannot be asked"]);
+    let without = Gate::builder().start(database.target());
+    let (status, said) = command(&without, &["check", name]);
+    assert_eq!(status, Some(2), "{said}");
+    has_all(&said, &["no [impact] section"]);
+}

@@ -190,6 +190,11 @@ impl Case {
         self.note(at, what);
     }
 
+    /// Others wait for its transaction's locks, so it is withdrawn.
+    pub(super) fn kept_waiting(&mut self, who: &str, at: Timestamp) {
+        self.note(at, format!("its transaction kept others waiting for its locks: {who}"));
+    }
+
     /// It is not what people were shown any more: whatever they answered, they are asked anew.
     pub(super) fn changed(&mut self, impact: Impact, changed: Vec<String>, at: Timestamp) {
         self.approved.clear();

@@ -172,6 +172,7 @@ pub async fn run(desk: Arc<ApprovalDesk>, mut stop: watch::Receiver<bool>) {
     let mut events = desk.board.subscribe();
     // Holds that were opened before there was a clerk.
     catch_up(&desk).await;
+    let locks = tokio::spawn(Arc::clone(&desk).watch_locks());
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
@@ -192,6 +193,7 @@ pub async fn run(desk: Arc<ApprovalDesk>, mut stop: watch::Receiver<bool>) {
             Next::Event(None) | Next::Stop => break,
         }
     }
+    locks.abort();
     // What ended with the sessions is still put on record.
     while let Ok(Some(Ok(event))) = timeout(Duration::ZERO, events.next()).await {
         take(&desk, event).await;

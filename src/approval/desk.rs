@@ -526,6 +526,7 @@ fn tidy_reason(reason: Option<String>) -> Result<Option<String>, Denied> {
 
 mod again;
 pub(super) mod beforehand;
+mod blocking;
 mod examine;
 mod review;
 

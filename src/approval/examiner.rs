@@ -1,13 +1,18 @@
 //! Has the database asked what a held statement would touch. Knows requests and the prober; knows no desk and no channel.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use crate::hold::HoldRequest;
-use crate::impact::{Ask, Impact, Prober, Value, changes};
+use crate::impact::{Ask, Impact, Prober, Value, Waiting, changes};
 
 /// What asking yields.
 pub type Examining<'a> = Pin<Box<dyn Future<Output = Impact> + Send + 'a>>;
+
+/// What a look at locks yields.
+pub type Looking<'a> = Pin<Box<dyn Future<Output = Result<BTreeMap<i32, Vec<Waiting>>, String>> + Send + 'a>>;
 
 /// Whoever is asked.
 pub trait Examiner: Send + Sync + 'static {
@@ -17,6 +22,15 @@ pub trait Examiner: Send + Sync + 'static {
     /// # Cancellation safety
     /// A dropped future asks no more.
     fn examine<'a>(&'a self, request: &'a HoldRequest) -> Examining<'a>;
+
+    /// Who waits now for locks that any of the backends `pids` holds, by backend.
+    ///
+    /// # Errors
+    /// Why it could not be had.
+    fn blocked<'a>(&'a self, database: &'a str, pids: &'a [i32]) -> Looking<'a>;
+
+    /// How long others may wait for a held statement's transaction; `None`: for ever.
+    fn patience(&self) -> Option<Duration>;
 
     /// How what it would touch `now` differs from what people were shown, in sentences; empty: what they answered still holds.
     fn changes(&self, shown: &Impact, now: &Impact) -> Vec<String>;
@@ -31,6 +45,14 @@ impl Examiner for Prober {
             }
             self.probe(&ask(request)).await
         })
+    }
+
+    fn blocked<'a>(&'a self, database: &'a str, pids: &'a [i32]) -> Looking<'a> {
+        Box::pin(self.blocked_by(database, pids))
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        Some(self.blocking()).filter(|time| !time.is_zero())
     }
 
     fn changes(&self, shown: &Impact, now: &Impact) -> Vec<String> {

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod check;
 pub mod config;
 pub mod demo;
+pub mod impact;
 pub mod policy;
 pub mod requests;
 pub mod serve;
@@ -42,6 +43,8 @@ enum Command {
     Audit(audit::Args),
     /// Set up and check the Slack app.
     Slack(slack::Args),
+    /// See what statements would touch, and whether the gate may look.
+    Impact(impact::Args),
     /// Try it: a throw-away Postgres, the gate, and a live view to approve in.
     Demo(demo::Args),
 }
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Requests(args) => requests::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Slack(args) => slack::run(&args),
+        Command::Impact(args) => impact::run(&args),
         Command::Demo(args) => demo::run(&args),
     }
 }

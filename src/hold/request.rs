@@ -333,6 +333,8 @@ pub enum Cause {
     NotRecorded,
     /// No channel could be reached, so nobody was asked.
     Unreachable,
+    /// Other sessions waited too long for locks of its transaction.
+    BlocksOthers,
     /// The gate met trouble of its own.
     Internal,
     /// The gate ended while the statement was held, and its client's connection with it.
@@ -388,6 +390,7 @@ impl fmt::Display for Cause {
             Self::Shutdown => "the gate is shutting down",
             Self::NotRecorded => "it could not be put on record",
             Self::Unreachable => "no channel could be reached",
+            Self::BlocksOthers => "its transaction kept other sessions waiting for too long",
             Self::Internal => "trouble inside the gate",
             Self::Restart => "the gate ended",
         })

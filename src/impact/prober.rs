@@ -1,6 +1,7 @@
 //! The public face of the room: what is asked, and the order in which the database is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -10,7 +11,7 @@ use super::count::Counter;
 use super::examine::Examiner;
 use super::functions::{self, FunctionLookup};
 use super::harmless::Value;
-use super::report::Impact;
+use super::report::{Impact, Waiting};
 use super::settings::ImpactSettings;
 use super::statement::Outline;
 use super::{check, fingerprint, locks, statement};
@@ -64,6 +65,11 @@ impl Prober {
         self.settings.tolerance
     }
 
+    /// How long others may wait for a held statement's transaction; zero: for ever.
+    pub fn blocking(&self) -> Duration {
+        self.settings.blocking
+    }
+
     /// What `ask` would touch. Takes no longer than the budget (and a moment); never fails: what went wrong is in the answer.
     ///
     /// # Cancellation safety
@@ -79,12 +85,28 @@ impl Prober {
     /// # Errors
     /// Why it cannot even be asked.
     pub async fn check(&self, database: &str) -> Result<Vec<String>, String> {
-        let now = clock::now();
-        let deadline = now.checked_add(self.settings.budget).unwrap_or(now);
-        let asking = Asking::open(&self.settings, &self.dial, database, deadline).await?;
+        let asking = self.open(database).await?;
         let missing = check::missing(&asking, &self.settings.user).await;
         asking.close().await;
         missing
+    }
+
+    /// Who waits now for locks that any of these backends of `database` holds, by backend.
+    ///
+    /// # Errors
+    /// Why it could not be had.
+    pub async fn blocked_by(&self, database: &str, pids: &[i32]) -> Result<BTreeMap<i32, Vec<Waiting>>, String> {
+        let asking = self.open(database).await?;
+        let blocked = locks::blocked_by(&asking, pids).await;
+        asking.close().await;
+        blocked
+    }
+
+    /// A connection for one question outside of a probe.
+    async fn open(&self, database: &str) -> Result<Asking, String> {
+        let now = clock::now();
+        let deadline = now.checked_add(self.settings.budget).unwrap_or(now);
+        Asking::open(&self.settings, &self.dial, database, deadline).await
     }
 
     /// What the functions of these names are, as the session of `ask` would find them; its text is not looked at. Their definitions

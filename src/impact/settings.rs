@@ -34,6 +34,8 @@ pub struct ImpactSettings {
     pub listed: usize,
     /// Rows may grow by this share between what people were shown and the release.
     pub tolerance: f64,
+    /// A statement held inside of a transaction is withdrawn once other sessions have waited for the transaction's locks for so long; zero: never.
+    pub blocking: Duration,
     /// Tables whose rows are never counted or estimated: `schema.table`, or `schema.*`.
     pub exclude: Vec<String>,
 }
@@ -55,6 +57,7 @@ impl Default for ImpactSettings {
             cascades: 64,
             listed: 32,
             tolerance: 0.1,
+            blocking: Duration::from_secs(60),
             exclude: Vec::new(),
         }
     }

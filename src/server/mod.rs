@@ -11,4 +11,4 @@ pub mod passing;
 pub mod watch;
 mod workers;
 
-pub use process::{Server, StartError};
+pub use process::{Server, StartError, upstream_dial};

@@ -305,17 +305,28 @@ impl Drop for Server {
     }
 }
 
-/// Connections to the server behind the gate, for questions of the gate's own.
+/// Connections to the server behind a running gate, for questions of the gate's own.
 fn dial(shared: &Arc<Shared>) -> Dial {
     let shared = Arc::downgrade(shared);
     Arc::new(move || {
         let shared = shared.upgrade();
         Box::pin(async move {
             let shared = shared.ok_or_else(|| io::Error::other("the gate is ending"))?;
-            let stream = shared.upstream.connect().await.map_err(io::Error::other)?;
-            Ok(Box::new(stream) as Box<dyn crate::impact::Stream>)
+            connect(&shared.upstream).await
         })
     })
+}
+
+/// The same without a running gate.
+pub fn upstream_dial(upstream: Arc<Upstream>) -> Dial {
+    Arc::new(move || {
+        let upstream = Arc::clone(&upstream);
+        Box::pin(async move { connect(&upstream).await })
+    })
+}
+
+async fn connect(upstream: &Upstream) -> io::Result<Box<dyn crate::impact::Stream>> {
+    Ok(Box::new(upstream.connect().await.map_err(io::Error::other)?))
 }
 
 /// Opens the record on a thread that may wait for the disk.

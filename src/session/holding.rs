@@ -236,11 +236,17 @@ impl Holding {
                 "querygate: this statement needs approval, and nobody can be asked at the moment",
                 "withdrawn because no channel could be reached",
             ),
+            Cause::BlocksOthers => (
+                "querygate: other sessions waited too long for locks of this transaction",
+                "withdrawn because its transaction kept others waiting",
+            ),
             Cause::Internal => ("querygate: the gate met trouble of its own", "withdrawn"),
             Cause::Restart => ("querygate: the gate ended", "withdrawn by a restart"),
         };
         let sqlstate = match cause {
             Cause::Internal | Cause::NotRecorded | Cause::Unreachable => "58000",
+            // lock_not_available, as for lock_timeout: the transaction is over, and may be tried again.
+            Cause::BlocksOthers => "55P03",
             Cause::CancelRequest
             | Cause::ReadAheadFull
             | Cause::Shutdown
@@ -248,9 +254,12 @@ impl Holding {
             | Cause::BackendGone
             | Cause::Restart => "57014",
         };
-        Report::error(sqlstate, message)
-            .with_detail(format!("Request {} was {why}.", self.id))
-            .with_hint("Nothing was run.")
+        let hint = if cause == Cause::BlocksOthers {
+            "Nothing was run. ROLLBACK lets go of the locks."
+        } else {
+            "Nothing was run."
+        };
+        Report::error(sqlstate, message).with_detail(format!("Request {} was {why}.", self.id)).with_hint(hint)
     }
 
     /// Tells the client that it still waits.

@@ -23,6 +23,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
     time(&mut section, "budget", Zero::No, &mut slot.budget);
     time(&mut section, "count_budget", Zero::Allowed, &mut slot.count_budget);
     time(&mut section, "lock_timeout", Zero::No, &mut slot.lock_timeout);
+    time(&mut section, "withdraw_when_blocking", Zero::Allowed, &mut slot.blocking);
     if let Some((cost, span)) = section.take_spanned::<f64>("count_cost") {
         if cost.is_finite() && cost >= 0.0 {
             slot.count_cost = cost;

@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -8,12 +8,13 @@ use crate::approval::Denied;
 use crate::approval::channel::Actor;
 use crate::approval::channel::{Receipt, Submission};
 use crate::approval::desk::Answer;
-use crate::approval::examiner::{Examiner, Examining};
+use crate::approval::desk::blocking::Seen;
+use crate::approval::examiner::{Examiner, Examining, Looking};
 use crate::approval::record::{Record, Recording};
 use crate::approval::settings::ApprovalSettings;
-use crate::approval::testing::{at, desk_of, opened, person, settings, taken_in};
+use crate::approval::testing::{at, desk_of, opened, person, request, settings, taken_in};
 use crate::hold::{Board, HoldSettings, Outcome, Ticket};
-use crate::impact::{Known, changes};
+use crate::impact::{Known, Waiting, changes};
 
 /// Says what it was told to say, one thing after the other, the last for ever.
 #[derive(Default)]
@@ -21,6 +22,8 @@ struct Script {
     says: Mutex<VecDeque<Says>>,
     /// Waited for before it says anything, if it is to wait.
     go: Option<Notify>,
+    /// Somebody waits for every transaction.
+    blocks: bool,
 }
 
 #[derive(Clone)]
@@ -31,7 +34,7 @@ enum Says {
 
 impl Script {
     fn new(says: &[Says]) -> Arc<Self> {
-        Arc::new(Self { says: Mutex::new(says.iter().cloned().collect()), go: None })
+        Arc::new(Self { says: Mutex::new(says.iter().cloned().collect()), ..Self::default() })
     }
 
     fn next(&self) -> Impact {
@@ -54,6 +57,18 @@ impl Examiner for Script {
             }
             self.next()
         })
+    }
+
+    fn blocked<'a>(&'a self, _: &'a str, pids: &'a [i32]) -> Looking<'a> {
+        let waiting = Waiting { pid: 7, user: Some("bob".to_owned()), application: None, seconds: None };
+        let blocked =
+            if self.blocks { pids.iter().map(|pid| (*pid, vec![waiting.clone()])).collect() } else { BTreeMap::new() };
+        Box::pin(std::future::ready(Ok(blocked)))
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        // The clerk does not look: the tests do.
+        None
     }
 
     fn changes(&self, shown: &Impact, now: &Impact) -> Vec<String> {
@@ -237,4 +252,26 @@ impl Stage {
         let answer = Answer { approve: true, ..Answer::default() };
         self.desk.answer(&person(&self.desk, "ann"), id, answer, at(1)).await
     }
+}
+
+#[tokio::test]
+async fn only_a_transaction_that_keeps_others_waiting_for_long_enough_is_withdrawn() {
+    let stage = Stage::new(&[Says::Fingerprint("a")]);
+    let blocking = Script { blocks: true, ..Script::default() };
+    let (mut seen, no_time, an_hour) = (Seen::default(), Duration::ZERO, Duration::from_secs(3_600));
+    let open = |in_transaction| {
+        let request = HoldRequest { in_transaction, ..request("app", "DELETE FROM t") };
+        stage.board.open(request).unwrap()
+    };
+    let (inside, outside) = (open(true), open(false));
+    stage.desk.look_at_locks(&Script::default(), no_time, &mut seen).await;
+    assert_eq!(inside.failure(), None, "nobody waits");
+    stage.desk.look_at_locks(&blocking, an_hour, &mut seen).await;
+    assert_eq!(inside.failure(), None, "they have not waited for long");
+    stage.desk.look_at_locks(&blocking, no_time, &mut seen).await;
+    assert_eq!(
+        (inside.failure(), outside.failure()),
+        (Some(Cause::BlocksOthers), None),
+        "without a transaction nothing is kept"
+    );
 }
