@@ -283,7 +283,8 @@ fn command(gate: &Gate, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = std::process::Command::new(proxy_tests::gate::binary());
     let (verb, rest) = arguments.split_first().unwrap();
     let done = command.args(["impact", verb, "--config"]).arg(&gate.config).args(rest).output().unwrap();
-    (done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr))
+    let said = [done.stdout, done.stderr].concat();
+    (done.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
 #[test]
