@@ -328,3 +328,44 @@ async fn those_before_it_count_in_order_as_often_as_they_are_shown_and_since_the
     assert!(!passes(&desk, &board, before).await, "sent before anybody approved it");
     assert!(passes(&desk, &board, held_as("dev_db", &last, &[log, "DELETE FROM a", log])).await);
 }
+
+#[tokio::test]
+async fn owners_of_what_is_asked_for_agree_beforehand_and_others_are_asked_when_it_runs() {
+    use crate::judge::{NameKind, Owners, Parts, Policy, Rule, Verdict};
+
+    let owners = |text: &str| Owners::parse(text, &|_| Ok(NameKind::Group)).unwrap();
+    let file = owners("a other\nb other\nc dba");
+    let rules = vec![Rule::new("rest", Verdict::Hold)];
+    let policy = Arc::new(Policy::of(Parts { rules, owners: Some(file), ..Parts::default() }).unwrap());
+    let settings = crate::approval::ApprovalSettings { policy: Some(Arc::clone(&policy)), ..settings() };
+    let (desk, board) = desk_with(settings, Arc::new(Forgetful));
+    let id = desk.ask_beforehand(&person(&desk, "dev"), wish(SQL), clock::wall()).unwrap();
+    let mut changes = desk.changes();
+    while desk.view_of(&id).is_none() {
+        changes.recv().await.unwrap();
+    }
+    // ann is of dba, which the rules ask; only bob is of the owners as well.
+    let yes = || Answer { approve: true, ..Answer::default() };
+    let counted = desk.answer(&person(&desk, "ann"), &id, yes(), clock::wall()).await;
+    assert!(matches!(counted, Ok(Receipt::Counted { have: 1, need: 2 })), "{counted:?}");
+    assert_eq!(desk.answer(&person(&desk, "bob"), &id, yes(), clock::wall()).await, Ok(Receipt::Decided));
+    while desk.beforehand.lock().await.is_empty() {
+        changes.recv().await.unwrap();
+    }
+    let held_by = |owners: &str, ran: &[&str]| {
+        let mut request = held_as("dev_db", &["DROP TABLE a"], ran);
+        let analysis = analyse(b"DROP TABLE a", &Limits::default());
+        request.owners = owned(owners, &analysis);
+        request
+    };
+    // Another file is in force by now: nobody asked them.
+    assert!(!passes(&desk, &board, held_by("a dba", &[])).await);
+    assert!(!passes(&desk, &board, held_by("a other dba", &[])).await);
+    assert!(passes(&desk, &board, held_by("a other", &[])).await);
+}
+
+/// Who owns what a text touches, by a file of groups.
+fn owned(file: &str, analysis: &crate::judge::Analysis) -> Vec<crate::judge::Ownership> {
+    let owners = crate::judge::Owners::parse(file, &|_| Ok(crate::judge::NameKind::Group)).unwrap();
+    owners.of(analysis.pieces.iter().flat_map(|piece| &piece.effects))
+}
