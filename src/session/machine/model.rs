@@ -564,7 +564,7 @@ fn play(messages: &[Said], schedule: &[u8], approve_all: bool, asks: Asks) -> (W
 }
 
 fn refused_redefinition(seen: &[u8]) -> bool {
-    has(seen, b"redefined") || has(seen, b"something else was sent first")
+    has(seen, b"redefined") || has(seen, b"may stand for several") || has(seen, b"something else was sent first")
 }
 
 /// A guard could not be applied, or its portal was not executed at once.

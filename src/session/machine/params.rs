@@ -205,12 +205,9 @@ fn quote(value: &str) -> String {
 /// Stands for a statement the gate has not seen made.
 pub(super) fn unseen_statement(name: &[u8]) -> Arc<Definition> {
     let name = String::from_utf8_lossy(name);
-    let why = format!(
-        "the prepared statement \"{name}\" was not made through the gate, or a text that failed may have made it anew, so what it does \
-         is unknown"
-    );
+    let why = format!("the prepared statement \"{name}\" was not made through the gate, so what it does is unknown");
     Definition::unseen(
-        &format!("(prepared statement \"{name}\", not made through the gate or of uncertain meaning)"),
+        &format!("(prepared statement \"{name}\", not made through the gate)"),
         Arc::new(unknown(why, Vec::new())),
     )
 }

@@ -172,16 +172,23 @@ fn the_end_of_a_transaction_is_noticed_though_more_was_sent_by_then() {
 }
 
 #[test]
-fn a_name_that_may_stand_for_several_statements_is_shown_and_judged_as_none_of_them() {
-    let mut bench = Bench::ready();
-    bench.say(&[parse("x", "SELECT 1"), parse("z", "EXECUTE x"), sync()]);
-    bench.server(&[tag(b'1'), tag(b'1'), ready(b'I')]);
-    // It may have come as far as to prepare it.
-    bench.say(&[query("PREPARE z SELECT")]).server(&[error("perhaps"), ready(b'I')]);
-    bench.say(&[bind("p", "z"), execute("p"), sync()]);
-    bench.server(&[build(b't', &[b"\0\0"]), tag(b'n'), ready(b'I')]);
-    let draft = bench.opened();
-    assert_eq!(draft.analysis.pieces[0].effects[0].kind, crate::judge::EffectKind::Unknown);
+fn a_name_that_may_stand_for_several_statements_is_bound_to_none_of_them() {
+    for (one, other) in [("EXECUTE x", "PREPARE z SELECT"), ("HOLD a", "PREPARE z HOLD")] {
+        let mut bench = Bench::ready();
+        bench.say(&[parse("z", one), sync()]).server(&[tag(b'1'), ready(b'I')]);
+        // It may have come as far as to prepare it.
+        bench.say(&[query(other)]);
+        if other.ends_with("HOLD") {
+            bench.opened();
+            bench.end(Ending::Release);
+        }
+        bench.server(&[error("perhaps"), ready(b'I')]);
+        bench.sent();
+        while bench.machine.poll_action().is_some() {}
+        bench.say(&[bind("p", "z"), execute("p"), sync()]);
+        assert!(!bench.sent().starts_with(&bind("p", "z")), "{one}");
+        assert!(bench.machine.poll_action().is_none(), "nobody could judge it");
+    }
 }
 
 #[test]

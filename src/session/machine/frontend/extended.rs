@@ -8,7 +8,7 @@ use super::super::names::{Change, Definition, PortalNote, Resolved, may_copy_in}
 use super::super::params;
 use super::super::replies::{Expect, Settling};
 use super::super::{Judging, Machine, Outbox, Ruling};
-use super::reports::{changed, lapsed, pinned, rejected_by_rule, too_many_names};
+use super::reports::{changed, lapsed, pinned, rejected_by_rule, too_many_names, uncertain_name};
 use super::{Front, MAX_NAMES_BYTES, Step, merge};
 use crate::hold::Parameter;
 use crate::judge::Judgement;
@@ -95,8 +95,7 @@ impl Machine {
                 Step::Stay
             };
         };
-        // A name the gate never saw defined was made by a function, or is not there at all; of one that a failed text may have redefined
-        // nobody knows what it stands for. It is described first, so that
+        // A name the gate never saw defined was made by a function, or is not there at all. It is described first, so that
         // the server itself refuses a name that does not exist; one that does is judged as unknown.
         let unseen = || described.unwrap_or_else(|| params::unseen_statement(statement));
         let definition = match self.names.resolve(statement, self.batch.number) {
@@ -112,7 +111,13 @@ impl Machine {
                 // Nothing is outstanding and yet it is not settled.
                 unseen()
             }
-            Resolved::Several { candidates, pending: false } => only_one(&candidates).unwrap_or_else(unseen),
+            Resolved::Several { candidates, pending: false } => {
+                let Some(definition) = only_one(&candidates) else {
+                    self.refuse_extended(uncertain_name(), out);
+                    return Step::Drop;
+                };
+                definition
+            }
             Resolved::Unknown => unseen(),
         };
         self.bind_known(front, &definition, judging, out)

@@ -67,3 +67,11 @@ pub(super) fn lapsed() -> Report {
     .with_detail("What it does may depend on the session, which may not be what approvers were shown any more.")
     .with_hint("Execute a portal right after its Bind.")
 }
+
+pub(super) fn uncertain_name() -> Report {
+    Report::error("42501", "querygate: this name may stand for several prepared statements")
+        .with_detail(
+            "A text that failed may have prepared it anew before it failed, so nobody can tell what would run.",
+        )
+        .with_hint("Close the prepared statement (DEALLOCATE) and prepare it again.")
+}

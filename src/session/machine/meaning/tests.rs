@@ -282,20 +282,6 @@ fn what_has_run_is_known_by_statement_until_something_cannot_be_named() {
 }
 
 #[test]
-fn a_bind_of_a_name_that_may_stand_for_another_statement_is_never_the_same() {
-    let mut bench = Bench::ready();
-    bench.say(&[parse("s", "HOLD a"), sync()]).server(&[tag(b'1'), ready(b'I')]);
-    // Whether a text that failed came as far as to prepare it is not known.
-    bench.say(&[query("PREPARE s SELECT")]).server(&[super::super::tests::error("perhaps"), ready(b'I')]);
-    bench.say(&[bind("", "s"), execute(""), sync()]);
-    bench.server(&[crate::wire::frame::build(b't', &[b"\0\0"]), tag(b'n'), ready(b'I')]);
-    let draft = bench.opened();
-    let shown = String::from_utf8_lossy(&draft.text).into_owned();
-    assert!(shown.starts_with("(prepared statement"), "none of them is shown for the other: {shown}");
-    assert_eq!((draft.standing.same, draft.standing.pieces), (None, None));
-}
-
-#[test]
 fn parsing_another_text_is_another_moment_and_parsing_its_own_is_not() {
     let parse = |meaning: &mut Meaning, text: &str| meaning.parses(text.as_bytes(), None, &read(text));
     let own = "DELETE FROM t WHERE x = 'a'";
