@@ -23,6 +23,21 @@ fn count(database: &Database, table: &str) -> String {
     database.raw().value(&format!("SELECT count(*) FROM {table}"))
 }
 
+const AGAIN: &str = r#"
+[[approval.profile]]
+name = "again"
+approver_groups = ["approvers"]
+again = "15m"
+[[rule]]
+name = "deletes"
+action = "hold"
+effects = ["delete"]
+approval = "again"
+[[rule]]
+name = "rest"
+action = "allow"
+"#;
+
 /// The id in the next notice that names a request as waiting.
 fn held(raw: &mut Raw) -> String {
     loop {
@@ -102,7 +117,7 @@ fn a_released_portal_executed_in_a_later_batch_with_nothing_between_runs() {
 
 #[test]
 fn a_standing_approval_ends_with_the_transaction_whose_search_path_it_was_given_for() {
-    let (database, gate) = setup("[approval]\nagain = \"15m\"\n");
+    let (database, gate) = setup(AGAIN);
     let mut raw = Raw::login(&gate.target());
     raw.query("SET search_path = evil");
     raw.send([run("", "s", "SET LOCAL search_path = good"), run("p", "d", "DELETE FROM t"), m::flush()].concat());
