@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::judge::{Limits, analyse};
-use crate::session::machine::tests::{Bench, bind, bind_value, complete, execute, parse, query, ready, sync, tag};
+use crate::session::machine::tests::{Bench, bind_value, complete, execute, parse, query, ready, sync, tag};
 use crate::session::machine::{Draft, Ending};
 
 const T: Digest = [1; 32];
