@@ -56,7 +56,7 @@ fn run(portal: &str, name: &str, sql: &str) -> Vec<u8> {
 }
 
 fn errors(frames: &[Frame]) -> Vec<String> {
-    frames.iter().filter(|frame| frame.tag == b'E').map(|frame| frame.text()).collect()
+    frames.iter().filter(|frame| frame.tag == b'E').map(Frame::text).collect()
 }
 
 #[test]
