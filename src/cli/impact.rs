@@ -20,7 +20,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Say what the role of [impact] lacks in a database. Exit status 0 if nothing, 1 if something, 2 for a wrong configuration.
+    /// Say what the role in `[impact]` lacks in a database. Exit status 0 if nothing, 1 if something, 2 for a wrong configuration.
     Check {
         /// The configuration file.
         #[arg(long, value_name = "FILE", env = "QUERYGATE_CONFIG", default_value = "querygate.toml")]
