@@ -8,6 +8,7 @@ mod waiting;
 use std::sync::Arc;
 
 use self::reports::{pinned, rejected_by_rule};
+use super::guard::How;
 use super::held::{HeldKind, digest};
 use super::meaning::{self, Ran};
 use super::names::{Change, Definition, acts, may_copy_in};
@@ -172,6 +173,10 @@ impl Machine {
         // The type byte alone ends skipping (`SocketBackend`), whatever the body is.
         match frontend::empty(front.body()) {
             Ok(()) => Step::Forward,
+            Err(_) if self.is_set_for_session() => {
+                self.lost_count();
+                Step::Drop
+            }
             Err(how) => {
                 self.send_backend(frontend::malformed_twin(front.tag, how), out);
                 Step::Drop
@@ -208,8 +213,18 @@ impl Machine {
         }
     }
 
+    /// Something is set for the session while a statement runs. Fail closed: where a malformed message comes between, it might stay, so the
+    /// session ends instead.
+    fn is_set_for_session(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guarding| guarding.plan.how == How::Session)
+    }
+
     /// A body that does not fit its fields: the server is given an equally wrong one without the client's content.
     fn malformed(&mut self, front: Front<'_>, how: Malformed, out: &mut Outbox) -> Step {
+        if self.is_set_for_session() {
+            self.lost_count();
+            return Step::Drop;
+        }
         self.send_backend(frontend::malformed_twin(front.tag, how), out);
         let expect = match front.tag {
             b'Q' => Expect::Query(None, self.names.last_bind()),
