@@ -171,8 +171,8 @@ fn a_statement_withdrawn_while_it_is_looked_into_bothers_nobody() {
     assert_eq!(audit.lines().filter(announced).count(), 0, "{audit}");
 }
 
-#[tokio::test]
-async fn slack_shows_the_cascade_with_its_counts() {
+/// A gate whose DELETEs are approved in Slack.
+async fn with_slack() -> (Workspace, Database, Gate) {
     let workspace = Workspace::with_people().await;
     let (database, role) = database();
     let toml = workspace.section("C0APPR")
@@ -182,6 +182,12 @@ async fn slack_shows_the_cascade_with_its_counts() {
            [[rule]]\nname = \"rest\"\naction = \"allow\"\n";
     let gate = Gate::builder().toml(&toml).start(database.target());
     workspace.wait_for_sockets(2).await;
+    (workspace, database, gate)
+}
+
+#[tokio::test]
+async fn slack_shows_the_cascade_with_its_counts() {
+    let (workspace, _database, gate) = with_slack().await;
     let psql = Psql::new(&gate.target()).start(DELETE);
     let message = workspace.newest("C0APPR", "Approval needed").await;
     has_all(&message.rendered(), &["*Impact*", TOUCHED[0], TOUCHED[1]]);
@@ -228,15 +234,7 @@ fn an_approval_of_three_rows_is_none_of_a_thousand() {
 
 #[tokio::test]
 async fn slack_asks_anew_on_the_same_message_and_a_click_on_what_was_shown_before_does_not_count() {
-    let workspace = Workspace::with_people().await;
-    let (database, role) = database();
-    let toml = workspace.section("C0APPR")
-        + &section(&role)
-        + "[[approval.profile]]\nname = \"slack\"\napprover_groups = [\"slack:S0DBA\"]\n\
-           [[rule]]\nname = \"held\"\naction = \"hold\"\napproval = \"slack\"\neffects = [\"delete\"]\n\
-           [[rule]]\nname = \"rest\"\naction = \"allow\"\n";
-    let gate = Gate::builder().toml(&toml).start(database.target());
-    workspace.wait_for_sockets(2).await;
+    let (workspace, database, gate) = with_slack().await;
     let psql = Psql::new(&gate.target()).start(DELETE);
     let message = workspace.newest("C0APPR", "Approval needed").await;
     database.run(
