@@ -171,7 +171,7 @@ fn a_statement_withdrawn_while_it_is_looked_into_bothers_nobody() {
     assert_eq!(audit.lines().filter(announced).count(), 0, "{audit}");
 }
 
-/// A gate whose DELETEs are approved in Slack.
+/// A gate whose deletes are approved in Slack.
 async fn with_slack() -> (Workspace, Database, Gate) {
     let workspace = Workspace::with_people().await;
     let (database, role) = database();
