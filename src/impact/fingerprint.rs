@@ -22,6 +22,26 @@ const REACH: &str = "WITH RECURSIVE reach(oid) AS (SELECT unnest($1::oid[]) UNIO
     UNION ALL SELECT d.refobjid FROM pg_rewrite w JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid \
     WHERE w.ev_class = r.oid AND d.refclassid = 'pg_class'::regclass) AS x(oid)) ";
 
+/// `code(classid, objid)`: functions and operators of anybody's own that any of it calls, and what these call as far as the server
+/// knows: a body that is a text is not looked into.
+const CODE: &str = ", code(classid, objid) AS (SELECT s.classid, s.objid FROM ( \
+      SELECT 'pg_class'::regclass::oid, oid FROM reach \
+      UNION ALL SELECT 'pg_class'::regclass, i.indexrelid FROM pg_index i JOIN reach ON i.indrelid = reach.oid \
+      UNION ALL SELECT 'pg_attrdef'::regclass, d.oid FROM pg_attrdef d JOIN reach ON d.adrelid = reach.oid \
+      UNION ALL SELECT 'pg_constraint'::regclass, k.oid FROM pg_constraint k JOIN reach ON k.conrelid = reach.oid \
+      UNION ALL SELECT 'pg_constraint'::regclass, k.oid FROM pg_constraint k WHERE k.contypid IN \
+        (SELECT a.atttypid FROM reach JOIN pg_attribute a ON a.attrelid = reach.oid) \
+      UNION ALL SELECT 'pg_trigger'::regclass, t.oid FROM pg_trigger t JOIN reach ON t.tgrelid = reach.oid \
+      UNION ALL SELECT 'pg_rewrite'::regclass, w.oid FROM pg_rewrite w JOIN reach ON w.ev_class = reach.oid \
+      UNION ALL SELECT 'pg_policy'::regclass, y.oid FROM pg_policy y JOIN reach ON y.polrelid = reach.oid \
+      UNION ALL SELECT 'pg_cast'::regclass, k.oid FROM pg_cast k WHERE k.oid >= 16384 \
+      UNION ALL SELECT 'pg_proc'::regclass, p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
+        WHERE p.oid >= 16384 AND n.nspname = ANY($2) AND p.proname = ANY($3) \
+      UNION ALL SELECT 'pg_operator'::regclass, o.oid FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace \
+        WHERE o.oid >= 16384 AND n.nspname = ANY($2) AND o.oprname = ANY($4)) AS s(classid, objid) \
+    UNION SELECT d.refclassid, d.refobjid FROM code JOIN pg_depend d ON d.classid = code.classid AND d.objid = code.objid \
+      WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND d.refobjid >= 16384) ";
+
 /// Each part of a definition: what it is of, and a text of its own; their order does not matter.
 const PARTS: &str = "SELECT 'relation ' || c.oid::regclass, row(c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relowner, \
         c.relrowsecurity, c.relforcerowsecurity, c.reloptions, c.relispartition, c.reloftype, pg_get_expr(c.relpartbound, c.oid))::text \
@@ -35,8 +55,8 @@ const PARTS: &str = "SELECT 'relation ' || c.oid::regclass, row(c.oid, n.nspname
         row(k.oid, k.conname, k.convalidated, pg_get_constraintdef(k.oid))::text \
     FROM pg_constraint k WHERE k.conrelid IN (SELECT oid FROM reach) OR k.confrelid IN (SELECT oid FROM reach) \
     UNION ALL SELECT 'trigger ' || quote_ident(t.tgname) || ' of ' || t.tgrelid::regclass, \
-        row(t.tgrelid, t.tgenabled, pg_get_triggerdef(t.oid), p.oid, md5(p.prosrc), p.proconfig, p.prosecdef)::text \
-    FROM reach JOIN pg_trigger t ON t.tgrelid = reach.oid JOIN pg_proc p ON p.oid = t.tgfoid WHERE NOT t.tgisinternal \
+        row(t.tgrelid, t.tgenabled, pg_get_triggerdef(t.oid), t.tgfoid)::text \
+    FROM reach JOIN pg_trigger t ON t.tgrelid = reach.oid WHERE NOT t.tgisinternal \
     UNION ALL SELECT 'rule ' || quote_ident(w.rulename) || ' of ' || w.ev_class::regclass, \
         row(w.ev_class, w.ev_enabled, md5(pg_get_ruledef(w.oid)))::text FROM reach JOIN pg_rewrite w ON w.ev_class = reach.oid \
     UNION ALL SELECT 'policy ' || quote_ident(y.polname) || ' of ' || y.polrelid::regclass, row(y.polrelid, y.polname, y.polcmd, \
@@ -44,11 +64,13 @@ const PARTS: &str = "SELECT 'relation ' || c.oid::regclass, row(c.oid, n.nspname
     FROM reach JOIN pg_policy y ON y.polrelid = reach.oid \
     UNION ALL SELECT 'unique index ' || i.indexrelid::regclass, pg_get_indexdef(i.indexrelid) \
     FROM reach JOIN pg_index i ON i.indrelid = reach.oid WHERE i.indisunique \
-    UNION ALL SELECT 'function ' || p.oid::regprocedure, row(p.oid, p.provolatile, p.proconfig, p.prosecdef, p.prolang, md5(p.prosrc))::text \
-    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.oid >= 16384 AND n.nspname = ANY($2) AND p.proname = ANY($3) \
-    UNION ALL SELECT 'operator ' || o.oid::regoperator, row(o.oid, o.oprname, o.oprcode, md5(p.prosrc))::text FROM pg_operator o \
-    JOIN pg_namespace n ON n.oid = o.oprnamespace JOIN pg_proc p ON p.oid = o.oprcode \
-    WHERE o.oid >= 16384 AND n.nspname = ANY($2) AND o.oprname = ANY($4) \
+    UNION ALL SELECT 'function ' || p.oid::regprocedure, md5((to_jsonb(p) - 'proacl')::text) \
+    FROM code JOIN pg_proc p ON p.oid = code.objid WHERE code.classid = 'pg_proc'::regclass \
+    UNION ALL SELECT 'operator ' || o.oid::regoperator, row(o.oid, o.oprname, o.oprcode)::text FROM code \
+    JOIN pg_operator o ON o.oid = code.objid WHERE code.classid = 'pg_operator'::regclass \
+    UNION ALL SELECT 'constraint ' || quote_ident(k.conname) || ' of domain ' || k.contypid::regtype, \
+        row(k.oid, k.convalidated, pg_get_constraintdef(k.oid))::text FROM pg_constraint k \
+    WHERE k.contypid IN (SELECT a.atttypid FROM reach JOIN pg_attribute a ON a.attrelid = reach.oid) \
     UNION ALL SELECT 'cast from ' || k.castsource::regtype || ' to ' || k.casttarget::regtype, \
         row(k.castsource, k.casttarget, k.castfunc, k.castcontext)::text FROM pg_cast k WHERE k.oid >= 16384 \
     UNION ALL SELECT 'parent ' || i.inhparent::regclass || ' of ' || i.inhrelid::regclass, row(i.inhrelid, i.inhparent, i.inhseqno)::text \
@@ -73,7 +95,7 @@ pub(super) async fn of(
     }
     let functions: Vec<&String> = names.functions.iter().collect();
     let operators: Vec<&String> = names.operators.iter().collect();
-    let sql = format!("SELECT * FROM ({REACH}{PARTS}) AS parts(of, definition) ORDER BY 1, 2");
+    let sql = format!("SELECT * FROM ({REACH}{CODE}{PARTS}) AS parts(of, definition) ORDER BY 1, 2");
     let rows = asking.ask(LIMIT, &sql, &[&relations, &path.schemas, &functions, &operators]).await?;
     let mut definitions: BTreeMap<String, Sha256> = BTreeMap::new();
     for row in &rows {

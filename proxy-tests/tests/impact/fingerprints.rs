@@ -101,6 +101,44 @@ fn functions_operators_and_casts_of_somebodys_own_are_part_of_it() {
 }
 
 #[test]
+fn functions_behind_what_it_touches_are_part_of_it() {
+    let functions = "CREATE FUNCTION own(int) RETURNS bool LANGUAGE sql AS 'SELECT true'; \
+        CREATE FUNCTION later() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'; \
+        CREATE FUNCTION inner_one(int) RETURNS bool LANGUAGE sql AS 'SELECT true'; \
+        CREATE FUNCTION atomic_one(int) RETURNS bool LANGUAGE sql BEGIN ATOMIC SELECT inner_one($1); END;";
+    for (of, behind) in [
+        ("own(int)", "CREATE VIEW w AS SELECT * FROM t WHERE own(x)"),
+        ("own(int)", "CREATE POLICY p ON t USING (own(x))"),
+        ("own(int)", "ALTER TABLE t ADD CHECK (own(x))"),
+        ("own(int)", "CREATE DOMAIN d AS int CHECK (own(VALUE)); ALTER TABLE t ADD d d"),
+        ("own(int)", "CREATE RULE r AS ON DELETE TO t DO ALSO SELECT own(old.x)"),
+        ("own(int)", "CREATE OPERATOR !!! (rightarg = int, function = own); CREATE POLICY p ON t USING (!!! x)"),
+        ("later()", "ALTER TABLE t ADD z int DEFAULT later()"),
+        ("inner_one(int)", "CREATE POLICY p ON t USING (atomic_one(x))"),
+    ] {
+        let stage = Stage::new(&format!("{SCHEMA}; {functions} {behind}"));
+        let text = if behind.contains("VIEW") { "DELETE FROM w" } else { "DELETE FROM t" };
+        let before = fingerprint(&stage, text);
+        let (returns, body) = if of == "later()" { ("int", "SELECT 2") } else { ("bool", "SELECT false") };
+        stage.database.run(&format!("CREATE OR REPLACE FUNCTION {of} RETURNS {returns} LANGUAGE sql AS '{body}'"));
+        assert_ne!(fingerprint(&stage, text), before, "{behind}");
+    }
+}
+
+#[test]
+fn a_body_in_standard_sql_is_part_of_a_function() {
+    let stage = Stage::new(SCHEMA);
+    let text = "DELETE FROM t WHERE own(x)";
+    let define = |body: &str| {
+        stage.database.run(&format!("CREATE OR REPLACE FUNCTION own(i int) RETURNS bool LANGUAGE sql RETURN {body}"));
+    };
+    define("i = 1");
+    let before = fingerprint(&stage, text);
+    define("true");
+    assert_ne!(fingerprint(&stage, text), before);
+}
+
+#[test]
 fn another_table_of_the_name_in_front_shows() {
     let stage = Stage::new(SCHEMA);
     let before = fingerprint(&stage, "DELETE FROM t");
