@@ -96,7 +96,7 @@ impl Asking {
              SET LOCAL row_security = off; SET LOCAL standard_conforming_strings = on; SET LOCAL backslash_quote = off;\n\
              SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off; SET LOCAL client_min_messages = warning"
         );
-        self.bounded(GRACE.saturating_add(left(self.deadline)), self.client.batch_execute(&begin)).await
+        self.bounded(GRACE.saturating_add(left(self.deadline)), self.client.batch_execute(&begin), said).await
     }
 
     /// Time that is left.
@@ -114,22 +114,40 @@ impl Asking {
         sql: &str,
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, String> {
+        self.asked(limit, sql, values, said).await
+    }
+
+    /// As [`Self::ask`], for a query over people's rows that somebody else chose.
+    ///
+    /// # Errors
+    /// Why there is no answer, without what the rows hold: the server's message of a failing conversion quotes the value.
+    pub(super) async fn ask_of_rows(&self, limit: Duration, sql: &str) -> Result<Vec<Row>, String> {
+        self.asked(limit, sql, &[], said_of_rows).await
+    }
+
+    async fn asked(
+        &self,
+        limit: Duration,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+        said: fn(&tokio_postgres::Error) -> String,
+    ) -> Result<Vec<Row>, String> {
         let limit = limit.min(self.left());
         if limit < Duration::from_millis(2) || self.broken.load(Ordering::Relaxed) {
             return Err("the time for looking was used up".to_owned());
         }
         let before = format!("SAVEPOINT question; SET LOCAL statement_timeout = {}", limit.as_millis().max(1));
         let wait = limit.saturating_add(GRACE);
-        self.bounded(wait, self.client.batch_execute(&before)).await?;
+        self.bounded(wait, self.client.batch_execute(&before), said).await?;
         // The extended protocol: the server itself takes no second statement.
-        let answer = self.bounded(wait, self.client.query(sql, values)).await;
+        let answer = self.bounded(wait, self.client.query(sql, values), said).await;
         if !self.broken.load(Ordering::Relaxed) {
             let after = if answer.is_ok() {
                 "RELEASE SAVEPOINT question"
             } else {
                 "ROLLBACK TO SAVEPOINT question; RELEASE SAVEPOINT question"
             };
-            self.bounded(wait, self.client.batch_execute(after)).await?;
+            self.bounded(wait, self.client.batch_execute(after), said).await?;
         }
         answer
     }
@@ -142,7 +160,7 @@ impl Asking {
     /// Ends the transaction, so that its locks go at once and the server has nothing to complain of.
     pub(super) async fn close(&self) {
         if !self.broken.load(Ordering::Relaxed) {
-            let _ = self.bounded(GRACE, self.client.batch_execute("ROLLBACK")).await;
+            let _ = self.bounded(GRACE, self.client.batch_execute("ROLLBACK"), said).await;
         }
     }
 
@@ -150,6 +168,7 @@ impl Asking {
         &self,
         limit: Duration,
         asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+        said: fn(&tokio_postgres::Error) -> String,
     ) -> Result<T, String> {
         let limit = limit.min(self.left().saturating_add(GRACE));
         if let Ok(answer) = tokio::time::timeout(limit, asked).await {
@@ -171,6 +190,22 @@ fn said(error: &tokio_postgres::Error) -> String {
         SqlState::QUERY_CANCELED => "it takes too long".to_owned(),
         SqlState::LOCK_NOT_AVAILABLE => "another session has it locked".to_owned(),
         _ => server.message().chars().take(MESSAGE).collect(),
+    }
+}
+
+/// The same where the message may hold what is in a row.
+fn said_of_rows(error: &tokio_postgres::Error) -> String {
+    // Names of the text itself: syntax errors and access rule violations.
+    const NAMES_ONLY: &str = "42";
+    match error.code() {
+        Some(code) if *code != SqlState::QUERY_CANCELED && !code.code().starts_with(NAMES_ONLY) => {
+            if *code == SqlState::LOCK_NOT_AVAILABLE {
+                said(error)
+            } else {
+                format!("it fails with SQLSTATE {}", code.code())
+            }
+        }
+        Some(_) | None => said(error),
     }
 }
 

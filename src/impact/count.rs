@@ -151,7 +151,7 @@ impl<'a> Counter<'a> {
     }
 
     async fn plan(&self, query: &str) -> Result<(u64, f64), String> {
-        let rows = self.asking.ask(QUICK, &format!("EXPLAIN (FORMAT JSON) {query}"), &[]).await?;
+        let rows = self.asking.ask_of_rows(QUICK, &format!("EXPLAIN (FORMAT JSON) {query}")).await?;
         let Text(text) = rows.first().map_or(Err("there is no plan".to_owned()), |row| lookup::cell(row, 0))?;
         let plan: serde_json::Value = serde_json::from_str(&text).map_err(|_| "its plan could not be read")?;
         let number = |key: &str| plan.pointer(&format!("/0/Plan/{key}")).and_then(serde_json::Value::as_f64);
@@ -177,7 +177,7 @@ impl<'a> Counter<'a> {
             return Err("not counted: the time for counting was used up".to_owned());
         }
         let begun = clock::now();
-        let counted = self.asking.ask(self.left, &sql, &[]).await;
+        let counted = self.asking.ask_of_rows(self.left, &sql).await;
         self.left = self.left.saturating_sub(clock::now().saturating_duration_since(begun));
         let rows = counted.map_err(|why| format!("not counted: {why}"))?;
         let counted: i64 = rows.first().map_or(Err("no answer".to_owned()), |row| lookup::cell(row, 0))?;

@@ -11,7 +11,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    self, AConst, AExpr, AExprKind, FuncCall, Node, RangeVar, SelectStmt, SubLink, TypeCast, TypeName, WithClause,
+    self, AConst, AExpr, AExprKind, Alias, FuncCall, Node, RangeVar, SelectStmt, SubLink, TypeCast, TypeName,
+    WithClause,
 };
 
 /// A name with the schema that was written before it.
@@ -34,6 +35,8 @@ pub(super) struct Names {
     pub(super) own_types: BTreeSet<String>,
     /// Last words of column references.
     pub(super) columns: BTreeSet<String>,
+    /// Those with a name before them: `row.name` may be the call `name(row)`, which is written nowhere else.
+    pub(super) dotted: BTreeSet<String>,
     /// What tables are called here: a column of that name may be the whole row.
     pub(super) aliases: BTreeSet<String>,
     /// Whole rows are compared or selected, or columns have other names here.
@@ -155,9 +158,17 @@ impl<'a> Walker<'a> {
             NodeEnum::SelectStmt(select) => self.select(select),
             NodeEnum::ResTarget(target) => self.maybe(target.val.as_mut()),
             NodeEnum::RangeVar(relation) => self.relation(relation),
-            NodeEnum::RangeSubselect(range) => self.maybe(range.subquery.as_mut()),
-            NodeEnum::RangeFunction(range) if range.coldeflist.is_empty() => self.nodes(&mut range.functions),
+            NodeEnum::RangeSubselect(range) => {
+                self.alias(range.alias.as_ref());
+                self.maybe(range.subquery.as_mut())
+            }
+            NodeEnum::RangeFunction(range) if range.coldeflist.is_empty() => {
+                self.alias(range.alias.as_ref());
+                self.nodes(&mut range.functions)
+            }
             NodeEnum::JoinExpr(join) => {
+                self.alias(join.alias.as_ref());
+                self.alias(join.join_using_alias.as_ref());
                 let renamed = join.alias.as_ref().is_some_and(|alias| !alias.colnames.is_empty());
                 if renamed || join.is_natural || !join.using_clause.is_empty() {
                     self.names.operators.insert("=".to_owned());
@@ -217,6 +228,11 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
+    /// A name that may stand for a whole row.
+    fn alias(&mut self, alias: Option<&Alias>) {
+        self.names.aliases.extend(alias.map(|alias| alias.aliasname.clone()));
+    }
+
     pub(super) fn relation(&mut self, relation: &mut RangeVar) -> Walked {
         if relation.schemaname.is_empty() && self.ctes.contains(&relation.relname) {
             // Its columns are named where its own query names them.
@@ -225,10 +241,8 @@ impl<'a> Walker<'a> {
         if !relation.catalogname.is_empty() {
             return Err("it writes the database before a table's name".to_owned());
         }
-        if let Some(alias) = &relation.alias {
-            self.names.aliases.insert(alias.aliasname.clone());
-            self.names.stars |= !alias.colnames.is_empty();
-        }
+        self.alias(relation.alias.as_ref());
+        self.names.stars |= relation.alias.as_ref().is_some_and(|alias| !alias.colnames.is_empty());
         let written = written(relation);
         if let Some(found) = self.found {
             let Some((schema, name)) = found.get(&written) else {
@@ -247,6 +261,9 @@ impl<'a> Walker<'a> {
         match fields.last().and_then(|node| node.node.as_ref()) {
             Some(NodeEnum::String(name)) => {
                 self.names.columns.insert(name.sval.clone());
+                if fields.len() > 1 {
+                    self.names.dotted.insert(name.sval.clone());
+                }
             }
             _ => self.names.stars = true,
         }

@@ -206,3 +206,62 @@ fn deep_texts_do_not_end_the_process() {
     let impact = stage.probe(&nested);
     assert!(impact.trouble.is_some() || impact.statements.len() == 1);
 }
+
+/// Makes values of a domain whose CHECK is a trap, and casts an enum to json by another trap.
+const CONVERSIONS: &str = "CREATE FUNCTION checks(int) RETURNS bool LANGUAGE plpgsql AS \
+      'BEGIN RAISE EXCEPTION ''the trap was called''; END'; \
+    CREATE DOMAIN whole AS int; CREATE TABLE domains (n whole); INSERT INTO domains VALUES (1); \
+    ALTER DOMAIN whole ADD CHECK (checks(VALUE)) NOT VALID; \
+    CREATE TYPE mood AS ENUM ('fine'); CREATE TABLE moods (m mood); INSERT INTO moods VALUES ('fine'); \
+    CREATE FUNCTION told(mood) RETURNS json LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''the trap was called''; END'; \
+    CREATE CAST (mood AS json) WITH FUNCTION told(mood);";
+
+#[test]
+fn what_only_a_conversion_of_whole_rows_would_call_is_not_called() {
+    let stage = Stage::new(&format!("CREATE TABLE t (x int); INSERT INTO t VALUES (1); {CONVERSIONS}"));
+    for (text, why) in [
+        (
+            r#"DELETE FROM t USING domains WHERE jsonb_populate_record(domains, '{"n": 5}') IS NULL"#,
+            "the domain public.whole",
+        ),
+        (
+            r#"DELETE FROM t USING domains d WHERE jsonb_populate_record(d, '{"n": 5}') IS NULL"#,
+            "the domain public.whole",
+        ),
+        (
+            r#"DELETE FROM t WHERE x IN (SELECT (jsonb_populate_recordset(d, '[{"n": 5}]')).n FROM domains d)"#,
+            "not looked into (String)",
+        ),
+        ("DELETE FROM t USING moods m WHERE m.to_jsonb IS NULL", "cast from public.mood"),
+        ("DELETE FROM t USING moods WHERE moods.to_json IS NULL", "cast from public.mood"),
+        ("DELETE FROM t USING moods m WHERE to_jsonb(m) IS NULL", "cast from public.mood"),
+        ("DELETE FROM t USING (moods a CROSS JOIN t b) AS j WHERE to_jsonb(j) IS NULL", "cast from public.mood"),
+        ("DELETE FROM t USING (SELECT m FROM moods) AS s WHERE to_jsonb(s) IS NULL", "cast from public.mood"),
+        ("WITH w AS (TABLE moods) DELETE FROM t USING w WHERE w.to_jsonb IS NULL", "cast from public.mood"),
+    ] {
+        let refused = refusal(&stage.rows(text));
+        assert!(refused.contains(why), "{text}: {refused}");
+    }
+    let plain =
+        "CREATE DOMAIN plain AS int CHECK (VALUE > 0); CREATE TABLE plains (n plain); INSERT INTO plains VALUES (1)";
+    stage.database.run(plain);
+    assert_eq!(exact(&stage.rows("DELETE FROM t USING plains p WHERE p.n = x AND to_jsonb(p) IS NOT NULL")), 1);
+}
+
+#[test]
+fn an_error_of_the_count_does_not_quote_what_the_rows_hold() {
+    let stage = Stage::new(
+        "CREATE TABLE t (x int); INSERT INTO t VALUES (1); \
+        CREATE TABLE secrets (s text); INSERT INTO secrets VALUES ('hunter2')",
+    );
+    for text in [
+        "DELETE FROM t WHERE x = (SELECT s::int FROM secrets)",
+        "DELETE FROM t WHERE x = (SELECT s::date - current_date FROM secrets)",
+        "DELETE FROM t USING secrets WHERE s::int = x",
+    ] {
+        let impact = stage.probe(text);
+        let told = serde_json::to_string(&impact).unwrap();
+        assert!(told.contains("it fails with SQLSTATE 22"), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+}
