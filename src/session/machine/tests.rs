@@ -10,7 +10,7 @@ use crate::wire::frame::build;
 
 /// Judges by the first word: `HOLD…`, `REJECT…`, `PREPARE name text`, `EXECUTE name`, `DEALLOCATE name`, anything else is
 /// allowed; `OPAQUE…` is opaque. `HOLDG…` and `HOLDX…` are held with a guard of five rows and two seconds for locks, `HOLDA…` may not
-/// run in a transaction and is held with the two seconds alone.
+/// run in a transaction and is held with the two seconds alone, as is `HOLDL…`, which may.
 struct Fake;
 
 fn effect(kind: EffectKind) -> Effect {
@@ -40,7 +40,7 @@ pub(super) fn analyse(text: &str) -> Analysis {
     effect.columns = vec![
         if begins(&["HOLDG", "HOLDX"]) {
             "rows"
-        } else if begins(&["HOLDA"]) {
+        } else if begins(&["HOLDA", "HOLDL"]) {
             "locks"
         } else {
             ""

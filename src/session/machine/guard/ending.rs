@@ -39,6 +39,14 @@ impl Machine {
             self.guard = None;
             return None;
         }
+        if tag == b's' {
+            // Fail closed: the rest of the rows would be fetched, and what makes them run, without the limits.
+            let report = guarding.in_steps();
+            self.guard = None;
+            self.answered();
+            self.undo(false, report, out);
+            return Some(Fate::Swallow);
+        }
         guarding.kept = Some(frame_of(tag, body));
         guarding.stage = Stage::Ending(End::Keep);
         let restore = guarding.restore.clone();

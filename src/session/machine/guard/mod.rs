@@ -160,6 +160,13 @@ impl Guarding {
         Some(set)
     }
 
+    /// Its rows are fetched a few at a time, but its time limits are set for one Execute.
+    fn in_steps(&self) -> Report {
+        Report::error("0A000", "querygate: the statement was undone: under time limits its rows are fetched at once")
+            .with_detail(format!("Request {} has a guard with time limits. Nothing of it stays: its transaction has failed, as by any error.", self.request))
+            .with_hint("Execute it without a limit of rows (fetch size).")
+    }
+
     /// Why the statement is undone, if it is.
     fn over(&self, undone: &str) -> Option<Report> {
         let most = self.plan.max_rows?;

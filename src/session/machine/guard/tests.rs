@@ -326,6 +326,30 @@ fn a_portal_past_the_ceiling_fails_its_batch() {
 }
 
 #[test]
+fn a_portal_under_time_limits_alone_is_not_fetched_in_steps() {
+    let mut bench = Bench::ready();
+    bench.say(&[parse("a", "HOLDL"), bind("", "a"), execute(""), execute(""), sync()]);
+    bench.server(&[tag(b'1'), ready(b'I')]);
+    assert_eq!(bench.opened().guard.as_deref(), Some("runs with: lock_timeout 2s"));
+    bench.end(Ending::Release);
+    bench.sent();
+    bench.server(&[answers(&[Some("0")])]);
+    bench.sent();
+    bench.server(&[answers(&[None])]);
+    bench.told();
+    assert_eq!(bench.sent(), [bind("", "a"), execute(""), flush()].concat());
+    bench.server(&[tag(b'2'), row("x"), tag(b's')]);
+    let (sent, failed) = bogus(3);
+    assert_eq!(bench.sent(), sent, "the rest would be fetched without the limits");
+    bench.server(&[failed]);
+    assert_eq!(bench.sent(), sync());
+    bench.server(&[ready(b'I')]);
+    let told = String::from_utf8_lossy(&bench.told()).into_owned();
+    assert!(told.contains("0A000"), "{told}");
+    assert_eq!(results(&mut bench).len(), 1);
+}
+
+#[test]
 fn a_portal_under_guard_is_executed_at_once_or_not_at_all() {
     let harmless: [Vec<u8>; 3] = [build(b'D', &[b"P\0"]), flush(), close("b")];
     for beside in [parse("b", "SELECT"), bind("p", "a"), execute("p"), build(b'C', &[b"P\0"])] {
