@@ -74,6 +74,10 @@ pub async fn ask_again(
         return Ok(false);
     }
     let history = store.history(&stored.request.id).await.map_err(|error| error.to_string())?;
+    if !is_on_record(stored, &history) {
+        tracing::error!(request = %stored.request.id, "what was asked beforehand is in the store, but not so on record: it is not asked again");
+        return Ok(false);
+    }
     let settings = desk.settings();
     Ok(desk.ask_again(&stored.request, stored.decision.as_ref(), now, |request| {
         let profile = settings.profile_of(request);
@@ -92,6 +96,18 @@ pub async fn ask_again(
         }
         (case, stored.announcements.iter().cloned().collect())
     }))
+}
+
+/// Whether the chained record says that this was asked, and decided so. Fail closed: the table of requests beside it is there for reading,
+/// and no chain tells whether it was changed.
+fn is_on_record(stored: &StoredRequest, history: &[StoredEvent]) -> bool {
+    let asked = history
+        .iter()
+        .find_map(|event| if let Event::Held { request } = &event.event { Some(&**request) } else { None });
+    let decided = history
+        .iter()
+        .find_map(|event| if let Event::Decided { decision, .. } = &event.event { Some(decision) } else { None });
+    asked == Some(&stored.request) && decided == stored.decision.as_ref()
 }
 
 /// Standing approvals of an earlier process hold no more: their sessions ended with it. Their messages must not offer to revoke them.

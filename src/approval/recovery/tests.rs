@@ -246,3 +246,61 @@ async fn what_was_approved_beforehand_has_no_result_of_its_own_to_miss() {
     assert_eq!((window.passed.len(), window.over.as_deref()), (1, Some("its window is over")));
     assert!(view.execution.is_none() && store.find(&id).await.unwrap().unwrap().execution.is_none());
 }
+
+/// As if somebody had edited the table of requests while the gate was down: whole in itself, but not what is on record.
+#[tokio::test]
+async fn what_was_edited_in_the_store_of_a_stopped_gate_is_not_asked_again_or_carried_out() {
+    type Change = fn(&mut StoredRequest);
+    let (store, _) = Store::open(&StoreSettings::default()).unwrap();
+    let id = asked_beforehand(&store).await;
+    let changes: [(&str, Change); 4] = [
+        ("another text, whole in itself", |stored| {
+            let text = "DROP TABLE b; DELETE FROM b";
+            let sha = |text: &str| {
+                use sha2::Digest as _;
+                hex::encode(sha2::Sha256::digest(text.as_bytes()))
+            };
+            stored.request.statement.text = Arc::from(text);
+            stored.request.statement.sha256 = sha(text);
+            stored.request.beforehand.as_mut().unwrap().statements = vec![sha("DROP TABLE b"), sha("DELETE FROM b")];
+        }),
+        ("another who asked", |stored| stored.request.beforehand.as_mut().unwrap().by = "bob".to_owned()),
+        ("another rule", |stored| stored.request.rule = Arc::from("beforehand")),
+        ("an approval nobody gave", |stored| {
+            let by = "ann".to_owned();
+            stored.decision = Some(Decision::Approve { by, reason: None, at: at(0), under: None });
+        }),
+    ];
+    for (what, change) in changes {
+        let (again, desk) = asks_again(&store, &id, settings(), change).await;
+        assert!(!again && desk.pending() == 0 && desk.view_of(&id).is_none(), "{what}");
+    }
+    let (_, desk) = asks_again(&store, &id, settings(), |_| {}).await;
+    assert_eq!(desk.pending(), 1, "as it was it is asked again");
+}
+
+#[tokio::test]
+async fn a_pre_approval_that_was_edited_in_the_store_of_a_stopped_gate_is_over() {
+    let place = tempfile::tempdir().unwrap();
+    let settings = StoreSettings { path: Some(place.path().join("gate.db")), ..StoreSettings::default() };
+    for edit in [None, Some("REPLACE(request, 'release 12', 'release 13')")] {
+        let (store, _) = Store::open(&settings).unwrap();
+        let id = asked_beforehand(&store).await;
+        let now = crate::clock::wall();
+        let decision = Decision::Approve { by: "ann".to_owned(), reason: None, at: now, under: None };
+        let ended = Event::Ended { id: id.clone(), outcome: Outcome::Released, at: now };
+        store.record_all(vec![Event::Decided { id: id.clone(), decision }, ended]).await.unwrap();
+        store.close().await;
+        if let Some(edit) = edit {
+            let database = rusqlite::Connection::open(settings.path.as_ref().unwrap()).unwrap();
+            let changed = database.execute(&format!("UPDATE requests SET request = {edit} WHERE id = ?1"), [&id.0]);
+            assert_eq!(changed, Ok(1));
+        }
+        let (store, _) = Store::open(&settings).unwrap();
+        let desk = desk_with(crate::approval::testing::settings(), Arc::new(store.clone())).0;
+        crate::approval::clerk::recover_beforehand(&desk, &store, now).await.unwrap();
+        let holds = desk.view_of(&id).is_some();
+        assert_eq!(holds, edit.is_none(), "{edit:?}");
+        store.close().await;
+    }
+}

@@ -216,6 +216,37 @@ fn what_is_not_shown_whole_says_so_and_has_no_approve_button() {
     }
 }
 
+/// A path is read from its beginning: where long names hide its end, they hide the schema that counts.
+#[test]
+fn a_search_path_that_does_not_fit_is_not_approved_in_slack() {
+    let long = |names: usize| format!("{}, evil", vec!["x".repeat(63); names].join(", "));
+    let large = "DELETE FROM orders -- ".to_owned() + &"y".repeat(2_500);
+    for (text, names, whole) in [
+        ("DELETE FROM t", 0, true),
+        ("DELETE FROM t", 4, true),
+        ("DELETE FROM t", 5, false),
+        (&large, 4, true),
+        (&large, 60, false),
+    ] {
+        for as_role in [false, true] {
+            let mut request = held(text);
+            let mut setting = request.setting.clone().unwrap_or_default();
+            let said = Some(long(names));
+            if as_role {
+                setting.role = said;
+            } else {
+                setting.search_path = said;
+            }
+            request.setting = Some(setting);
+            let blocks = rendered(&view(request));
+            let approvable = button_names(&blocks).contains(&"approve".to_owned());
+            assert_eq!(approvable, whole, "{names}");
+            // Whatever room is left: where Approve is offered the end is in view.
+            assert!(!approvable || blocks.to_string().contains(", evil`"), "{blocks}");
+        }
+    }
+}
+
 #[test]
 fn with_the_text_in_the_thread_approve_stays_only_where_the_setting_says_so_and_the_file_is_there() {
     let people = people();
