@@ -31,6 +31,7 @@
 //! `session` and `approval` never import each other: they meet at `hold`.
 
 pub mod clock;
+pub(crate) mod size;
 pub mod wire;
 pub mod judge;
 pub mod hold;

@@ -10,14 +10,18 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("wire", &[]),
-    ("judge", &[]),
+    ("size", &[]),
+    ("judge", &["size"]),
     ("hold", &["clock", "judge"]),
     ("session::machine", &["wire", "judge", "hold"]),
     ("session", &["clock", "wire", "judge", "hold", "session::machine"]),
     ("impact", &["clock", "judge"]),
     ("store", &["clock", "judge", "hold", "impact"]),
     ("approval", &["clock", "judge", "hold", "impact", "store"]),
-    ("server", &["clock", "wire", "judge", "hold", "session::machine", "session", "impact", "store", "approval"]),
+    (
+        "server",
+        &["clock", "size", "wire", "judge", "hold", "session::machine", "session", "impact", "store", "approval"],
+    ),
     (
         "cli",
         &["clock", "wire", "judge", "hold", "session::machine", "session", "impact", "store", "approval", "server"],

@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::hold::HoldRequest;
-use crate::impact::{Ask, Impact, Prober, Value, Waiting, changes};
+use crate::impact::{Ask, Impact, Prober, Value, Waiting, changes, measure};
+use crate::judge::Measure;
 
 /// What asking yields.
 pub type Examining<'a> = Pin<Box<dyn Future<Output = Impact> + Send + 'a>>;
@@ -77,4 +78,16 @@ fn ask(request: &HoldRequest) -> Ask {
         backend_pid: request.origin.backend_pid,
         settings: setting.reading,
     }
+}
+
+/// What rules compare with their conditions on impact. `opaque`: the text calls what nobody has looked into.
+pub async fn measure_of(examiner: &dyn Examiner, request: &HoldRequest, opaque: bool) -> Measure {
+    let impact = examiner.examine(request).await;
+    // Fail closed: the rows that were counted need not be the ones it meets.
+    let unseen = match (request.in_transaction, opaque) {
+        (true, _) => Some("what its transaction has done so far is not seen"),
+        (false, true) => Some("what the functions it calls do is not seen"),
+        (false, false) => None,
+    };
+    measure(&impact, &request.effects, unseen)
 }

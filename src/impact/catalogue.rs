@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 
 use super::connection::Asking;
 use super::harmless::{Names, Written, display};
-use super::report::{Known, Resolved, TableFacts, Trigger};
+use super::report::{Kin, Known, Resolved, TableFacts, Trigger};
 
 /// A question about the catalogue is quick, or something is wrong.
 pub(super) const QUICK: Duration = Duration::from_millis(500);
@@ -224,6 +224,26 @@ pub(super) async fn facts(asking: &Asking, relation: &Relation, children: bool) 
     let mut facts = read().map_err(|_| UNREADABLE.to_owned())?;
     facts.bytes = bytes(asking, relation, children).await.into();
     Ok(facts)
+}
+
+/// Partitions and children of these tables, and what they are partitions or children of.
+pub(super) async fn kin(asking: &Asking, tables: &BTreeSet<u32>) -> Result<Vec<Kin>, String> {
+    const MOST: i64 = 10_000;
+    let sql = "WITH RECURSIVE up(of, oid) AS (SELECT o, o FROM unnest($1::oid[]) o UNION \
+               SELECT up.of, i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.oid), \
+               down(of, oid) AS (SELECT o, o FROM unnest($1::oid[]) o UNION \
+               SELECT down.of, i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.oid) \
+               SELECT k.of, n.nspname::text, c.relname::text FROM (SELECT * FROM up UNION SELECT * FROM down) k \
+               JOIN pg_class c ON c.oid = k.oid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE k.of <> k.oid LIMIT $2";
+    let tables: Vec<u32> = tables.iter().copied().collect();
+    let rows = asking.ask(QUICK, sql, &[&tables, &MOST]).await?;
+    if i64::try_from(rows.len()).is_ok_and(|rows| rows >= MOST) {
+        return Err("there are too many".to_owned());
+    }
+    let read = |row: &tokio_postgres::Row| -> Result<Kin, tokio_postgres::Error> {
+        Ok(Kin { of: row.try_get(0)?, schema: row.try_get(1)?, name: row.try_get(2)? })
+    };
+    rows.iter().map(read).collect::<Result<_, _>>().map_err(|_| UNREADABLE.to_owned())
 }
 
 async fn bytes(asking: &Asking, relation: &Relation, children: bool) -> Result<u64, String> {

@@ -125,6 +125,7 @@ mod tests {
             cascades: Vec::new(),
             alter: Vec::new(),
             dependents: None,
+            consequences: true,
             notes: Vec::new(),
         };
         Impact {

@@ -43,6 +43,7 @@ impl<'a> Examiner<'a> {
             cascades: Vec::new(),
             alter: Vec::new(),
             dependents: None,
+            consequences: true,
             notes: outline.notes.iter().map(|note| (*note).to_owned()).collect(),
         };
         if outline.targets.len() > self.counter.settings.objects {
@@ -156,11 +157,17 @@ impl<'a> Examiner<'a> {
         let limit = i64::try_from(self.counter.settings.listed).unwrap_or(i64::MAX);
         match catalogue::triggers(asking, relation, events, limit).await {
             Ok(triggers) => object.triggers = triggers,
-            Err(why) => impact.notes.push(format!("triggers are not known: {why}")),
+            Err(why) => {
+                impact.consequences = false;
+                impact.notes.push(format!("triggers are not known: {why}"));
+            }
         }
         match catalogue::rules(asking, relation, rule).await {
             Ok(rules) => object.rules = rules,
-            Err(why) => impact.notes.push(format!("rules are not known: {why}")),
+            Err(why) => {
+                impact.consequences = false;
+                impact.notes.push(format!("rules are not known: {why}"));
+            }
         }
         if relation.kind == 'v' {
             object.through = catalogue::through(asking, relation).await.unwrap_or_default();

@@ -24,6 +24,7 @@ mod examine;
 mod harmless;
 mod locks;
 mod lookup;
+mod measure;
 mod prober;
 mod report;
 mod settings;
@@ -34,10 +35,11 @@ pub use changes::changes;
 pub use connection::{Dial, Dialling, Stream};
 pub use functions::{FunctionFacts, FunctionLookup};
 pub use harmless::Value;
+pub use measure::measure;
 pub use prober::{Ask, Prober, called};
 pub use report::{
-    Action, AlterStep, AlterWork, Bound, Cascade, CascadeAction, Dependents, Impact, Known, ObjectImpact, Resolved,
-    Rows, SessionLocks, StatementImpact, TableFacts, Trigger, Waiting,
+    Action, AlterStep, AlterWork, Bound, Cascade, CascadeAction, Dependents, Impact, Kin, Known, ObjectImpact,
+    Resolved, Rows, SessionLocks, StatementImpact, TableFacts, Trigger, Waiting,
 };
 pub use settings::{ImpactSettings, Password};
 pub use text::{digest, headlines, summary};

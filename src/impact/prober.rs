@@ -169,6 +169,12 @@ impl Prober {
         };
         impact.fingerprint = definitions.as_ref().map(fingerprint::hash).map_err(String::clone).into();
         impact.definitions = definitions.unwrap_or_default();
+        let touched = impact.statements.iter().flat_map(|statement| {
+            let objects = statement.objects.iter().filter_map(|object| object.resolved.known());
+            objects.chain(statement.cascades.iter().filter_map(|cascade| cascade.child.as_ref()))
+        });
+        let touched: BTreeSet<u32> = touched.map(|resolved| resolved.oid).collect();
+        impact.kin = catalogue::kin(asking, &touched).await.ok();
         // Fail closed: who may not read the rows, or might not, is not told how many there are.
         let may_read = catalogue::may_read(asking, path.role.as_deref(), &seen).await;
         impact.requester_may_see = complete && may_read.unwrap_or_default();

@@ -54,6 +54,9 @@ pub struct Impact {
     /// not known.
     #[serde(skip)]
     pub definitions: BTreeMap<String, String>,
+    /// Partitions and children of the tables touched, and what these are partitions or children of; not on record. `None`: not known.
+    #[serde(skip)]
+    pub kin: Option<Vec<Kin>>,
     /// The requester may read every row that was counted, so counts may be shown to them.
     pub requester_may_see: bool,
     /// What to keep in mind when reading the numbers.
@@ -70,6 +73,7 @@ impl Impact {
             session: None,
             fingerprint: Known::Unknown("nothing was looked up".to_owned()),
             definitions: BTreeMap::new(),
+            kin: None,
             requester_may_see: false,
             notes: Vec::new(),
             trouble: Some(why.to_owned()),
@@ -139,6 +143,17 @@ impl Rows {
     }
 }
 
+/// A relative of a table: a partition or child, or what it is one of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kin {
+    /// Oid of the table.
+    pub of: u32,
+    /// The relative's schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+}
+
 /// What one statement would touch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatementImpact {
@@ -154,6 +169,9 @@ pub struct StatementImpact {
     pub alter: Vec<AlterStep>,
     /// What depends on objects that are dropped.
     pub dependents: Option<Known<Dependents>>,
+    /// Triggers and rewrite rules of what it names are known; not on record.
+    #[serde(skip)]
+    pub consequences: bool,
     /// What to keep in mind.
     pub notes: Vec<String>,
 }
@@ -215,6 +233,16 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// It has rows of its own, or its partitions have.
+    pub fn is_table(&self) -> bool {
+        matches!(self.kind.as_str(), "table" | "partitioned table")
+    }
+
+    /// What is done to it is done to nothing else, but for partitions, children and foreign keys.
+    pub fn is_itself(&self) -> bool {
+        self.is_table() || matches!(self.kind.as_str(), "index" | "sequence" | "materialized view")
+    }
+
     /// `schema.name`, for people.
     pub fn qualified(&self) -> String {
         if self.schema.is_empty() { self.name.clone() } else { format!("{}.{}", self.schema, self.name) }
@@ -285,6 +313,9 @@ pub struct Cascade {
     pub from: String,
     /// The table that refers to it.
     pub to: String,
+    /// That table; not on record.
+    #[serde(skip)]
+    pub child: Option<Resolved>,
     /// Steps from the statement's own table; 1 for the first.
     pub depth: u32,
     /// What happens to the referring rows.

@@ -13,8 +13,8 @@ pub(super) use rego::RegoClass;
 use super::policy::{ClassRules, CompiledRule, DEFAULT_RULE, EMPTY_RULE};
 use super::rule::Match;
 use super::{
-    Action, Analysis, Effect, EffectKind, Guard, Judgement, ObjectName, Piece, Prepared, Redact, Remark, RemarkKind,
-    RiskKind, Scene, SessionAct, SessionClass, Verdict,
+    Action, Analysis, Effect, EffectKind, Guard, Judgement, Measured, ObjectName, Otherwise, Piece, Prepared, Redact,
+    Remark, RemarkKind, RiskKind, Scene, SessionAct, SessionClass, Verdict,
 };
 
 /// EXECUTE of a statement that is an EXECUTE … : Postgres refuses most of these; deeper is `unknown`.
@@ -59,6 +59,10 @@ pub struct Finding {
     pub message: Option<Arc<str>>,
     /// The strictest `redact` of the rule and of those that may be meant.
     pub redact: Redact,
+    /// A rule that was asked about it asks what the message would touch.
+    pub by_impact: bool,
+    /// A rule that was asked about it depends on what the message would touch, which was not known.
+    pub examine: bool,
     /// What is told of it if its message passes: why, by which rule, in whose words.
     pub remark: Option<(RemarkKind, Arc<str>, Option<Arc<str>>)>,
 }
@@ -69,17 +73,41 @@ pub(super) fn message(
     analysis: &Analysis,
     in_transaction: bool,
     prepared: &dyn Prepared,
+    impact: Option<Measured<'_>>,
 ) -> Judgement {
-    let pieces = pieces(class, analysis, in_transaction, prepared);
+    let pieces = pieces(class, analysis, in_transaction, prepared, impact);
     // Fail closed: the text is one, so what one piece of it has to hide is hidden in all of it.
     let redact = pieces.iter().map(|piece| piece.judgement.redact).max().unwrap_or_default();
     let remarks = remarks(pieces.iter().flat_map(|piece| &piece.findings));
     let findings: Vec<&Finding> = pieces.iter().flat_map(|piece| &piece.findings).collect();
     let judgements = pieces.iter().map(|piece| &piece.judgement);
     let judgement = strictest(judgements, |judgement| judgement.verdict).cloned().unwrap_or_else(empty);
-    let judgement = guarded(with_owners(with_others(judgement, &findings), &class.0, &findings), &class.0);
+    let judgement = guarded(with_owners(with_others(judgement, &findings), &class.0, &findings), &class.0, &findings);
     let remarks = if judgement.verdict == Verdict::Allow { remarks } else { Vec::new() };
-    Judgement { redact, remarks, ..judgement }
+    let judgement = Judgement { redact, remarks, ..judgement };
+    let judgement = to_examine(judgement, &findings);
+    with_impact(judgement, &findings, impact)
+}
+
+/// What it would touch decides, unless it is rejected whatever that is. Until it is known nothing passes and nothing is rejected.
+fn to_examine(judgement: Judgement, findings: &[&Finding]) -> Judgement {
+    let rejected = |finding: &&&Finding| finding.verdict == Verdict::Reject && !finding.examine;
+    let examine = findings.iter().any(|finding| finding.examine) && !findings.iter().any(|finding| rejected(&finding));
+    // Fail closed: should nobody look, people are asked.
+    let verdict = if examine { Verdict::Hold } else { judgement.verdict };
+    Judgement { examine, verdict, ..judgement }
+}
+
+/// Where a rule asks for it, people are told what was found.
+fn with_impact(mut judgement: Judgement, findings: &[&Finding], impact: Option<Measured<'_>>) -> Judgement {
+    let asks = findings.iter().any(|finding| finding.by_impact);
+    if let Some(said) = impact.map(|impact| &impact.measure.said).filter(|said| asks && !said.is_empty()) {
+        let _ = write!(judgement.why, " ({said})");
+        for remark in &mut judgement.remarks {
+            let _ = write!(remark.why, " ({said})");
+        }
+    }
+    judgement
 }
 
 /// What is told of a message that passes: of each rule the gravest.
@@ -102,6 +130,7 @@ pub(super) fn pieces(
     analysis: &Analysis,
     in_transaction: bool,
     prepared: &dyn Prepared,
+    impact: Option<Measured<'_>>,
 ) -> Vec<PieceJudgement> {
     let mut scope = Scope { session: prepared, here: HashMap::new() };
     analysis
@@ -112,7 +141,8 @@ pub(super) fn pieces(
             // What an EXECUTE runs is judged with the tags of the message that runs it.
             let kinds = analysis.risk_kinds(piece);
             let effects = effect_kinds(piece);
-            let scene = Scene { in_transaction, tags: &analysis.tags, risks: kinds.as_deref(), effects: &effects };
+            let scene =
+                Scene { in_transaction, tags: &analysis.tags, risks: kinds.as_deref(), effects: &effects, impact };
             piece_findings(&class.0, piece, scene, &scope, 0, &mut findings);
             scope.follow(piece);
             if findings.is_empty() {
@@ -123,7 +153,7 @@ pub(super) fn pieces(
                 Finding::sentence,
             );
             let all: Vec<&Finding> = findings.iter().collect();
-            let judgement = guarded(with_owners(with_others(judgement, &all), &class.0, &all), &class.0);
+            let judgement = guarded(with_owners(with_others(judgement, &all), &class.0, &all), &class.0, &all);
             let redact = findings.iter().map(|finding| finding.redact).fold(judgement.redact, Redact::max);
             let remarks = if judgement.verdict == Verdict::Allow { remarks(findings.iter()) } else { Vec::new() };
             let judgement = Judgement { redact, remarks, ..judgement };
@@ -163,13 +193,18 @@ fn with_owners(mut judgement: Judgement, class: &ClassRules, findings: &[&Findin
     judgement
 }
 
-/// Whatever rule holds some of it, or may be meant: its guard counts.
-fn guarded(mut judgement: Judgement, class: &ClassRules) -> Judgement {
-    if judgement.verdict == Verdict::Hold {
-        let holds = |name: &Arc<str>| *name == judgement.rule || judgement.also.contains(name);
-        let guards = class.rules.iter().filter(|rule| holds(&rule.name)).filter_map(|rule| rule.rule.guard);
-        judgement.guard = guards.reduce(Guard::and);
-    }
+/// Whatever rule holds some of it, or may be meant: its guard counts. What passes because it is small runs under that ceiling.
+fn guarded(mut judgement: Judgement, class: &ClassRules, findings: &[&Finding]) -> Judgement {
+    let guard = |rule: &CompiledRule| match judgement.verdict {
+        Verdict::Hold if rule.name == judgement.rule || judgement.also.contains(&rule.name) => rule.rule.guard,
+        Verdict::Allow if findings.iter().any(|finding| finding.rule == rule.name) => {
+            let max_rows = rule.rule.impact.as_ref().and_then(|impact| impact.max_rows);
+            let otherwise = Otherwise::Reject;
+            max_rows.map(|_| Guard { max_rows, lock_timeout: None, statement_timeout: None, otherwise })
+        }
+        Verdict::Hold | Verdict::Allow | Verdict::Reject => None,
+    };
+    judgement.guard = class.rules.iter().filter_map(|rule| guard(rule)).reduce(Guard::and);
     judgement
 }
 
@@ -286,6 +321,8 @@ struct Answer<'a> {
     /// Rules before that one that would hold or reject it, if they are meant.
     also: Vec<&'a CompiledRule>,
     uncertain: bool,
+    examine: bool,
+    by_impact: bool,
     redact: Redact,
     remark: Option<Said<'a>>,
 }
@@ -306,7 +343,8 @@ impl<'a> Answer<'a> {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        let same_answer = (self.verdict, self.uncertain, self.redact) == (other.verdict, other.uncertain, other.redact);
+        let same_answer = (self.verdict, self.uncertain, self.redact) == (other.verdict, other.uncertain, other.redact)
+            && (self.examine, self.by_impact) == (other.examine, other.by_impact);
         let same_others = self.also.len() == other.also.len()
             && self.also.iter().zip(&other.also).all(|(one, two)| std::ptr::eq(*one, *two));
         same_answer && same_remark && same_others && same_rule(self.rule, other.rule)
@@ -329,6 +367,8 @@ impl<'a> Answer<'a> {
             },
             also: self.also.iter().map(|rule| rule.name.clone()).collect(),
             uncertain: self.uncertain,
+            examine: self.examine,
+            by_impact: self.by_impact,
             risks: scene.risks.map(<[_]>::to_vec),
             effects: scene.effects.to_vec(),
             redact: self.redact,
@@ -346,17 +386,17 @@ fn ask<'a>(
     scene: Scene<'_>,
 ) -> Answer<'a> {
     let mut doubts: Vec<&'a CompiledRule> = Vec::new();
-    // Fail closed: an earlier rule may be the one that is meant.
-    let doubt = |doubts: Vec<&'a CompiledRule>, redact| {
-        let (first, others) = doubts.split_first()?;
-        let (verdict, rule, also) = (Verdict::Hold, Some(*first), others.to_vec());
-        Some(Answer { verdict, rule, also, uncertain: true, redact, remark: None })
-    };
     let mut aside: Option<Said<'a>> = None;
-    let mut redact = Redact::None;
+    let (mut redact, mut examine, mut by_impact) = (Redact::None, false, false);
+    let mut sure: Option<&'a CompiledRule> = None;
+    let mut told: Option<Said<'a>> = None;
     for compiled in &class.rules {
-        let matches = compiled.rule.matches_effect(effect, object, column, scene);
-        if matches > Match::No {
+        let besides = compiled.rule.matches_besides_impact(effect, object, column, scene);
+        let matches = besides.min(compiled.rule.matches_impact(scene.impact));
+        let asks = besides > Match::No && compiled.rule.impact.is_some();
+        by_impact |= asks;
+        examine |= asks && scene.impact.is_none();
+        if matches > Match::No || (examine && besides > Match::No) {
             // Fail closed: a rule that only may be meant still hides.
             redact = redact.max(compiled.rule.redact);
         }
@@ -364,16 +404,10 @@ fn ask<'a>(
         let said = remark.map(|kind| Said(kind, Some(compiled)));
         match matches {
             Match::Surely => {
+                sure = Some(compiled);
                 // What may have been meant before is told where this rule has nothing to tell.
-                let remark = said.or(aside);
-                let rule = Some(&**compiled);
-                let sure = |also| Answer { verdict, rule, also, uncertain: false, redact, remark };
-                return match verdict {
-                    Verdict::Allow => doubt(doubts, redact).unwrap_or_else(|| sure(Vec::new())),
-                    // Whoever is asked by a rule that may be meant is asked as well.
-                    Verdict::Hold => sure(doubts),
-                    Verdict::Reject => sure(Vec::new()),
-                };
+                told = said.or(aside);
+                break;
             }
             Match::Possibly => {
                 aside = aside.or(said);
@@ -385,9 +419,23 @@ fn ask<'a>(
         }
     }
     // Fail closed: nothing matches, so people are asked.
-    let (verdict, kind) = says(Action::Hold, class.observe);
-    let remark = aside.or(kind.map(|kind| Said(kind, None)));
-    doubt(doubts, redact).unwrap_or(Answer { verdict, rule: None, also: Vec::new(), uncertain: false, redact, remark })
+    let action = sure.map_or(Action::Hold, |compiled| compiled.rule.action);
+    let (verdict, kind) = says(action, class.observe || sure.is_some_and(|compiled| compiled.rule.observe));
+    let remark = if sure.is_some() { told } else { aside.or(kind.map(|kind| Said(kind, None))) };
+    let answer = Answer { verdict, rule: sure, also: Vec::new(), uncertain: false, examine, by_impact, redact, remark };
+    match (verdict, sure) {
+        (Verdict::Reject, _) => answer,
+        // Whoever is asked by a rule that may be meant is asked as well.
+        (Verdict::Hold, Some(_)) => Answer { also: doubts, ..answer },
+        // Fail closed: an earlier rule may be the one that is meant.
+        (Verdict::Allow, _) | (Verdict::Hold, None) => match doubts.split_first() {
+            Some((first, others)) => {
+                let (rule, also) = (Some(*first), others.to_vec());
+                Answer { verdict: Verdict::Hold, rule, also, uncertain: true, remark: None, ..answer }
+            }
+            None => answer,
+        },
+    }
 }
 
 /// What becomes of a statement by an action, and what is told of it.
@@ -446,6 +494,7 @@ impl Finding {
             owners: Vec::new(),
             remarks: Vec::new(),
             guard: None,
+            examine: false,
         }
     }
 }
@@ -461,6 +510,7 @@ fn empty() -> Judgement {
         owners: Vec::new(),
         remarks: Vec::new(),
         guard: None,
+        examine: false,
     }
 }
 

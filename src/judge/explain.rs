@@ -94,6 +94,7 @@ fn alone(rule: &Rule) -> Vec<(&'static str, Rule)> {
         "in_transaction" in_transaction;
         "tags" tags;
         "risks" risks;
+        "impact" impact;
     }
     all
 }

@@ -45,8 +45,9 @@ pub use policy::{
 pub use rego::{REGO_FAILED, Rego, RegoParts};
 pub use risks::{Risk, RiskKind};
 pub use rule::{
-    AddressRange, Freeze, Frozen, Glob, Guard, Match, Moment, ObjectPattern, OneOf, Otherwise, Redact, Rule, Scene,
-    TagPatterns, TimeWindow, Timeout, WrittenFreeze, Zone,
+    AddressRange, Bytes, Critical, Freeze, Frozen, Glob, Guard, ImpactCondition, Match, Measure, Measured, Moment,
+    ObjectPattern, OneOf, Otherwise, Reached, Redact, Rule, Scene, TagPatterns, TimeWindow, Timeout, WrittenFreeze,
+    Zone,
 };
 pub(crate) use second::{called, counts_rows};
 pub use tags::Tags;

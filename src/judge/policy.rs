@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::decide::{self, PieceJudgement, RegoClass};
 use super::rego::{REGO_FAILED, Rego};
 use super::rule::next_minute;
-use super::{Analysis, Freeze, Frozen, Guard, Owners, Ownership, Redact, Rule};
+use super::{Analysis, Freeze, Frozen, Guard, Measure, Measured, ObjectPattern, Owners, Ownership, Redact, Rule};
 
 /// The rule name given when no rule matches.
 pub const DEFAULT_RULE: &str = "default";
@@ -144,8 +144,12 @@ pub struct Judgement {
     pub redact: Redact,
     /// What is told of it if it passes, each rule's once; empty otherwise.
     pub remarks: Vec<Remark>,
-    /// What it runs under once it is released: the strictest of all rules that hold some of it, or may.
+    /// What it runs under once it is released: the strictest of all rules that hold some of it, or may. If it passes by its
+    /// impact: a ceiling on its rows, should it write more by then.
     pub guard: Option<Guard>,
+    /// A rule asks what it would touch, which was not known: it has to be looked into, and judged again. Until then the verdict is
+    /// `Hold`.
+    pub examine: bool,
 }
 
 impl Judgement {
@@ -178,6 +182,7 @@ pub struct Policy {
     rules: Vec<Arc<CompiledRule>>,
     freezes: Vec<Freeze>,
     owners: Option<Arc<Owners>>,
+    critical: Arc<[ObjectPattern]>,
     observe: bool,
     /// A rule has a condition on the time.
     timed: bool,
@@ -212,6 +217,8 @@ pub(super) struct ClassRules {
     pub(super) by_risk: bool,
     /// Nothing is held or rejected.
     pub(super) observe: bool,
+    /// Tables that conditions on impact mean by `critical`.
+    critical: Arc<[ObjectPattern]>,
     /// Who owns what.
     pub(super) owners: Option<Arc<Owners>>,
     /// Asked before the rules.
@@ -231,6 +238,16 @@ pub enum PolicyError {
     /// Nothing is released that the rule does not hold.
     #[error("rule `{0}`: `guard` limits what is released, so it needs `action = \"hold\"`")]
     Guard(String),
+    /// Every statement would wait for an answer of the database.
+    #[error(
+        "rule `{0}`: `impact` is asked of the database before each statement the rule may match, so the rule needs `effects`"
+    )]
+    Impact(String),
+    /// Nothing is marked.
+    #[error(
+        "rule `{0}`: `impact.critical` asks for tables that are marked critical, and none is: list them in `critical`"
+    )]
+    NothingCritical(String),
     /// Two freezes share a name.
     #[error("two freezes are named `{0}`")]
     DuplicateFreeze(String),
@@ -251,6 +268,8 @@ pub struct Parts {
     pub freezes: Vec<Freeze>,
     /// Who owns what.
     pub owners: Option<Owners>,
+    /// Tables that conditions on impact mean by `critical`.
+    pub critical: Vec<ObjectPattern>,
     /// Hold and reject nothing, and tell of what would have been.
     pub observe: bool,
     /// Asked before the rules; they judge what it leaves undecided.
@@ -264,6 +283,8 @@ struct RuleFile {
     rule: Vec<Rule>,
     #[serde(default)]
     freeze: Vec<Freeze>,
+    #[serde(default)]
+    critical: Vec<ObjectPattern>,
 }
 
 impl Policy {
@@ -275,7 +296,7 @@ impl Policy {
     /// A policy of these parts.
     pub fn of(parts: Parts) -> Result<Self, PolicyError> {
         let version = version(&parts);
-        let Parts { rules, freezes, owners, observe, rego } = parts;
+        let Parts { rules, freezes, owners, critical, observe, rego } = parts;
         let owners = owners.map(Arc::new);
         for (index, rule) in rules.iter().enumerate() {
             if rule.name.trim().is_empty() || [DEFAULT_RULE, EMPTY_RULE, REGO_FAILED].contains(&rule.name.as_str()) {
@@ -286,6 +307,14 @@ impl Policy {
             }
             if rule.guard.is_some() && rule.action != Action::Hold {
                 return Err(PolicyError::Guard(rule.name.clone()));
+            }
+            if let Some(impact) = &rule.impact {
+                if rule.effects.is_none() {
+                    return Err(PolicyError::Impact(rule.name.clone()));
+                }
+                if impact.critical.is_some() && critical.is_empty() {
+                    return Err(PolicyError::NothingCritical(rule.name.clone()));
+                }
             }
         }
         check_freezes(&rules, &freezes)?;
@@ -298,13 +327,14 @@ impl Policy {
                 Arc::new(CompiledRule { rule, name, message })
             })
             .collect();
-        Ok(Self { rules, freezes, owners, observe, rego, timed, version, classes: Mutex::default() })
+        let critical = critical.into();
+        Ok(Self { rules, freezes, owners, critical, observe, rego, timed, version, classes: Mutex::default() })
     }
 
     /// A policy written as TOML `[[rule]]` and `[[freeze]]` tables and nothing else.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
         let file: RuleFile = toml::from_str(text).map_err(|error| PolicyError::Syntax(error.to_string()))?;
-        Self::of(Parts { rules: file.rule, freezes: file.freeze, ..Parts::default() })
+        Self::of(Parts { rules: file.rule, freezes: file.freeze, critical: file.critical, ..Parts::default() })
     }
 
     /// The policy used when the configuration has no rules: see `shipped.toml` beside this file.
@@ -336,6 +366,11 @@ impl Policy {
     /// It holds and rejects nothing.
     pub fn observes(&self) -> bool {
         self.observe
+    }
+
+    /// A rule asks what statements would touch.
+    pub fn asks_impact(&self) -> Option<&Rule> {
+        self.rules().find(|rule| rule.impact.is_some())
     }
 
     /// The policy in Rego that is asked before the rules, if there is one.
@@ -400,6 +435,7 @@ impl Policy {
             by_column,
             by_risk,
             observe: self.observe,
+            critical: Arc::clone(&self.critical),
             owners: self.owners.clone(),
             rego,
             version: self.version.clone(),
@@ -459,17 +495,33 @@ const SHIPPED: &str = include_str!("shipped.toml");
 impl SessionClass {
     /// The verdict for a whole message: the strictest of its pieces'.
     pub fn decide(&self, analysis: &Analysis, in_transaction: bool, prepared: &dyn Prepared) -> Judgement {
-        decide::message(self, analysis, in_transaction, prepared)
+        decide::message(self, analysis, in_transaction, prepared, None)
     }
 
-    /// The verdict for each piece, with what was found for each effect.
+    /// The verdict for a whole message of which it is known what it would touch, or that this cannot be had.
+    pub fn decide_measured(
+        &self,
+        analysis: &Analysis,
+        in_transaction: bool,
+        prepared: &dyn Prepared,
+        measure: &Measure,
+    ) -> Judgement {
+        decide::message(self, analysis, in_transaction, prepared, Some(self.measured(measure)))
+    }
+
+    /// The verdict for each piece, with what was found for each effect. `measure` is of the whole message.
     pub fn decide_pieces(
         &self,
         analysis: &Analysis,
         in_transaction: bool,
         prepared: &dyn Prepared,
+        measure: &Measure,
     ) -> Vec<PieceJudgement> {
-        decide::pieces(self, analysis, in_transaction, prepared)
+        decide::pieces(self, analysis, in_transaction, prepared, Some(self.measured(measure)))
+    }
+
+    fn measured<'a>(&'a self, measure: &'a Measure) -> Measured<'a> {
+        Measured { measure, critical: &self.0.critical }
     }
 
     /// Version of the policy it belongs to.
@@ -518,6 +570,9 @@ fn version(parts: &Parts) -> Arc<str> {
     for freeze in &parts.freezes {
         hash.update(serde_json::to_vec(freeze).expect("a freeze can be written as JSON"));
         hash.update(b"\n");
+    }
+    for pattern in &parts.critical {
+        hash.update(format!("critical {pattern}\n"));
     }
     for line in parts.owners.iter().flat_map(Owners::canonical) {
         hash.update(b"owners ");

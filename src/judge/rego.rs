@@ -332,8 +332,9 @@ impl Rego {
                     columns: Vec::new(),
                     why: String::new(),
                 };
+                let (tags, effects) = (super::Tags::default(), [kind]);
                 let scene =
-                    Scene { in_transaction: false, tags: &super::Tags::default(), risks: Some(&[]), effects: &[kind] };
+                    Scene { in_transaction: false, tags: &tags, risks: Some(&[]), effects: &effects, impact: None };
                 let input = self.input(&session, &effect, object, scene);
                 let answer = self.evaluate(input)?;
                 // Which profiles there are is not known yet.

@@ -2,6 +2,7 @@
 //! rules and no settings file. Start at [`Rule`].
 
 mod guard;
+mod impact;
 mod patterns;
 mod time;
 
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use guard::{Guard, Otherwise, Timeout};
+pub use impact::{Bytes, Critical, ImpactCondition, Measure, Measured, Reached};
 pub use patterns::{AddressRange, Glob, ObjectPattern, OneOf};
 pub(super) use time::next_minute;
 pub use time::{Freeze, Frozen, Moment, TimeWindow, WrittenFreeze, Zone};
@@ -76,6 +78,9 @@ pub struct Rule {
     /// Kinds of risk, of which the statement or its whole text has one. Where a risk may have gone unseen, it matches possibly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub risks: Option<OneOf<RiskKind>>,
+    /// What the whole message would touch. The database is asked before the rule is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impact: Option<ImpactCondition>,
     /// Who is asked: the name of an approval profile, which means nothing in this room. Absent: the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<String>,
@@ -142,6 +147,7 @@ impl Rule {
             in_transaction: None,
             tags: None,
             risks: None,
+            impact: None,
             approval: None,
             redact: Redact::None,
             guard: None,
@@ -209,6 +215,27 @@ impl Rule {
     /// The other conditions, for one effect on one of its objects (`None`: the effect names none) and one of the columns it
     /// writes (`None`: it is not told which, if any).
     pub fn matches_effect(
+        &self,
+        effect: &Effect,
+        object: Option<&ObjectName>,
+        column: Option<&str>,
+        scene: Scene<'_>,
+    ) -> Match {
+        self.matches_besides_impact(effect, object, column, scene).min(self.matches_impact(scene.impact))
+    }
+
+    /// The condition on impact.
+    pub(super) fn matches_impact(&self, measured: Option<Measured<'_>>) -> Match {
+        let Some(wanted) = &self.impact else { return Match::Surely };
+        // Fail closed: what nobody has looked into is as large as can be.
+        measured.map_or_else(
+            || wanted.matches(Measured { measure: &Measure::default(), critical: &[] }),
+            |measured| wanted.matches(measured),
+        )
+    }
+
+    /// All conditions of [`Self::matches_effect`] but that one.
+    pub(super) fn matches_besides_impact(
         &self,
         effect: &Effect,
         object: Option<&ObjectName>,
@@ -286,6 +313,8 @@ pub struct Scene<'a> {
     pub risks: Option<&'a [RiskKind]>,
     /// The kinds of all effects of the statement.
     pub effects: &'a [EffectKind],
+    /// What the message would touch; `None`: nobody has looked.
+    pub impact: Option<Measured<'a>>,
 }
 
 /// Patterns for the values of tags, by key. All of them have to match.

@@ -170,8 +170,8 @@ fn row(sample: Sample) -> (Key, PassedRow) {
         None => Sha256::digest(serde_json::to_vec(&effects).unwrap_or_default()).into(),
     };
     let text = bare.filter(|bare| bare.len() <= MAX_TEXT && judgement.redact < Redact::All);
-    // Without the session's prepared statements it is not known which rule let it pass.
-    let rule = if executes { String::new() } else { judgement.rule.to_string() };
+    // Without the session's prepared statements, or what it would have touched, it is not known which rule let it pass.
+    let rule = if executes || judgement.examine { String::new() } else { judgement.rule.to_string() };
     let policy_version = passer.class.policy_version().to_string();
     let origin = passer.origin.clone();
     let row = PassedRow {

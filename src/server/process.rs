@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::channels::Channels;
@@ -17,6 +18,7 @@ use super::passing;
 use super::settings::Settings;
 use super::workers::{Phase, Workers};
 use crate::approval::clerk::{Interrupted, Unreviewed, recover, recover_beforehand, recover_reviews};
+use crate::approval::examiner::measure_of;
 use crate::approval::http::Configuration;
 use crate::approval::slack::SlackError;
 use crate::approval::{self, AdminSettings, ApprovalDesk, ApprovalSettings, Person, Profile};
@@ -25,7 +27,7 @@ use crate::impact::{Dial, Prober};
 use crate::judge::Judge;
 use crate::session::offload::Offload;
 use crate::session::passing::Passing;
-use crate::session::shared::{Gate, HoldTerms, Shared, Terms, Who};
+use crate::session::shared::{Gate, HoldTerms, Measurer, Shared, Terms, Who};
 use crate::session::tls::{ListenTls, TlsError};
 use crate::session::upstream::Upstream;
 use crate::session::{Told, cancel};
@@ -124,7 +126,11 @@ impl Server {
         let shared = Arc::new(Shared::new(settings.session.clone(), tls, upstream, limits.connections, gate));
         let desk = ApprovalDesk::new(board.clone(), settings.approval.clone(), Arc::new(store.clone()));
         let desk = Arc::new(match &settings.impact {
-            Some(impact) => desk.with_examiner(Arc::new(Prober::new(impact.clone(), dial(&shared)))),
+            Some(impact) => {
+                let prober = Arc::new(Prober::new(impact.clone(), dial(&shared)));
+                shared.measure_by(measurer(Arc::clone(&prober), Handle::current()));
+                desk.with_examiner(prober)
+            }
             None => desk,
         });
         begin(&store, &desk, &settings, recovered).await.map_err(StartError::Record)?;
@@ -401,6 +407,23 @@ fn gate(
 fn who(settings: &ApprovalSettings) -> Who {
     let people = settings.people.clone();
     Who::new(move |origin| people.behind(origin).map(Person::to_judge).collect())
+}
+
+/// Looks into what statements would touch, on the runtime that asks people as well.
+fn measurer(prober: Arc<Prober>, runtime: Handle) -> Measurer {
+    Measurer::new(move |request, opaque| {
+        let (answer, answered) = oneshot::channel();
+        let prober = Arc::clone(&prober);
+        runtime.spawn(async move {
+            let mut answer = answer;
+            tokio::select! {
+                measure = measure_of(&*prober, &request, opaque) => { let _ = answer.send(measure); }
+                // The client is gone, or has cancelled it.
+                () = answer.closed() => {}
+            }
+        });
+        answered
+    })
 }
 
 /// What sessions need to know of the approval profiles.

@@ -18,6 +18,7 @@ use super::cancel::CancelGuard;
 use super::holding::{Holding, Turn};
 use super::judging::SessionJudge;
 use super::machine::{Action, Cleared, Ending, Machine, MachineSettings, Outbox};
+use super::measuring::{self, Measuring};
 use super::noticing;
 use super::offload::Answer;
 use super::parameters::{is_false, is_plain};
@@ -178,6 +179,8 @@ struct Session<'a> {
     generation: u64,
     cancel: Option<CancelGuard>,
     holding: Option<Box<Holding>>,
+    /// What it would touch is being looked into.
+    measuring: Option<Measuring>,
     /// The statement released last, until the database has answered it.
     running: Option<Running>,
     analysis: Option<Answer>,
@@ -234,6 +237,7 @@ impl<'a> Session<'a> {
             generation,
             cancel: None,
             holding: None,
+            measuring: None,
             running: None,
             analysis: None,
             deadline: Some(Box::pin(tokio::time::sleep_until(opened.deadline.into()))),
@@ -269,6 +273,7 @@ impl<'a> Session<'a> {
                 Err(end) => return Poll::Ready(end),
             }
             progress |= self.poll_analysis(cx);
+            progress |= self.poll_measuring(cx);
             progress |= self.poll_holding(cx);
             if self.deadline_passed(cx) {
                 return Poll::Ready(End::Close);
@@ -454,6 +459,13 @@ impl<'a> Session<'a> {
             self.say_goodbye();
             return Err(End::Quit);
         }
+        if self.measuring.is_some() && (cancel || drain) {
+            let report = if cancel { measuring::cancelled() } else { measuring::shutting_down() };
+            self.stop_measuring();
+            self.finish_machine(cx, Ending::Refuse(report));
+            self.act(cx);
+            return Ok(true);
+        }
         if let Some(holding) = &mut self.holding {
             if cancel {
                 holding.turn(Turn::Withdraw(Cause::CancelRequest));
@@ -488,6 +500,29 @@ impl<'a> Session<'a> {
         self.resume_now(cx);
         self.act(cx);
         true
+    }
+
+    fn poll_measuring(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(measuring) = &mut self.measuring else {
+            return false;
+        };
+        let Poll::Ready(measure) = measuring.poll(cx) else {
+            return false;
+        };
+        if self.stop_measuring() {
+            self.finish_machine(cx, Ending::Refuse(measuring::cancelled()));
+        } else {
+            self.machine.handle_measured(measure);
+            self.resume_now(cx);
+        }
+        self.act(cx);
+        true
+    }
+
+    /// Returns whether a CancelRequest was accepted meanwhile.
+    fn stop_measuring(&mut self) -> bool {
+        self.measuring = None;
+        self.signal.signal().end_hold()
     }
 
     fn poll_holding(&mut self, cx: &mut Context<'_>) -> bool {
@@ -554,6 +589,9 @@ impl<'a> Session<'a> {
 
     /// Ends a hold without anything being sent: one side is gone.
     fn withdraw(&mut self, cause: Cause) {
+        if self.measuring.is_some() {
+            let _ = self.stop_measuring();
+        }
         if let Some(holding) = self.holding.take() {
             let _ = self.signal.signal().end_hold();
             holding.abandon(cause, clock::wall());
@@ -584,6 +622,7 @@ impl<'a> Session<'a> {
                 }
                 Action::Ready => self.deadline = None,
                 Action::Analyse(text) => self.analysis = Some(self.worker.shared.offload.analyse(text)),
+                Action::Examine(draft) => self.measure(*draft),
                 Action::OpenHold(draft) => self.open_hold(cx, *draft),
                 Action::Notice(draft) => {
                     noticing::tell(&self.worker.shared, &self.origin, self.class.class.policy_version(), *draft);
@@ -596,6 +635,16 @@ impl<'a> Session<'a> {
                 }
             }
         }
+    }
+
+    fn measure(&mut self, draft: super::machine::Draft) {
+        if self.client_ended {
+            // As for a hold: it is dropped with what came behind it.
+            self.inbox = Vec::new();
+            return;
+        }
+        self.signal.signal().begin_hold();
+        self.measuring = Some(Measuring::begin(&self.worker.shared, &self.origin, draft));
     }
 
     fn open_hold(&mut self, cx: &mut Context<'_>, draft: super::machine::Draft) {

@@ -273,7 +273,13 @@ fn next_reminder(now: Instant, interval: Duration) -> Option<Instant> {
     (!interval.is_zero()).then(|| now.checked_add(interval)).flatten()
 }
 
-fn request(shared: &Shared, id: HoldId, origin: &Origin, draft: Draft, time_to_live: Duration) -> HoldRequest {
+pub(super) fn request(
+    shared: &Shared,
+    id: HoldId,
+    origin: &Origin,
+    draft: Draft,
+    time_to_live: Duration,
+) -> HoldRequest {
     let opened_at = clock::wall();
     let deadline = SignedDuration::try_from(time_to_live)
         .ok()

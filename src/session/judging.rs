@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::machine::{Judging, Reading, Ruling};
 use super::passing::{Passer, Tally};
-use crate::judge::{Analysis, Judge, JudgeCache, Judged, Judgement, Prepared, SessionClass, Verdict, counts_rows};
+use crate::judge::{
+    Analysis, Judge, JudgeCache, Judged, Judgement, Measure, Prepared, SessionClass, Verdict, counts_rows,
+};
 
 /// Borrowed for one step of the machine.
 #[derive(Debug)]
@@ -21,6 +23,16 @@ pub(super) struct SessionJudge<'a> {
 impl Judging for SessionJudge<'_> {
     fn decide(&mut self, analysis: &Analysis, in_transaction: bool, prepared: &dyn Prepared) -> Ruling {
         ruling(&self.class.decide(analysis, in_transaction, prepared))
+    }
+
+    fn measured(
+        &mut self,
+        analysis: &Analysis,
+        in_transaction: bool,
+        prepared: &dyn Prepared,
+        measure: &Measure,
+    ) -> Judgement {
+        self.class.decide_measured(analysis, in_transaction, prepared, measure)
     }
 
     fn judge(&mut self, text: &[u8], in_transaction: bool, prepared: &dyn Prepared) -> Reading {

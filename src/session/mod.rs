@@ -11,6 +11,7 @@ mod judging;
 mod noticing;
 pub mod lobby;
 pub mod machine;
+mod measuring;
 pub mod offload;
 mod parameters;
 pub mod passing;

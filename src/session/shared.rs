@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::cancel::CancelRegistry;
 use super::lobby::Lobby;
@@ -25,8 +25,8 @@ use super::signal::SessionSignal;
 use super::tls::ListenTls;
 use super::upstream::Upstream;
 use crate::clock;
-use crate::hold::{Board, Notices, Origin, SessionId};
-use crate::judge::{Facts, Judge, JudgeCache, Judgement, OWNERS_NAMED, Ownership, SessionClass, Somebody};
+use crate::hold::{Board, HoldRequest, Notices, Origin, SessionId};
+use crate::judge::{Facts, Judge, JudgeCache, Judgement, Measure, OWNERS_NAMED, Ownership, SessionClass, Somebody};
 
 /// Bytes read at once, per thread.
 const SCRATCH: usize = 64 << 10;
@@ -83,6 +83,19 @@ fn is_outside((from, until): (Timestamp, Timestamp), now: Timestamp) -> bool {
     now >= until || now < from
 }
 
+/// Has it looked into what a statement would touch.
+pub struct Measurer(Box<Look>);
+
+/// The statement as it would be held, and whether it calls what nobody has looked into. Whoever drops the answer's other end has none.
+type Look = dyn Fn(HoldRequest, bool) -> oneshot::Receiver<Measure> + Send + Sync;
+
+impl Measurer {
+    /// As `look` has it, which must not block.
+    pub fn new(look: impl Fn(HoldRequest, bool) -> oneshot::Receiver<Measure> + Send + Sync + 'static) -> Self {
+        Self(Box::new(look))
+    }
+}
+
 /// What the session threads need besides sockets.
 pub struct Gate {
     /// Policy.
@@ -130,6 +143,7 @@ pub struct Shared {
     cache_bytes: u64,
     secret: [u8; 32],
     next_session: AtomicU64,
+    measurer: OnceLock<Measurer>,
 }
 
 impl Shared {
@@ -153,7 +167,18 @@ impl Shared {
             cache_bytes: gate.cache_bytes,
             secret: gate.secret,
             next_session: AtomicU64::new(1),
+            measurer: OnceLock::new(),
         }
+    }
+
+    /// Who looks into what statements would touch, from now on; the first one stays.
+    pub fn measure_by(&self, measurer: Measurer) {
+        let _ = self.measurer.set(measurer);
+    }
+
+    /// Has it looked into what a statement would touch; `None`: nobody looks.
+    pub(super) fn measure(&self, request: HoldRequest, opaque: bool) -> Option<oneshot::Receiver<Measure>> {
+        self.measurer.get().map(|measurer| (measurer.0)(request, opaque))
     }
 
     /// The policy in force.

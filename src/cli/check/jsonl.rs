@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::USAGE;
 use super::status;
-use crate::judge::{Effect, EffectKind, Judge, NothingPrepared, RiskKind, SessionClass, Verdict};
+use crate::judge::{Effect, EffectKind, Judge, Measure, NothingPrepared, RiskKind, SessionClass, Verdict};
 
 #[derive(Deserialize)]
 struct Question<'a> {
@@ -96,7 +96,8 @@ fn answer(
         Err(error) => return Ok(Err(error)),
     };
     let analysis = judge.analyse(question.sql.as_bytes());
-    let judgement = class.decide(&analysis, in_transaction, &NothingPrepared);
+    let unknown = Measure::unknown("no database is asked here");
+    let judgement = class.decide_measured(&analysis, in_transaction, &NothingPrepared, &unknown);
     let effects = analysis.pieces.iter().flat_map(|piece| &piece.effects).map(Does::new).collect();
     let mut risks: Vec<_> = analysis.all_risks().unwrap_or_default().into_iter().map(|risk| risk.kind).collect();
     risks.dedup();

@@ -15,7 +15,9 @@ use jiff::Timestamp;
 
 use crate::approval::{People, Person};
 use crate::clock;
-use crate::judge::{Analysis, Facts, Finding, Judge, Prepared, Scene, SessionAct, SessionClass, Somebody, Verdict};
+use crate::judge::{
+    Analysis, Facts, Finding, Judge, Measure, Prepared, Scene, SessionAct, SessionClass, Somebody, Verdict,
+};
 use crate::server::settings::Settings;
 
 /// Exit status when something would be held.
@@ -186,8 +188,10 @@ struct Session<'j> {
 impl Session<'_> {
     fn judge(&mut self, text: &[u8]) -> report::Message {
         let analysis = self.judge.analyse(text);
-        let judgement = self.class.decide(&analysis, self.in_transaction, &self.prepared);
-        let pieces = self.class.decide_pieces(&analysis, self.in_transaction, &self.prepared);
+        // Nobody can look into it here.
+        let unknown = Measure::unknown("no database is asked here");
+        let judgement = self.class.decide_measured(&analysis, self.in_transaction, &self.prepared, &unknown);
+        let pieces = self.class.decide_pieces(&analysis, self.in_transaction, &self.prepared, &unknown);
         for act in analysis.pieces.iter().flat_map(|piece| &piece.acts) {
             self.prepared.follow(act);
         }
@@ -197,7 +201,8 @@ impl Session<'_> {
             let column = finding.effect.columns.first().map(String::as_str);
             let risks = finding.risks.as_deref();
             let effects = &finding.effects;
-            let scene = Scene { in_transaction: self.in_transaction, tags: &analysis.tags, risks, effects };
+            let (in_transaction, tags) = (self.in_transaction, &analysis.tags);
+            let scene = Scene { in_transaction, tags, risks, effects, impact: None };
             Some(self.judge.policy().explain(facts, effect, object, column, scene))
         };
         report::Message::new(text, judgement, pieces, &analysis, explain)

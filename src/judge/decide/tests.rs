@@ -306,7 +306,7 @@ fn worlds(rules: &[Rule], effect: &Effect, object: Option<&ObjectName>, in_trans
         effect,
         object,
         None,
-        Scene { in_transaction, tags: &Tags::default(), risks: Some(&[]), effects: &[] },
+        Scene { in_transaction, tags: &Tags::default(), risks: Some(&[]), effects: &[], impact: None },
     ) {
         Match::No => later(),
         Match::Surely => vec![rule.action.verdict()],
@@ -321,7 +321,7 @@ fn explains(
     object: Option<&ObjectName>,
     in_transaction: bool,
 ) -> Result<(), TestCaseError> {
-    let scene = Scene { in_transaction, tags: &Tags::default(), risks: Some(&[]), effects: &[] };
+    let scene = Scene { in_transaction, tags: &Tags::default(), risks: Some(&[]), effects: &[], impact: None };
     let steps = policy.explain(&FACTS, effect, object, None, scene);
     let rules: Vec<&Rule> = policy.rules().collect();
     for (step, rule) in steps.iter().zip(&rules) {
@@ -597,7 +597,7 @@ fn the_guards_of_all_rules_that_hold_some_of_it_count_the_strictest_of_each_valu
     assert_eq!((guard(&["c"]), guard(&["d"])), (None, None));
     let told = |objects: &[&str]| {
         let guard = guard(objects).unwrap();
-        (guard.max_rows.unwrap(), guard.lock_timeout.unwrap().millis(), guard.otherwise == crate::judge::Otherwise::Run)
+        (guard.max_rows.unwrap(), guard.lock_timeout.unwrap().millis(), guard.otherwise == Otherwise::Run)
     };
     assert_eq!(told(&["a", "c"]), (10, 1000, true));
     assert_eq!(told(&["s.b"]), (5, 2000, false));

@@ -25,7 +25,7 @@ fn matches(rule: &Rule, effect: &Effect, in_transaction: bool) -> Match {
         effect,
         None,
         None,
-        Scene { in_transaction, tags: &Tags::default(), risks: Some(&[]), effects: &[] },
+        Scene { in_transaction, tags: &Tags::default(), risks: Some(&[]), effects: &[], impact: None },
     )
 }
 
@@ -201,7 +201,7 @@ fn a_rule_that_allows_wants_everybody_behind_a_shared_user_and_one_that_does_not
 fn columns_match_by_name_and_untold_ones_possibly() {
     let rule = rule("action = \"hold\"\ncolumns = [\"salary\", \"iban*\"]");
     let tags = Tags::default();
-    let scene = Scene { in_transaction: false, tags: &tags, risks: Some(&[]), effects: &[] };
+    let scene = Scene { in_transaction: false, tags: &tags, risks: Some(&[]), effects: &[], impact: None };
     for (kind, column, expected) in [
         (EffectKind::Update, Some("salary"), Match::Surely),
         (EffectKind::Insert, Some("iban_old"), Match::Surely),
@@ -230,7 +230,7 @@ fn all_tags_named_have_to_match() {
     ] {
         let tags =
             crate::judge::analyse(format!("SELECT 1 {comment}").as_bytes(), &crate::judge::Limits::default()).tags;
-        let scene = Scene { in_transaction: false, tags: &tags, risks: Some(&[]), effects: &[] };
+        let scene = Scene { in_transaction: false, tags: &tags, risks: Some(&[]), effects: &[], impact: None };
         assert_eq!(rule.matches_effect(&effect(EffectKind::Read, None), None, None, scene), expected, "{comment}");
     }
     assert!(toml::from_str::<Rule>("name = \"r\"\naction = \"allow\"\ntags = {}").is_err());
@@ -254,7 +254,7 @@ fn a_condition_on_risks_matches_what_is_known_and_possibly_what_is_not() {
         (Some(&[RiskKind::Unread, RiskKind::Bidi][..]), Match::Surely),
         (None, Match::Possibly),
     ] {
-        let scene = Scene { in_transaction: false, tags: &Tags::default(), risks, effects: &[] };
+        let scene = Scene { in_transaction: false, tags: &Tags::default(), risks, effects: &[], impact: None };
         assert_eq!(rule.matches_effect(&effect, None, None, scene), expected, "{risks:?}");
     }
 }

@@ -63,3 +63,11 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
         settings.impact = Some(slot);
     }
 }
+
+/// A rule that asks what statements would touch needs somebody who can look.
+pub(super) fn check_rules(root: &Section<'_, '_>, settings: &Settings) {
+    if let Some(rule) = settings.policy.asks_impact().filter(|_| settings.impact.is_none()) {
+        let message = format!("rule `{}` has `impact`, which needs the section [impact]", rule.name);
+        root.document().error(None, message);
+    }
+}

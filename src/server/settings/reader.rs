@@ -271,22 +271,13 @@ impl<'de> Deserialize<'de> for Size {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Size, E> {
-                size(text).map(Size).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                parse(text).map(Size).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
             }
         }
         deserializer.deserialize_any(Visitor)
     }
 }
 
-fn size(text: &str) -> Option<usize> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at_checked(end)?;
-    let factor: usize = match unit.trim() {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<usize>().ok()?.checked_mul(factor)
+fn parse(text: &str) -> Option<usize> {
+    crate::size::parse(text).and_then(|bytes| usize::try_from(bytes).ok())
 }

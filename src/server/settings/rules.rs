@@ -10,7 +10,7 @@ use super::reader::{Document, Section};
 use super::rego;
 use super::{Settings, Sources};
 use crate::approval::People;
-use crate::judge::{Action, Freeze, Glob, Parts, Policy, Rule, WrittenFreeze, Zone};
+use crate::judge::{Action, Freeze, Glob, ObjectPattern, Parts, Policy, Rule, WrittenFreeze, Zone};
 
 /// What judges effects that no rule of the file matches.
 #[derive(Deserialize, Clone, Copy, Default)]
@@ -32,6 +32,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
     let fallback = section.take("fallback").unwrap_or_default();
     let observe = section.take("observe").unwrap_or(false);
     section.set("watch", &mut settings.watch);
+    let critical = section.take::<Vec<ObjectPattern>>("critical").unwrap_or_default();
     let include = section.take_spanned::<Vec<String>>("include");
     let rego = rego::read(&mut section, sources);
     let owners = owners::read(&mut section, sources, &settings.approval.people);
@@ -64,7 +65,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
     if shipped {
         rules.extend(Policy::shipped().rules().cloned());
     }
-    set(document, span, settings, Parts { rules, freezes, owners, observe, rego });
+    set(document, span, settings, Parts { rules, freezes, owners, critical, observe, rego });
     file
 }
 
@@ -223,6 +224,7 @@ fn rule(mut section: Section<'_, '_>) -> Option<Rule> {
     section.set_as("in_transaction", &mut rule.in_transaction, Some);
     section.set_as("tags", &mut rule.tags, Some);
     section.set_as("risks", &mut rule.risks, Some);
+    section.set_as("impact", &mut rule.impact, Some);
     section.set_as("approval", &mut rule.approval, Some);
     section.set("redact", &mut rule.redact);
     section.set_as("guard", &mut rule.guard, Some);

@@ -32,6 +32,7 @@ pub(super) fn read(text: &str, sources: &dyn Sources) -> (Settings, Vec<Problem>
         webhook::read(&mut root, sources, &mut settings);
         integration::read(&mut root, sources, &mut settings);
         impact::read(&mut root, sources, &mut settings);
+        impact::check_rules(&root, &settings);
         approval::check_channels(&root, &mentions, &settings);
         owners::check_channels(&root, owners_file.as_ref(), &settings);
         settings.approval.slack = settings.slack.as_ref().map(|slack| slack.name.clone());

@@ -2,6 +2,7 @@
 
 mod extended;
 mod guarded;
+mod measured;
 mod reports;
 mod waiting;
 

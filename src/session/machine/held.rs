@@ -8,7 +8,7 @@ use super::names::{Definition, PortalNote};
 use super::replies::{Expect, Refusal};
 use super::{Action, AtFront, Machine, Outbox, Waiting};
 use crate::hold::{HoldId, Parameter, Setting};
-use crate::judge::{Analysis, Judgement, Piece, Risk};
+use crate::judge::{Analysis, Judgement, Measure, Piece, Risk};
 use crate::wire::frame;
 use crate::wire::reply::Report;
 
@@ -71,6 +71,20 @@ pub(super) enum HeldKind {
     },
 }
 
+/// What the statement at the front would touch.
+#[derive(Debug)]
+pub(super) struct Measured {
+    /// Of its frame.
+    digest: Digest,
+    pub(super) measure: Measure,
+}
+
+impl Measured {
+    pub(super) fn is_of(&self, frame: &[u8]) -> bool {
+        self.digest == digest(frame)
+    }
+}
+
 /// How a hold ends, as far as the wire is concerned.
 #[derive(Debug)]
 pub enum Ending {
@@ -120,6 +134,20 @@ impl Machine {
         self.act(Action::OpenHold(Box::new(draft)));
     }
 
+    /// Has it looked into what it would touch, which decides what becomes of it.
+    pub(super) fn open_measuring(&mut self, held: Box<Held>, draft: Draft) {
+        self.waiting = Waiting::Measuring(held);
+        self.act(Action::Examine(Box::new(draft)));
+    }
+
+    /// What the statement at the front would touch. The driver then hands over the client's bytes again.
+    pub fn handle_measured(&mut self, measure: Measure) {
+        match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
+            Waiting::Measuring(held) => self.at_front.measured = Some(Measured { digest: held.digest, measure }),
+            other => self.waiting = other,
+        }
+    }
+
     /// The ticket is open.
     pub fn handle_opened(&mut self, request: &HoldId) {
         match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
@@ -127,9 +155,11 @@ impl Machine {
                 held.request = request.0.as_str().into();
                 self.waiting = Waiting::Decision(held);
             }
-            other @ (Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis(_) | Waiting::Decision(_)) => {
-                self.waiting = other;
-            }
+            other @ (Waiting::Nothing
+            | Waiting::CatchUp
+            | Waiting::Analysis(_)
+            | Waiting::Measuring(_)
+            | Waiting::Decision(_)) => self.waiting = other,
         }
     }
 
@@ -143,7 +173,7 @@ impl Machine {
     /// Ends the hold. The driver then hands over the client's bytes again.
     pub fn end_hold(&mut self, ending: Ending, out: &mut Outbox) {
         match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
-            Waiting::Opening(held) | Waiting::Decision(held) => match ending {
+            Waiting::Measuring(held) | Waiting::Opening(held) | Waiting::Decision(held) => match ending {
                 Ending::Release => self.at_front.released = Some(held),
                 Ending::Refuse(report) => {
                     self.from_client.discard(held.total);

@@ -2,12 +2,21 @@
 
 use std::sync::Arc;
 
-use crate::judge::{Analysis, Judgement, Prepared};
+use crate::judge::{Analysis, Judgement, Measure, Prepared};
 
 /// The judge as one session sees it: policy, cache and the session's own facts behind it.
 pub trait Judging {
     /// What the policy says to it.
     fn decide(&mut self, analysis: &Analysis, in_transaction: bool, prepared: &dyn Prepared) -> Ruling;
+
+    /// What the policy says to it now that it is known what it would touch, or that this cannot be had.
+    fn measured(
+        &mut self,
+        analysis: &Analysis,
+        in_transaction: bool,
+        prepared: &dyn Prepared,
+        measure: &Measure,
+    ) -> Judgement;
 
     /// Reads and decides.
     fn judge(&mut self, text: &[u8], in_transaction: bool, prepared: &dyn Prepared) -> Reading;

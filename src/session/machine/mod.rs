@@ -92,6 +92,8 @@ pub enum Action {
     ApplicationName(String),
     /// Analyse this text off the thread and answer with [`Machine::handle_analysis`].
     Analyse(Vec<u8>),
+    /// Have it looked into what this would touch, and answer with [`Machine::handle_measured`] or [`Machine::end_hold`].
+    Examine(Box<Draft>),
     /// Open a ticket and answer with [`Machine::handle_opened`] (and later [`Machine::handle_asked`]) or [`Machine::end_hold`].
     OpenHold(Box<Draft>),
     /// A statement passes that people want to be told of.
@@ -121,6 +123,8 @@ enum Waiting {
     CatchUp,
     /// For an analysis made elsewhere, of the text with this digest.
     Analysis(held::Digest),
+    /// For what the database says this would touch.
+    Measuring(Box<Held>),
     /// For the driver to open a ticket.
     Opening(Box<Held>),
     /// For a decision.
@@ -141,6 +145,8 @@ struct AtFront {
     rehearsed: Option<Rehearsed>,
     /// The session was asked for its role and `search_path`.
     setting: Option<crate::hold::Setting>,
+    /// The database was asked what it would touch.
+    measured: Option<held::Measured>,
 }
 
 /// What the server said when it was asked to parse a text that is to be held.
@@ -291,10 +297,10 @@ impl Machine {
         matches!(self.phase, Phase::Authenticating(_))
     }
 
-    /// A statement is held, or about to be.
+    /// A statement is held, or may be about to be.
     #[must_use]
     pub fn is_holding(&self) -> bool {
-        matches!(self.waiting, Waiting::Opening(_) | Waiting::Decision(_))
+        matches!(self.waiting, Waiting::Measuring(_) | Waiting::Opening(_) | Waiting::Decision(_))
     }
 
     /// The machine has stopped at the front of the client's bytes; what comes behind is read ahead.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::judge::{Effect, EffectKind, Judgement, Piece, Prepared, Redact, SessionAct, Verdict};
+use crate::judge::{Effect, EffectKind, Judgement, Measure, Piece, Prepared, Redact, SessionAct, Verdict};
 use crate::wire::frame::build;
 
 /// Judges by the first word: `HOLD…`, `REJECT…`, `PREPARE name text`, `EXECUTE name`, `DEALLOCATE name`, anything else is
@@ -38,7 +38,9 @@ pub(super) fn analyse(text: &str) -> Analysis {
     let mut effect = effect(kind);
     let begins = |words: &[&str]| words.iter().any(|word| text.starts_with(word));
     effect.columns = vec![
-        if begins(&["HOLDG", "HOLDX"]) {
+        if begins(&["HOLDM"]) {
+            "size"
+        } else if begins(&["HOLDG", "HOLDX"]) {
             "rows"
         } else if begins(&["HOLDA", "HOLDL"]) {
             "locks"
@@ -105,6 +107,7 @@ impl Judging for Fake {
             also: Vec::new(),
             remarks: Vec::new(),
             guard: guard(analysis),
+            examine: analysis.pieces[0].effects[0].columns.first().is_some_and(|column| column == "size"),
         });
         match verdict {
             Verdict::Allow if is_told(analysis) => Ruling::Notice(judgement),
@@ -112,6 +115,20 @@ impl Judging for Fake {
             Verdict::Hold => Ruling::Hold(judgement),
             Verdict::Reject => Ruling::Reject(judgement),
         }
+    }
+
+    /// Small ones pass, huge ones are rejected, and what is not known is held.
+    fn measured(&mut self, analysis: &Analysis, _: bool, prepared: &dyn Prepared, measure: &Measure) -> Judgement {
+        let (Ruling::Hold(judgement) | Ruling::Reject(judgement)) = self.decide(analysis, false, prepared) else {
+            panic!("it was not held before");
+        };
+        let verdict = match measure.rows {
+            Some(0..=5) => Verdict::Allow,
+            Some(1_000..) => Verdict::Reject,
+            Some(_) | None => Verdict::Hold,
+        };
+        let guard = Some(toml::from_str("max_rows = 5").unwrap());
+        Judgement { verdict, guard, examine: false, ..*judgement }
     }
 
     fn judge(&mut self, text: &[u8], in_transaction: bool, prepared: &dyn Prepared) -> Reading {
@@ -214,6 +231,12 @@ impl Bench {
     /// The text that was sent away has been analysed.
     pub(super) fn analysed(&mut self, analysis: Analysis) {
         self.machine.handle_analysis(Arc::new(analysis));
+        self.pump();
+    }
+
+    /// It was looked into what the statement at the front would touch.
+    pub(super) fn measured(&mut self, rows: Option<u64>) {
+        self.machine.handle_measured(Measure { rows, ..Measure::default() });
         self.pump();
     }
 

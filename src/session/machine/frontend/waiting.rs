@@ -119,6 +119,9 @@ impl Machine {
         out: &mut Outbox,
     ) -> Step {
         draft.frame_bytes = front.total;
+        if draft.judgement.examine {
+            return self.measure(front, kind, draft, judging, out);
+        }
         let refused = if draft.in_transaction && self.settings.reject_holds_in_transaction {
             Err(in_transaction_report(&draft.judgement))
         } else {

@@ -180,7 +180,11 @@ impl Guarding {
                 "querygate: the statement was undone: nothing tells how many rows it wrote, and at most {most} were approved"
             ),
         };
-        let detail = format!("Request {} has a guard of at most {most} rows. {undone}", self.request);
+        let detail = if self.request.is_empty() {
+            format!("The rule that let it pass without asking anybody allows at most {most} rows. {undone}")
+        } else {
+            format!("Request {} has a guard of at most {most} rows. {undone}", self.request)
+        };
         Some(
             Report::error("54000", message)
                 .with_detail(detail)
