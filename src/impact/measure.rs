@@ -35,17 +35,14 @@ fn rows(impact: &Impact, effects: &[Effect]) -> Option<u64> {
     }
     // A second one would meet what the first has changed; and all that the judge saw has to have been counted.
     let mut writing = impact.statements.iter().filter(|statement| statement.action != Action::Read);
-    let statement = match (writing.next(), writing.next()) {
-        (Some(only), None) => only,
-        (None, _) | (Some(_), Some(_)) => return None,
-    };
+    let (Some(statement), None) = (writing.next(), writing.next()) else { return None };
     let counted: Vec<&ObjectImpact> = statement.objects.iter().filter(|object| object.rows.is_some()).collect();
     let mut wanted = 0_usize;
     for effect in effects {
         match effect.kind {
             EffectKind::Read => {}
             EffectKind::Insert | EffectKind::Update | EffectKind::Delete | EffectKind::Truncate | EffectKind::Drop => {
-                wanted = wanted.saturating_add(effect.objects.len().max(1))
+                wanted = wanted.saturating_add(effect.objects.len().max(1));
             }
             // Fail closed: what these do is not counted in rows.
             EffectKind::Merge

@@ -95,7 +95,7 @@ fn to_examine(judgement: Judgement, findings: &[&Finding]) -> Judgement {
     let examine = findings.iter().any(|finding| finding.examine) && !findings.iter().any(|finding| rejected(&finding));
     // Fail closed: should nobody look, people are asked.
     let verdict = if examine { Verdict::Hold } else { judgement.verdict };
-    Judgement { examine, verdict, ..judgement }
+    Judgement { verdict, examine, ..judgement }
 }
 
 /// Where a rule asks for it, people are told what was found.
@@ -555,5 +555,7 @@ impl Scope<'_> {
     }
 }
 
+#[cfg(test)]
+mod impact_tests;
 #[cfg(test)]
 mod tests;

@@ -125,14 +125,7 @@ impl Server {
         let gate = gate(&settings, board.clone(), notices.clone(), passing)?;
         let shared = Arc::new(Shared::new(settings.session.clone(), tls, upstream, limits.connections, gate));
         let desk = ApprovalDesk::new(board.clone(), settings.approval.clone(), Arc::new(store.clone()));
-        let desk = Arc::new(match &settings.impact {
-            Some(impact) => {
-                let prober = Arc::new(Prober::new(impact.clone(), dial(&shared)));
-                shared.measure_by(measurer(Arc::clone(&prober), Handle::current()));
-                desk.with_examiner(prober)
-            }
-            None => desk,
-        });
+        let desk = Arc::new(examined(desk, &shared, &settings));
         begin(&store, &desk, &settings, recovered).await.map_err(StartError::Record)?;
         let (admin_stop, stop) = watch::channel(false);
         tokio::spawn(approval::journal::keep(board.clone(), stop.clone()));
@@ -407,6 +400,14 @@ fn gate(
 fn who(settings: &ApprovalSettings) -> Who {
     let people = settings.people.clone();
     Who::new(move |origin| people.behind(origin).map(Person::to_judge).collect())
+}
+
+/// Whoever looks into statements does so for people and for rules.
+fn examined(desk: ApprovalDesk, shared: &Arc<Shared>, settings: &Settings) -> ApprovalDesk {
+    let Some(impact) = settings.impact.clone() else { return desk };
+    let prober = Arc::new(Prober::new(impact, dial(shared)));
+    shared.measure_by(measurer(Arc::clone(&prober), Handle::current()));
+    desk.with_examiner(prober)
 }
 
 /// Looks into what statements would touch, on the runtime that asks people as well.

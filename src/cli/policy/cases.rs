@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{load, word};
 use crate::approval::Person;
 use crate::clock;
-use crate::judge::{Facts, Judge, NothingPrepared, Somebody, Verdict};
+use crate::judge::{Bytes, Facts, Judge, Measure, NothingPrepared, ObjectName, Reached, Somebody, Verdict};
 use crate::server::settings::Settings;
 
 #[derive(Deserialize)]
@@ -40,11 +40,50 @@ struct Case {
     at: Option<Timestamp>,
     #[serde(default)]
     in_transaction: bool,
+    /// What it would touch; not known without it.
+    impact: Option<Impact>,
     sql: String,
     verdict: Verdict,
     rule: Option<String>,
     /// Rules that tell of what passes; any without it.
     told: Option<Vec<String>>,
+}
+
+/// What a look into the database would have found. What is left out is not known.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Impact {
+    rows: Option<u64>,
+    bytes: Option<Bytes>,
+    rewrites: Option<bool>,
+    triggers: Option<bool>,
+    /// Everything it names, as `schema.name`.
+    touches: Option<Vec<String>>,
+    /// Everything that foreign keys lead to, likewise.
+    #[serde(default)]
+    cascades: Vec<String>,
+}
+
+impl Impact {
+    fn measure(&self) -> Result<Measure, String> {
+        let read = |name: &String, by_cascade: bool| {
+            let (schema, name) =
+                name.split_once('.').ok_or_else(|| format!("`{name}` is no `schema.name`, as the catalogue has it"))?;
+            let object = ObjectName { schema: Some(schema.to_owned()), name: name.to_owned() };
+            Ok::<_, String>(Reached { object, by_cascade })
+        };
+        let named = self.touches.iter().flatten().map(|name| read(name, false));
+        let reached = named.chain(self.cascades.iter().map(|name| read(name, true))).collect::<Result<_, _>>()?;
+        Ok(Measure {
+            rows: self.rows,
+            bytes: self.bytes.map(|Bytes(bytes)| bytes),
+            rewrites: self.rewrites,
+            triggers: self.triggers,
+            reached,
+            complete: self.touches.is_some(),
+            said: String::new(),
+        })
+    }
 }
 
 /// Whether a case failed.
@@ -97,7 +136,12 @@ fn run_case(case: &Case, settings: &Settings, judge: &Judge) -> Result<Option<St
         people: &people,
         now: case.at.unwrap_or_else(clock::wall),
     });
-    let judgement = class.decide(&judge.analyse(case.sql.as_bytes()), case.in_transaction, &NothingPrepared);
+    let measure = match &case.impact {
+        Some(impact) => impact.measure()?,
+        None => Measure::unknown("the case does not tell"),
+    };
+    let analysis = judge.analyse(case.sql.as_bytes());
+    let judgement = class.decide_measured(&analysis, case.in_transaction, &NothingPrepared, &measure);
     let told: Vec<String> = judgement.remarks.iter().map(|remark| remark.rule.to_string()).collect();
     let is = Answer { verdict: judgement.verdict, rule: Some(&judgement.rule), told: Some(&told) };
     let wanted = Answer { verdict: case.verdict, rule: case.rule.as_deref(), told: case.told.as_deref() };

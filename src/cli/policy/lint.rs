@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use super::load;
 use crate::clock;
 use crate::judge::{
-    Action, Analysis, Effect, EffectKind, Facts, NothingPrepared, ObjectName, OneOf, Piece, Policy, Rule, Tags, Verdict,
+    Action, Analysis, Critical, Effect, EffectKind, Facts, NothingPrepared, ObjectName, OneOf, Piece, Policy, Rule,
+    Tags, Verdict,
 };
 
 /// Whether something was found.
@@ -48,6 +49,16 @@ fn lint(policy: &Policy, now: Timestamp) -> Vec<String> {
             let name = &rule.name;
             found.push(format!(
                 "rule `{name}` lets statements through because they are risky; `risks` is for hold and reject"
+            ));
+        }
+        let wants_much = rule.impact.as_ref().is_some_and(|impact| {
+            let critical = matches!(impact.critical, Some(Critical::Touched | Critical::Cascaded));
+            critical || impact.min_rows.is_some() || impact.min_bytes.is_some() || impact.cascades_into.is_some()
+        });
+        if wants_much && rule.action.verdict() == Verdict::Allow {
+            let name = &rule.name;
+            found.push(format!(
+                "rule `{name}` lets statements through because they touch much; ask for `max_rows`, `max_bytes` or `critical = \"untouched\"`"
             ));
         }
         if let Some(kind) = allows_danger(rule) {
@@ -108,6 +119,7 @@ fn covers(earlier: &Rule, later: &Rule) -> bool {
         && earlier.columns.is_none()
         && earlier.has_where.is_none()
         && earlier.risks.is_none()
+        && earlier.impact.is_none()
         && wider(&earlier.effects, &later.effects)
         && loose(earlier.users.as_ref(), later.users.as_ref())
         && loose(earlier.databases.as_ref(), later.databases.as_ref())
@@ -195,6 +207,18 @@ mod tests {
         let one =
             |action: &str| found(&format!("[[rule]]\nname = \"a\"\naction = \"{action}\"\nrisks = [\"cascade\"]\n"));
         assert_eq!((one("allow").len(), one("notify").len(), one("hold").len(), one("reject").len()), (1, 1, 0, 0));
+    }
+
+    #[test]
+    fn a_rule_that_allows_what_touches_much_is_found() {
+        let one = |action: &str, impact: &str| {
+            found(&format!(
+                "[[rule]]\nname = \"a\"\naction = \"{action}\"\neffects = [\"delete\"]\nimpact = {{ {impact} }}\n"
+            ))
+            .len()
+        };
+        assert_eq!((one("allow", "min_rows = 5"), one("notify", "cascades_into = [\"x\"]")), (1, 1));
+        assert_eq!((one("allow", "max_rows = 5"), one("hold", "min_rows = 5")), (0, 0));
     }
 
     #[test]

@@ -162,21 +162,20 @@ impl ImpactCondition {
         within(measure.rows, self.min_rows, self.max_rows)
             .min(within(measure.bytes, bytes(self.min_bytes), bytes(self.max_bytes)))
             .min(self.matches_critical(measure, critical))
-            .min(
-                self.cascades_into
-                    .as_ref()
-                    .map_or(Match::Surely, |patterns| leads_to(measure, patterns.iter(), Reached::is_cascade)),
-            )
+            .min(self.cascades_into.as_ref().map_or(Match::Surely, |patterns| {
+                leads_to(measure, &patterns.iter().collect::<Vec<_>>(), Reached::is_cascade)
+            }))
             .min(is(self.rewrites, measure.rewrites))
             .min(is(self.triggers, measure.triggers))
     }
 
     fn matches_critical(&self, measure: &Measure, critical: &[ObjectPattern]) -> Match {
+        let critical: Vec<&ObjectPattern> = critical.iter().collect();
         match self.critical {
             None => Match::Surely,
-            Some(Critical::Touched) => leads_to(measure, critical.iter(), |_| true),
-            Some(Critical::Cascaded) => leads_to(measure, critical.iter(), Reached::is_cascade),
-            Some(Critical::Untouched) => match leads_to(measure, critical.iter(), |_| true) {
+            Some(Critical::Touched) => leads_to(measure, &critical, |_| true),
+            Some(Critical::Cascaded) => leads_to(measure, &critical, Reached::is_cascade),
+            Some(Critical::Untouched) => match leads_to(measure, &critical, |_| true) {
                 Match::No => Match::Surely,
                 Match::Possibly => Match::Possibly,
                 Match::Surely => Match::No,
@@ -209,13 +208,9 @@ fn is(wanted: Option<bool>, found: Option<bool>) -> Match {
 }
 
 /// Whether any of the objects that count matches any of the patterns.
-fn leads_to<'p>(
-    measure: &Measure,
-    patterns: impl Iterator<Item = &'p ObjectPattern> + Clone,
-    counts: impl Fn(&Reached) -> bool,
-) -> Match {
+fn leads_to(measure: &Measure, patterns: &[&ObjectPattern], counts: impl Fn(&Reached) -> bool) -> Match {
     let reached = measure.reached.iter().filter(|reached| counts(reached));
-    let best = reached.flat_map(|reached| patterns.clone().map(|pattern| pattern.matches(&reached.object))).max();
+    let best = reached.flat_map(|reached| patterns.iter().map(|pattern| pattern.matches(&reached.object))).max();
     match best {
         Some(best) if best > Match::No => best,
         // Fail closed: it may be what could not be looked up.

@@ -112,7 +112,9 @@ fn the_example_mentions_every_key_and_its_optional_lines_are_right() {
         public: false,
     };
     let (_, problems, known) = sections::read(&text, &world);
-    let other: Vec<_> = problems.iter().filter(|problem| !problem.message.contains("nobody may approve")).collect();
+    let off_in_the_example = ["nobody may approve", "[impact] is off"];
+    let expected = |message: &str| off_in_the_example.iter().any(|part| message.contains(part));
+    let other: Vec<_> = problems.iter().filter(|problem| !expected(&problem.message)).collect();
     assert!(other.is_empty(), "{other:#?}\n{text}");
     let mentioned: BTreeSet<String> = keys(&toml::from_str(&text).unwrap(), "");
     let missing: Vec<_> = known.difference(&mentioned).collect();

@@ -144,7 +144,11 @@ impl Machine {
     pub fn handle_measured(&mut self, measure: Measure) {
         match std::mem::replace(&mut self.waiting, Waiting::Nothing) {
             Waiting::Measuring(held) => self.at_front.measured = Some(Measured { digest: held.digest, measure }),
-            other => self.waiting = other,
+            other @ (Waiting::Nothing
+            | Waiting::CatchUp
+            | Waiting::Analysis(_)
+            | Waiting::Opening(_)
+            | Waiting::Decision(_)) => self.waiting = other,
         }
     }
 

@@ -27,15 +27,12 @@ impl Machine {
             Verdict::Allow => self.plan(&draft, &kind, judging),
             Verdict::Hold | Verdict::Reject => Ok(None),
         };
-        let plan = match plan {
-            Ok(plan) => plan,
-            Err(_) => {
-                // Fail closed: by the time it runs it may touch more, and nothing could stop it. So its size does not count.
-                let unlimited = Measure { rows: None, ..measure };
-                draft.judgement = self.judged_by(&unlimited, &kind, &draft, judging);
-                None
-            }
-        };
+        let plan = plan.unwrap_or_else(|_| {
+            // Fail closed: by the time it runs it may touch more, and nothing could stop it. So its size does not count.
+            let unlimited = Measure { rows: None, ..measure };
+            draft.judgement = self.judged_by(&unlimited, &kind, &draft, judging);
+            None
+        });
         match draft.judgement.verdict {
             Verdict::Allow => self.pass_measured(front, kind, draft, plan, judging, out),
             Verdict::Hold => self.hold(front, kind, draft, judging, out),

@@ -1,0 +1,270 @@
+//! Rules that ask what a statement would touch: what is small passes unasked, what is large or not known is held, what reaches critical
+//! tables is rejected.
+
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
+
+use proxy_tests::gate::Gate;
+use proxy_tests::message as m;
+use proxy_tests::postgres::{Database, Target, shared};
+use proxy_tests::psql::{Psql, finish};
+use proxy_tests::raw::{Frame, Raw, eventually};
+
+const SCHEMA: &str = "CREATE SCHEMA billing; \
+    CREATE TABLE customers (id int PRIMARY KEY, gone bool NOT NULL DEFAULT false); \
+    CREATE TABLE notes (id int PRIMARY KEY, customer int REFERENCES customers ON DELETE CASCADE); \
+    CREATE TABLE billing.invoices (id int PRIMARY KEY, customer int REFERENCES customers ON DELETE CASCADE); \
+    CREATE TABLE billing.events (at int, what text) PARTITION BY RANGE (at); \
+    CREATE TABLE old_events PARTITION OF billing.events FOR VALUES FROM (0) TO (10); \
+    INSERT INTO customers SELECT n FROM generate_series(1, 50) n; \
+    INSERT INTO notes SELECT n, 11 + n % 2 FROM generate_series(1, 4) n; \
+    INSERT INTO billing.invoices VALUES (1, 20); INSERT INTO old_events VALUES (1, 'x'); ANALYZE";
+
+const RULES: &str = r#"
+[[rule]]
+name = "billing"
+action = "reject"
+effects = ["delete", "truncate"]
+impact = { critical = "cascaded" }
+message = "it takes invoices along"
+
+[[rule]]
+name = "few"
+action = "allow"
+effects = ["delete", "update"]
+impact = { max_rows = 3, critical = "untouched" }
+
+[[rule]]
+name = "cheap"
+action = "allow"
+effects = ["alter"]
+impact = { rewrites = false, max_bytes = "1GiB" }
+
+[[rule]]
+name = "reads"
+action = "allow"
+effects = ["read", "insert", "transaction", "session", "reading-setting"]
+"#;
+
+/// A database after `SCHEMA`, and a gate with `RULES` whose prober has all the time it needs.
+fn stage(more: &str) -> (Database, Gate) {
+    let database = shared();
+    let role = database.unique("impact");
+    database.run(&format!("CREATE ROLE {role} LOGIN; GRANT pg_read_all_data, pg_read_all_stats TO {role}"));
+    database.run(SCHEMA);
+    let impact = format!(
+        "[policy]\ncritical = [\"billing.*\"]\n[impact]\nuser = \"{role}\"\nbudget = \"60s\"\ncount_budget = \"60s\"\n\
+         connect_timeout = \"60s\"\nlock_timeout = \"60s\"\n{more}"
+    );
+    let gate = Gate::builder().toml(&(impact + RULES)).start(database.target());
+    (database, gate)
+}
+
+/// The same messages to both, and their answers.
+fn both(database: &Database, gate: &Gate, messages: impl Fn(&mut Raw)) -> [Vec<Frame>; 2] {
+    let run = |target: &Target| {
+        let mut raw = Raw::login(target);
+        messages(&mut raw);
+        raw.until(b'Z')
+    };
+    [run(database.target()), run(&gate.target())]
+}
+
+fn is_like(frames: &[Vec<Frame>; 2]) -> bool {
+    let told = |frames: &[Frame]| frames.iter().map(|frame| (frame.tag, frame.body.clone())).collect::<Vec<_>>();
+    told(&frames[0]) == told(&frames[1])
+}
+
+/// Starts `sql`, waits until it is held, and takes it back. Says why it was held.
+fn held(gate: &Gate, sql: &str) -> String {
+    let psql = Psql::new(&gate.target()).start(sql);
+    let id = gate.api().wait_held(sql.rsplit(';').next().unwrap().trim());
+    let request = gate.api().get(&format!("/v1/requests/{id}"));
+    gate.api().reject(&id, "no");
+    let said = finish(psql);
+    assert!(said.stderr.contains("rejected by"), "{}", said.stderr);
+    format!("{} {}", request["rule"], request["why"])
+}
+
+#[test]
+fn what_is_small_passes_unasked_and_the_client_sees_nothing_of_the_gate() {
+    let (database, gate) = stage("");
+    let reset = || {
+        database.run("DELETE FROM notes; DELETE FROM customers; INSERT INTO customers SELECT generate_series(1, 50)");
+    };
+    for sql in [
+        "DELETE FROM customers WHERE id <= 3",
+        "UPDATE customers SET gone = true WHERE id = 1",
+        "DELETE FROM customers WHERE id < 0",
+    ] {
+        let frames = both(&database, &gate, |raw| {
+            reset();
+            raw.send(m::query(sql));
+        });
+        assert!(is_like(&frames), "{sql}: {frames:?}");
+    }
+    let frames = both(&database, &gate, |raw| {
+        reset();
+        raw.send(m::parse("s", "DELETE FROM customers WHERE id > $1 RETURNING id", &[]));
+        raw.send(m::bind("", "s", &[Some(b"48")]));
+        raw.send(m::describe_portal(""));
+        raw.send(m::execute("", 0));
+        raw.send(m::sync());
+    });
+    assert!(is_like(&frames), "{frames:?}");
+    assert_eq!(database.raw().value("SELECT count(*) FROM customers"), "48");
+    assert!(gate.api().pending().is_empty());
+}
+
+#[test]
+fn a_prepared_statement_is_as_large_as_its_values_make_it() {
+    let (database, gate) = stage("");
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::parse("s", "DELETE FROM customers WHERE id > $1", &[]));
+    raw.send(m::sync());
+    raw.until(b'Z');
+    let bound = |value: &[u8]| [m::bind("", "s", &[Some(value)]), m::execute("", 0), m::sync()].concat();
+    let failed = |frames: &[Frame]| frames.iter().find(|frame| frame.tag == b'E').map(Frame::sqlstate);
+    raw.send(bound(b"48"));
+    assert_eq!(failed(&raw.until(b'Z')), None);
+    raw.send(bound(b"30"));
+    let id = gate.api().wait_held("DELETE FROM customers");
+    gate.api().reject(&id, "no");
+    assert_eq!(failed(&raw.until(b'Z')).as_deref(), Some("42501"));
+    raw.send(bound(b"46"));
+    assert_eq!(failed(&raw.until(b'Z')), None);
+    assert_eq!(database.raw().value("SELECT count(*) FROM customers"), "46");
+}
+
+#[test]
+fn what_is_large_is_held_and_the_reason_tells_how_large() {
+    let (_database, gate) = stage("");
+    let why = held(&gate, "DELETE FROM customers WHERE id BETWEEN 1 AND 4");
+    assert!(why.contains("default") && why.contains("deletes 4 rows (exact) of public.customers"), "{why}");
+    // Two of its own and two notes each: the cascade counts.
+    let why = held(&gate, "DELETE FROM customers WHERE id IN (11, 12)");
+    assert!(why.contains("cascades to 4 rows"), "{why}");
+    // Two statements are not one, however small.
+    held(&gate, "DELETE FROM notes WHERE id = 1; DELETE FROM notes WHERE id = 2");
+    held(&gate, "WITH gone AS (DELETE FROM notes WHERE id = 1 RETURNING id) DELETE FROM notes WHERE id = 2");
+}
+
+#[test]
+fn what_reaches_a_critical_table_is_rejected_or_held() {
+    let (database, gate) = stage("");
+    let said = Psql::new(&gate.target()).command("DELETE FROM customers WHERE id = 20");
+    assert!(said.stderr.contains("rejected by policy: it takes invoices along"), "{}", said.stderr);
+    assert!(!said.stderr.contains("waiting for approval"), "{}", said.stderr);
+    // In the extended protocol the rest of the batch is skipped.
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::extended("DELETE FROM customers WHERE id = 20", &[]));
+    let frames = raw.until(b'Z');
+    let refused = frames.iter().find(|frame| frame.tag == b'E').unwrap();
+    assert_eq!((refused.sqlstate().as_str(), frames.len()), ("42501", 3), "{frames:?}");
+    // Named itself, not by a cascade: another rule's matter. And a part of a critical table is critical, as is the whole of a part.
+    held(&gate, "DELETE FROM billing.invoices WHERE id = 1");
+    held(&gate, "DELETE FROM old_events WHERE at = 1");
+    assert_eq!(database.raw().value("SELECT count(*) FROM customers"), "50");
+}
+
+#[test]
+fn what_an_open_transaction_has_done_makes_everything_large() {
+    let (database, gate) = stage("");
+    let mut raw = Raw::login(&gate.target());
+    raw.query("BEGIN");
+    // Nobody else sees these rows yet.
+    raw.query("INSERT INTO notes SELECT n FROM generate_series(1000, 1100) n");
+    raw.send(m::query("DELETE FROM notes WHERE id >= 1000"));
+    let id = gate.api().wait_held("DELETE");
+    gate.api().reject(&id, "no");
+    raw.until(b'Z');
+    drop(raw);
+    held(&gate, "INSERT INTO notes SELECT generate_series(2000, 2100); DELETE FROM notes WHERE id >= 2000");
+    // It may have made invoices for these by now, so the cascade into them counts.
+    let said = Psql::new(&gate.target()).command("BEGIN; DELETE FROM customers WHERE id = 1");
+    assert!(said.stderr.contains("rejected by policy"), "{}", said.stderr);
+    // And through a function nobody has looked into.
+    database.run("CREATE FUNCTION all_of_them(int) RETURNS bool LANGUAGE sql VOLATILE AS 'SELECT true'");
+    held(&gate, "DELETE FROM notes WHERE id = 1 RETURNING all_of_them(id)");
+    assert_eq!(database.raw().value("SELECT count(*) FROM customers"), "50");
+}
+
+#[test]
+fn what_cannot_be_known_is_large_and_is_asked_about() {
+    let (database, gate) = stage("exclude = [\"public.notes\"]\n");
+    assert!(held(&gate, "DELETE FROM notes WHERE id = 1").contains("default"));
+    let none = Gate::builder()
+        .toml(&format!("[policy]\ncritical = [\"billing.*\"]\n[impact]\nuser = \"nobody_of_that_name\"\n{RULES}"))
+        .start(database.target());
+    // It may reach invoices, so it is not rejected outright, and not let through.
+    let why = held(&none, "DELETE FROM customers WHERE id = 1");
+    assert!(why.contains("billing") && why.contains("not known"), "{why}");
+}
+
+#[test]
+fn rows_that_come_after_the_look_do_not_pass() {
+    // Without being parsed first, which takes a lock, it is looked into before it waits for the lock.
+    let (database, gate) = stage("[hold]\nparse_first = false\n");
+    let mut other = database.raw();
+    other.query("BEGIN; LOCK TABLE customers IN SHARE ROW EXCLUSIVE MODE");
+    let psql = Psql::new(&gate.target()).start("DELETE FROM customers WHERE id >= 48");
+    let mut watch = database.raw();
+    eventually("it waits for the lock", || {
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'customers'::regclass";
+        (watch.value(waits) == "1").then_some(())
+    });
+    other.query("INSERT INTO customers SELECT generate_series(100, 120); COMMIT");
+    let said = finish(psql);
+    assert!(said.stderr.contains("undone") && said.stderr.contains("at most 3"), "{}", said.stderr);
+    assert_eq!(database.raw().value("SELECT count(*) FROM customers"), "71");
+}
+
+#[test]
+fn while_it_is_looked_into_it_can_be_cancelled_and_its_client_may_go() {
+    let (database, gate) = stage("");
+    let mut other = database.raw();
+    other.query("BEGIN; LOCK TABLE notes IN ACCESS EXCLUSIVE MODE");
+    let waiting = || {
+        let mut watch = database.raw();
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        move || (watch.value(waits) == "1").then_some(())
+    };
+    let mut raw = Raw::login(&gate.target());
+    let (pid, key) = raw.key.clone().unwrap();
+    // The delete itself locks notes only when it runs; the prober has to read them now.
+    raw.send(m::query("DELETE FROM customers WHERE id = 1"));
+    eventually("the prober waits", waiting());
+    Raw::connect(gate.address).send(m::cancel_request(pid, &key));
+    let frames = raw.until(b'Z');
+    assert_eq!(frames.iter().find(|frame| frame.tag == b'E').unwrap().sqlstate(), "57014", "{frames:?}");
+    assert_eq!(raw.value("SELECT 1"), "1");
+    eventually("the prober has given up", || {
+        let mut watch = database.raw();
+        (watch.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == "0").then_some(())
+    });
+    raw.send(m::query("DELETE FROM customers WHERE id = 1"));
+    eventually("the prober waits again", waiting());
+    drop(raw);
+    eventually("nobody is left", || {
+        let mut watch = database.raw();
+        let others =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        (watch.value(others) == "1").then_some(())
+    });
+    other.query("COMMIT");
+    assert_eq!(database.raw().value("SELECT count(*) FROM customers"), "50");
+}
+
+#[test]
+fn an_alter_that_rewrites_nothing_passes() {
+    let (database, gate) = stage("");
+    let said = Psql::new(&gate.target()).command("ALTER TABLE customers ADD COLUMN mail text");
+    assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""));
+    held(&gate, "ALTER TABLE customers ALTER COLUMN id TYPE bigint");
+    assert_eq!(
+        database
+            .raw()
+            .value("SELECT count(*) FROM pg_attribute WHERE attrelid = 'customers'::regclass AND attname = 'mail'"),
+        "1"
+    );
+}
