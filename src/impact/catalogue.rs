@@ -311,11 +311,18 @@ pub(super) async fn may_read(asking: &Asking, role: Option<&str>, tables: &BTree
     rows.first().and_then(|row| row.try_get(0).ok()).ok_or_else(|| UNREADABLE.to_owned())
 }
 
-/// Every function, operator and type the names can mean to the session is the server's own and does nothing but compute.
-pub(super) async fn harmless_names(asking: &Asking, path: &Path, names: &Names, tables: &[u32]) -> Result<(), String> {
-    super::lookup::functions(asking, path, names).await?;
+/// Every function, operator and type the names can mean to the session is the server's own and does nothing but compute. Yields whether
+/// what they compute depends on more than the rows ([`Names::shifting`]).
+pub(super) async fn harmless_names(
+    asking: &Asking,
+    path: &Path,
+    names: &Names,
+    tables: &[u32],
+) -> Result<bool, String> {
+    let shifting = super::lookup::functions(asking, path, names).await?;
     super::lookup::types(asking, path, names).await?;
     let foreign = super::lookup::column_types(asking, names, tables).await?;
     super::lookup::casts(asking, &foreign, tables).await?;
-    super::lookup::operators(asking, path, names, &foreign).await
+    super::lookup::operators(asking, path, names, &foreign).await?;
+    Ok(shifting || names.shifting)
 }

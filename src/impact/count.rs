@@ -24,11 +24,13 @@ pub(super) struct Counter<'a> {
     left: Duration,
     /// Tables locked and looked at already, and what was found.
     ready: BTreeMap<u32, Result<(), String>>,
+    /// What was looked at so far depends on more than rows ([`Names::shifting`]).
+    shifting: bool,
 }
 
 impl<'a> Counter<'a> {
     pub(super) fn new(asking: &'a Asking, settings: &'a ImpactSettings) -> Self {
-        Self { asking, settings, left: settings.count_budget, ready: BTreeMap::new() }
+        Self { asking, settings, left: settings.count_budget, ready: BTreeMap::new(), shifting: false }
     }
 
     /// Makes sure that every table the names read can be counted: found, allowed, locked, and free of anybody's code.
@@ -51,7 +53,7 @@ impl<'a> Counter<'a> {
             tables.push(relation.oid);
             found.insert(written.clone(), (relation.schema, relation.name));
         }
-        catalogue::harmless_names(self.asking, path, names, &tables).await?;
+        self.shifting |= catalogue::harmless_names(self.asking, path, names, &tables).await?;
         Ok(found)
     }
 
@@ -120,7 +122,7 @@ impl<'a> Counter<'a> {
     }
 
     /// What a view reads, if its definition calls nothing but the server's own.
-    async fn view(&self, relation: &Relation) -> Result<Vec<Relation>, String> {
+    async fn view(&mut self, relation: &Relation) -> Result<Vec<Relation>, String> {
         let rows = self.asking.ask(QUICK, "SELECT pg_get_viewdef($1::oid)", &[&relation.oid]).await?;
         let definition: String = rows.first().map_or(Err("it is gone".to_owned()), |row| lookup::cell(row, 0))?;
         let names = statement::view_names(&definition)?;
@@ -131,7 +133,7 @@ impl<'a> Counter<'a> {
             below.push(catalogue::relation(self.asking, &path, written).await?);
         }
         let tables: Vec<u32> = below.iter().map(|relation| relation.oid).collect();
-        catalogue::harmless_names(self.asking, &path, &names, &tables).await?;
+        self.shifting |= catalogue::harmless_names(self.asking, &path, &names, &tables).await?;
         Ok(below)
     }
 
@@ -147,6 +149,7 @@ impl<'a> Counter<'a> {
             }
             Ok(_) => self.count(query, joins).await,
         };
+        let bound = if self.shifting { Bound::AtPresent } else { bound };
         Rows { estimate, exact: exact.into(), bound }
     }
 

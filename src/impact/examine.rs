@@ -193,6 +193,9 @@ impl<'a> Examiner<'a> {
             Action::Merge => return Some(count::unknown("rows of MERGE are not counted")),
             Action::Insert => {
                 if let Some(rows) = outline.written_rows {
+                    if rows == 1 && !self.returns_one(outline).await {
+                        return Some(count::unknown("a function in its VALUES may return many rows"));
+                    }
                     return Some(Rows { estimate: Known::Known(rows), exact: Known::Known(rows), bound });
                 }
             }
@@ -225,6 +228,16 @@ impl<'a> Examiner<'a> {
             self.cascades(cascades, missing, impact);
         }
         Some(rows)
+    }
+
+    /// Whether a row that is written out is one row: in VALUES of one row a function may return many (`transformInsertStmt` in analyze.c).
+    async fn returns_one(&self, outline: &Outline) -> bool {
+        let Ok(names) = &outline.names else { return false };
+        let functions: Vec<&String> = names.functions.union(&names.own_functions).collect();
+        let sql = "SELECT NOT EXISTS (SELECT FROM pg_proc WHERE proname = ANY($1) AND proretset)";
+        let answer = self.counter.asking.ask(QUICK, sql, &[&functions]).await;
+        // Fail closed.
+        functions.is_empty() || answer.is_ok_and(|rows| rows.first().is_some_and(|row| cell(row, 0).unwrap_or(false)))
     }
 
     fn cascades(&mut self, cascades: Vec<Cascade>, missing: Option<String>, impact: &mut StatementImpact) {

@@ -41,6 +41,9 @@ pub(super) struct Names {
     pub(super) aliases: BTreeSet<String>,
     /// Whole rows are compared or selected, or columns have other names here.
     pub(super) stars: bool,
+    /// Which rows are found depends on more than the rows: on the clock, the plan, or settings of which Postgres reports nothing
+    /// (`bytea_output`, `extra_float_digits`, `array_nulls`, `lc_monetary`). The prober's answer may not be the session's.
+    pub(super) shifting: bool,
 }
 
 /// A bound value.
@@ -96,11 +99,13 @@ impl<'a> Walker<'a> {
 
     fn kind(&mut self, kind: &mut NodeEnum) -> Walked {
         match kind {
-            NodeEnum::AConst(_)
-            | NodeEnum::Integer(_)
-            | NodeEnum::Float(_)
-            | NodeEnum::Boolean(_)
-            | NodeEnum::SetToDefault(_) => Ok(()),
+            NodeEnum::AConst(constant) => {
+                if let Some(protobuf::a_const::Val::Sval(text)) = &constant.val {
+                    self.names.shifting |= shifts(&text.sval);
+                }
+                Ok(())
+            }
+            NodeEnum::Integer(_) | NodeEnum::Float(_) | NodeEnum::Boolean(_) | NodeEnum::SetToDefault(_) => Ok(()),
             NodeEnum::ColumnRef(column) => {
                 self.column(&column.fields);
                 Ok(())
@@ -111,6 +116,7 @@ impl<'a> Walker<'a> {
             NodeEnum::BooleanTest(test) => self.maybe(test.arg.as_mut()),
             NodeEnum::FuncCall(call) => self.call(call),
             NodeEnum::TypeCast(cast) => {
+                self.names.shifting |= !is_steady(cast);
                 self.maybe(cast.arg.as_mut())?;
                 self.type_name(cast.type_name.as_mut())
             }
@@ -131,7 +137,10 @@ impl<'a> Walker<'a> {
                 self.maybe(when.expr.as_mut())?;
                 self.maybe(when.result.as_mut())
             }
-            NodeEnum::SqlvalueFunction(function) => sql_value(function.op),
+            NodeEnum::SqlvalueFunction(function) => {
+                self.names.shifting = true;
+                sql_value(function.op)
+            }
             NodeEnum::AIndirection(indirection) => {
                 self.maybe(indirection.arg.as_mut())?;
                 self.nodes(&mut indirection.indirection)
@@ -188,6 +197,9 @@ impl<'a> Walker<'a> {
         if select.into_clause.is_some() || !select.locking_clause.is_empty() || !select.window_clause.is_empty() {
             return Err("a query in it does more than read, or has windows".to_owned());
         }
+        // Which rows come first is the planner's choice, even where they are sorted: some may be equal.
+        self.names.shifting |= select.limit_count.is_some() || select.limit_offset.is_some();
+        self.names.shifting |= select.distinct_clause.iter().any(|node| node.node.is_some());
         let outer = self.ctes.len();
         self.with(select.with_clause.as_mut())?;
         for side in [&mut select.larg, &mut select.rarg].into_iter().flatten() {
@@ -292,10 +304,15 @@ impl<'a> Walker<'a> {
         match strings(name).as_slice() {
             [operator] if operator.ends_with("BETWEEN") || operator.ends_with("BETWEEN SYMMETRIC") => Ok(()),
             [operator] => {
+                // They make text of anything; they read text by a setting.
+                self.names.shifting |= matches!(*operator, "||" | "@@" | "@@@");
                 self.names.operators.insert((*operator).to_owned());
                 Ok(())
             }
-            ["pg_catalog", _] => Ok(()),
+            ["pg_catalog", _] => {
+                self.names.shifting = true;
+                Ok(())
+            }
             other => Err(format!("it uses the operator {}", other.join("."))),
         }
     }
@@ -304,7 +321,10 @@ impl<'a> Walker<'a> {
         if call.over.is_some() {
             return Err("it has window functions".to_owned());
         }
-        match strings(&call.funcname).as_slice() {
+        let name = strings(&call.funcname);
+        // In the order the rows come in, which is the planner's choice.
+        self.names.shifting |= name.last().is_some_and(|name| name.ends_with("_agg"));
+        match name.as_slice() {
             [function] => self.names.functions.insert((*function).to_owned()),
             ["pg_catalog", function] => self.names.own_functions.insert((*function).to_owned()),
             other => return Err(format!("it calls {}()", other.join("."))),
@@ -336,6 +356,31 @@ impl<'a> Walker<'a> {
         self.maybe(link.testexpr.as_mut())?;
         self.maybe(link.subselect.as_mut())
     }
+}
+
+/// Types that mean the same in every session, whatever they are made of.
+const STEADY: [&str; 8] = ["int2", "int4", "int8", "numeric", "float4", "float8", "bool", "uuid"];
+
+/// Whether a cast means the same in every session: of something that is no constant only to a few types, as text is made by settings, and
+/// may be `now`.
+fn is_steady(cast: &TypeCast) -> bool {
+    let constant = matches!(cast.arg.as_ref().and_then(|arg| arg.node.as_ref()), Some(NodeEnum::AConst(_)));
+    let Some(to) = &cast.type_name else { return false };
+    match strings(&to.names).last() {
+        Some(name) if constant => !matches!(name.trim_start_matches('_'), "money" | "xml"),
+        Some(name) => to.array_bounds.is_empty() && STEADY.contains(name),
+        None => false,
+    }
+}
+
+/// Whether a literal can mean another thing at another time (`datetktbl` in datetime.c), or in another session (`array_nulls`).
+fn shifts(text: &str) -> bool {
+    let is = |word: &str, other: &str| word.eq_ignore_ascii_case(other);
+    let mut words = text.split(|c: char| !c.is_ascii_alphabetic());
+    words.any(|word| {
+        ["now", "today", "tomorrow", "yesterday"].iter().any(|clock| is(word, clock))
+            || (is(word, "null") && text.contains('{'))
+    })
 }
 
 /// `CURRENT_USER` and its like are the prober's, not the session's.

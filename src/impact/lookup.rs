@@ -40,8 +40,8 @@ fn is_refused(name: &str) -> bool {
         || function_danger(None, name).is_some()
 }
 
-/// Functions.
-pub(super) async fn functions(asking: &Asking, path: &Path, names: &Names) -> Result<(), String> {
+/// Functions. Yields whether any of them depends on more than its arguments: on the clock, or on settings.
+pub(super) async fn functions(asking: &Asking, path: &Path, names: &Names) -> Result<bool, String> {
     for name in names.functions.union(&names.own_functions) {
         if is_refused(name) {
             return Err(format!("it calls {name}()"));
@@ -52,11 +52,12 @@ pub(super) async fn functions(asking: &Asking, path: &Path, names: &Names) -> Re
         names.functions.iter().map(String::as_str).collect(),
     );
     if all.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let sql = format!(
         "SELECT asked.name, count(p.oid) FILTER (WHERE p.own), bool_or(p.own AND p.provolatile = 'v'), \
-         min(p.nspname || '.' || p.proname) FILTER (WHERE NOT p.own AND asked.name = ANY($2)) \
+         min(p.nspname || '.' || p.proname) FILTER (WHERE NOT p.own AND asked.name = ANY($2)), \
+         bool_or(p.own AND p.provolatile <> 'i') \
          FROM unnest($1::text[]) AS asked(name) LEFT JOIN (SELECT p.oid, p.proname, p.provolatile, n.nspname, \
            n.nspname = 'pg_catalog' AND p.oid < {OWN} AND l.lanname IN ('internal', 'c', 'sql') AS own \
            FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang \
@@ -66,16 +67,18 @@ pub(super) async fn functions(asking: &Asking, path: &Path, names: &Names) -> Re
     if rows.len() != all.len() {
         return Err(UNREADABLE.to_owned());
     }
-    rows.iter().try_for_each(|row| {
+    let mut shifting = false;
+    for row in &rows {
         let name: String = cell(row, 0)?;
         let (own, volatile, other): (i64, Option<bool>, Option<String>) = (cell(row, 1)?, cell(row, 2)?, cell(row, 3)?);
         match (other, own, volatile.unwrap_or_default()) {
-            (Some(other), _, _) => Err(format!("it calls {name}(), which may be {other}()")),
-            (None, 0, _) => Err(format!("it calls {name}(), which is not one of the server's own functions")),
-            (None, _, true) => Err(format!("it calls {name}(), which is volatile")),
-            (None, _, false) => Ok(()),
+            (Some(other), _, _) => return Err(format!("it calls {name}(), which may be {other}()")),
+            (None, 0, _) => return Err(format!("it calls {name}(), which is not one of the server's own functions")),
+            (None, _, true) => return Err(format!("it calls {name}(), which is volatile")),
+            (None, _, false) => shifting |= cell::<Option<bool>>(row, 4)?.unwrap_or_default(),
         }
-    })
+    }
+    Ok(shifting)
 }
 
 /// Types of casts.

@@ -270,6 +270,9 @@ pub enum Bound {
     AtMost,
     /// A cascade goes round in a circle: there can be more.
     AtLeast,
+    /// What its conditions find depends on the clock, on the plan, or on settings of the session that nobody reports: the statement may
+    /// meet others, fewer or more.
+    AtPresent,
 }
 
 /// A table's size and use.

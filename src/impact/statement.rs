@@ -292,7 +292,10 @@ fn outline(node: NodeEnum, values: &[Value]) -> Outline {
             if insert.on_conflict_clause.is_some() {
                 outline.notes.push("ON CONFLICT: rows may be skipped or update rows that are there");
             }
-            (outline.names, _) = names(node, values);
+            // DEFAULT VALUES has no query, and names nothing.
+            if insert.select_stmt.is_some() {
+                (outline.names, _) = names(node, values);
+            }
         }
         NodeEnum::MergeStmt(merge) => {
             (outline.action, outline.lock) = (Action::Merge, row_exclusive);

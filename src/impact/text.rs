@@ -193,6 +193,7 @@ fn row_count(rows: &Rows) -> String {
         Bound::Exact => "",
         Bound::AtMost => "at most ",
         Bound::AtLeast => "at least ",
+        Bound::AtPresent => "at present ",
     };
     match (&rows.exact, &rows.estimate) {
         (Known::Known(count), _) => format!("{bound}{} {} (exact)", grouped(*count), plural(*count)),

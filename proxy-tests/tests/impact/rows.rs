@@ -269,3 +269,58 @@ fn what_is_not_there_is_said_not_failed() {
     let impact = stage.probe("DELETE FORM nosuch");
     assert_eq!(impact.trouble.as_deref(), Some("the text cannot be parsed"));
 }
+
+/// A session may set what Postgres reports to nobody, and time passes: such a number is not said to be the statement's.
+#[test]
+fn rows_that_depend_on_the_clock_the_plan_or_settings_are_those_of_the_present() {
+    let stage = Stage::new(&format!(
+        "{SHOP}; CREATE VIEW shop.young AS SELECT * FROM shop.customers WHERE born > now() - interval '1 year'"
+    ));
+    let bound = |text: &str| {
+        let found = rows(&stage.one(text));
+        assert!(found.exact.known().is_some(), "{text}: {found:?}");
+        found.bound
+    };
+    for text in [
+        r"DELETE FROM shop.customers WHERE '\x41'::bytea::text <> '\x41'",
+        "DELETE FROM shop.customers WHERE 0.1::float8::text <> '0.1'",
+        "DELETE FROM shop.customers WHERE name || id::float8 = 'c1'",
+        "DELETE FROM shop.customers WHERE id = ANY ('{1,NULL}')",
+        "DELETE FROM shop.customers WHERE now() > '2200-01-01'",
+        "DELETE FROM shop.customers WHERE born > current_date",
+        "DELETE FROM shop.customers WHERE born < 'now'",
+        "DELETE FROM shop.customers WHERE born < ' Today 00:00'",
+        "DELETE FROM shop.customers WHERE concat(id) = '1'",
+        "DELETE FROM shop.customers WHERE id IN (SELECT id FROM shop.customers LIMIT 1)",
+        "DELETE FROM shop.customers WHERE id IN (SELECT DISTINCT ON (name) id FROM shop.customers)",
+        "DELETE FROM shop.customers WHERE id = (SELECT max(x) FROM unnest((SELECT array_agg(id) FROM shop.customers)) AS x)",
+        "DELETE FROM shop.customers WHERE id IN (SELECT id FROM shop.young)",
+    ] {
+        assert_eq!(bound(text), Bound::AtPresent, "{text}");
+        assert!(summary(&stage.probe(text)).concat().contains("at present"), "{text}");
+    }
+    for text in [
+        "DELETE FROM shop.customers WHERE name = 'c1' AND born > '2000-01-01' AND lower(name) LIKE 'c%'",
+        "DELETE FROM shop.customers WHERE id::int8 = 5 OR born = '2000-01-02'::date",
+        "DELETE FROM shop.customers WHERE id IN (SELECT DISTINCT id FROM shop.customers)",
+    ] {
+        assert_eq!(bound(text), Bound::Exact, "{text}");
+    }
+    let value = Value { type_name: Some("date".to_owned()), text: Some("tomorrow".to_owned()), undecodable: false };
+    let ask = Ask { values: vec![value], ..stage.ask("DELETE FROM shop.customers WHERE born < $1") };
+    assert_eq!(rows(&one(block_on(stage.prober().probe(&ask)))).bound, Bound::AtPresent);
+}
+
+#[test]
+fn a_row_that_is_written_out_may_be_many() {
+    let stage = Stage::new(SHOP);
+    let refused = refusal(&stage.rows("INSERT INTO shop.customers VALUES (generate_series(1000, 2000))"));
+    assert!(refused.contains("may return many rows"), "{refused}");
+    for text in [
+        "INSERT INTO shop.customers VALUES (1000, upper('x'))",
+        "INSERT INTO shop.customers DEFAULT VALUES",
+        "INSERT INTO shop.customers VALUES (1000, 'x')",
+    ] {
+        assert_eq!(exact(&stage.rows(text)), 1, "{text}");
+    }
+}
