@@ -200,6 +200,20 @@ fn what_cannot_be_known_is_large_and_is_asked_about() {
     assert!(why.contains("billing") && why.contains("not known"), "{why}");
 }
 
+/// Row 20 has an invoice. The prober would find another row than a session with `bytea_output = escape`, or than one a moment later.
+#[test]
+fn where_the_session_may_find_other_rows_their_cascades_count() {
+    let (database, gate) = stage("");
+    let run = |text: &str| finish(Psql::new(&gate.target()).start(text)).stderr;
+    for choice in [r"'\x41'::bytea::text = 'A'", "now() > '2200-01-01'", "0.1::float8::text <> '0.1'"] {
+        let said = run(&format!("DELETE FROM customers WHERE id = CASE WHEN {choice} THEN 20 ELSE 1 END"));
+        assert!(said.contains("it takes invoices along"), "{choice}: {said}");
+    }
+    held(&gate, "DELETE FROM notes WHERE id IN (SELECT id FROM notes LIMIT 1)");
+    assert_eq!(database.raw().value("SELECT count(*) FROM customers"), "50");
+    assert_eq!(run("DELETE FROM customers WHERE id = 1"), "");
+}
+
 #[test]
 fn rows_that_come_after_the_look_do_not_pass() {
     // Without being parsed first, which takes a lock, it is looked into before it waits for the lock.

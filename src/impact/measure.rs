@@ -84,7 +84,8 @@ fn rows(impact: &Impact, effects: &[Effect]) -> Option<u64> {
 fn most(rows: &Rows) -> Option<u64> {
     match rows.bound {
         Bound::Exact | Bound::AtMost => rows.exact.known().copied(),
-        Bound::AtLeast => None,
+        // Fail closed: there may be more.
+        Bound::AtLeast | Bound::AtPresent => None,
     }
 }
 
