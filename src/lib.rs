@@ -27,7 +27,7 @@
 //! # Rooms, each using only those before it
 //!
 //! `clock` (the one place that reads time) · `wire` (bytes ⇄ frames) · `judge` (SQL → verdict; pure) · `hold` (the pending
-//! map) · `session::machine` (one session without I/O) · `session` (sockets) · `impact` (what a held statement would touch) · `store` (the record) · `approval` (people) · `server`, `cli`.
+//! map) · `undo` (rows that are kept) · `session::machine` (one session without I/O) · `session` (sockets) · `impact` (what a held statement would touch) · `store` (the record) · `approval` (people) · `server`, `cli`.
 //! `session` and `approval` never import each other: they meet at `hold`.
 
 pub mod clock;
@@ -35,6 +35,7 @@ pub(crate) mod size;
 pub mod wire;
 pub mod judge;
 pub mod hold;
+pub mod undo;
 pub mod session;
 pub mod impact;
 pub mod store;

@@ -13,23 +13,48 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("size", &[]),
     ("judge", &["size"]),
     ("hold", &["clock", "judge"]),
-    ("session::machine", &["wire", "judge", "hold"]),
-    ("session", &["clock", "wire", "judge", "hold", "session::machine"]),
+    ("undo", &[]),
+    ("session::machine", &["wire", "judge", "hold", "undo"]),
+    ("session", &["clock", "wire", "judge", "hold", "undo", "session::machine"]),
     ("impact", &["clock", "judge"]),
     ("store", &["clock", "judge", "hold", "impact"]),
     ("approval", &["clock", "judge", "hold", "impact", "store"]),
     (
         "server",
-        &["clock", "size", "wire", "judge", "hold", "session::machine", "session", "impact", "store", "approval"],
+        &[
+            "clock",
+            "size",
+            "wire",
+            "judge",
+            "hold",
+            "undo",
+            "session::machine",
+            "session",
+            "impact",
+            "store",
+            "approval",
+        ],
     ),
     (
         "cli",
-        &["clock", "wire", "judge", "hold", "session::machine", "session", "impact", "store", "approval", "server"],
+        &[
+            "clock",
+            "wire",
+            "judge",
+            "hold",
+            "undo",
+            "session::machine",
+            "session",
+            "impact",
+            "store",
+            "approval",
+            "server",
+        ],
     ),
 ];
 
 /// Rooms that do no I/O, and what would be I/O in them.
-const PURE: &[&str] = &["wire", "judge", "hold", "session::machine"];
+const PURE: &[&str] = &["wire", "judge", "hold", "undo", "session::machine"];
 const INPUT_OUTPUT: &[&str] = &[
     "tokio::net",
     "tokio::fs",

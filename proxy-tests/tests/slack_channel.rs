@@ -31,7 +31,13 @@ async fn a_click_of_a_group_member_releases_and_the_message_follows_to_the_resul
     assert_eq!(ticket.finish(now()), Outcome::Released);
     stage.board.executed(
         request,
-        Execution::Completed { tag: "DELETE 7".to_owned(), rows: Some(7), duration_ms: 12, committed: true },
+        Execution::Completed {
+            tag: "DELETE 7".to_owned(),
+            rows: Some(7),
+            duration_ms: 12,
+            committed: true,
+            kept: None,
+        },
     );
     let done = stage.message_saying(&message.ts, "Done: DELETE on shop/orders").await;
     assert!(done.buttons().is_empty() && done.rendered().contains("7 rows"), "{}", done.rendered());
@@ -325,7 +331,13 @@ async fn a_message_that_would_say_the_same_again_is_not_sent() {
     line.await;
     stage.board.executed(
         request,
-        Execution::Completed { tag: "DELETE 7".to_owned(), rows: Some(7), duration_ms: 12, committed: true },
+        Execution::Completed {
+            tag: "DELETE 7".to_owned(),
+            rows: Some(7),
+            duration_ms: 12,
+            committed: true,
+            kept: None,
+        },
     );
     stage.message_saying(&message.ts, "Done").await;
     let message = stage.workspace.look(|state| state.message(CHANNEL, &message.ts).cloned()).unwrap();

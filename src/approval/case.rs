@@ -424,7 +424,10 @@ impl Case {
     pub(super) fn executed(&mut self, execution: &Execution, at: Timestamp) {
         let execution = quiet(self.view.request.redact, execution.clone());
         let what = match &execution {
-            Execution::Completed { tag, duration_ms, .. } => format!("executed: {tag}, {duration_ms} ms"),
+            Execution::Completed { tag, duration_ms, kept, .. } => {
+                let kept = kept.as_ref().map(|kept| format!("; {kept}")).unwrap_or_default();
+                format!("executed: {tag}, {duration_ms} ms{kept}")
+            }
             Execution::Failed { sqlstate, message, .. } => format!("failed in the database: {sqlstate} {message}"),
             Execution::Unknown => "released, but its result is not known".to_owned(),
         };

@@ -16,6 +16,7 @@ pub mod policy;
 pub mod requests;
 pub mod serve;
 pub mod slack;
+pub mod undo;
 
 /// Exit status for wrong usage or configuration.
 pub const USAGE: u8 = 2;
@@ -45,6 +46,8 @@ enum Command {
     Slack(slack::Args),
     /// See what statements would touch, and whether the gate may look.
     Impact(impact::Args),
+    /// Undo what a released statement did, and set databases up for it.
+    Undo(undo::Args),
     /// Try it: a throw-away Postgres, the gate, and a live view to approve in.
     Demo(demo::Args),
 }
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => audit::run(&args),
         Command::Slack(args) => slack::run(&args),
         Command::Impact(args) => impact::run(&args),
+        Command::Undo(args) => undo::run(&args),
         Command::Demo(args) => demo::run(&args),
     }
 }

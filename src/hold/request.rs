@@ -357,6 +357,9 @@ pub enum Execution {
         /// text says otherwise).
         #[serde(default)]
         committed: bool,
+        /// What became of its rows, where a rule has them kept for an undo.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<String>,
     },
     /// It failed.
     Failed {

@@ -14,7 +14,7 @@ use super::policy::{ClassRules, CompiledRule, DEFAULT_RULE, EMPTY_RULE};
 use super::rule::Match;
 use super::{
     Action, Analysis, Effect, EffectKind, Guard, Judgement, Measured, ObjectName, Otherwise, Piece, Prepared, Redact,
-    Remark, RemarkKind, RiskKind, Scene, SessionAct, SessionClass, Verdict,
+    Remark, RemarkKind, RiskKind, Scene, SessionAct, SessionClass, Undo, Verdict,
 };
 
 /// EXECUTE of a statement that is an EXECUTE … : Postgres refuses most of these; deeper is `unknown`.
@@ -193,7 +193,7 @@ fn with_owners(mut judgement: Judgement, class: &ClassRules, findings: &[&Findin
     judgement
 }
 
-/// Whatever rule holds some of it, or may be meant: its guard counts. What passes because it is small runs under that ceiling.
+/// Whatever rule holds some of it, or may be meant: its guard counts, and so does its undo. What passes because it is small runs under that ceiling.
 fn guarded(mut judgement: Judgement, class: &ClassRules, findings: &[&Finding]) -> Judgement {
     let guard = |rule: &CompiledRule| match judgement.verdict {
         Verdict::Hold if rule.name == judgement.rule || judgement.also.contains(&rule.name) => rule.rule.guard,
@@ -205,6 +205,11 @@ fn guarded(mut judgement: Judgement, class: &ClassRules, findings: &[&Finding]) 
         Verdict::Hold | Verdict::Allow | Verdict::Reject => None,
     };
     judgement.guard = class.rules.iter().filter_map(|rule| guard(rule)).reduce(Guard::and);
+    if judgement.verdict == Verdict::Hold {
+        let holds = |name: &Arc<str>| *name == judgement.rule || judgement.also.contains(name);
+        let undos = class.rules.iter().filter(|rule| holds(&rule.name)).filter_map(|rule| rule.rule.undo);
+        judgement.undo = undos.reduce(Undo::and);
+    }
     judgement
 }
 
@@ -495,6 +500,7 @@ impl Finding {
             remarks: Vec::new(),
             guard: None,
             examine: false,
+            undo: None,
         }
     }
 }
@@ -511,6 +517,7 @@ fn empty() -> Judgement {
         remarks: Vec::new(),
         guard: None,
         examine: false,
+        undo: None,
     }
 }
 

@@ -109,6 +109,8 @@ const SCHEMAS: &[(&str, EffectKind)] = &[
     ("anon", EffectKind::Code),
     ("pgq", EffectKind::Code),
     ("squeeze", EffectKind::Admin),
+    // The gate's own: whatever somebody does there is for people to decide.
+    ("querygate_undo", EffectKind::Admin),
     ("_timescaledb_config", EffectKind::Code),
     ("_timescaledb_catalog", EffectKind::Code),
 ];

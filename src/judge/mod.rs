@@ -46,8 +46,8 @@ pub use rego::{REGO_FAILED, Rego, RegoParts};
 pub use risks::{Risk, RiskKind};
 pub use rule::{
     AddressRange, Bytes, Critical, Freeze, Frozen, Glob, Guard, ImpactCondition, Match, Measure, Measured, Moment,
-    ObjectPattern, OneOf, Otherwise, Reached, Redact, Rule, Scene, TagPatterns, TimeWindow, Timeout, WrittenFreeze,
-    Zone,
+    ObjectPattern, OneOf, Otherwise, Reached, Redact, Rule, Scene, TagPatterns, TimeWindow, Timeout, Undo,
+    WrittenFreeze, Zone,
 };
 pub(crate) use second::{called, counts_rows};
 pub use tags::Tags;

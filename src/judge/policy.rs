@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::decide::{self, PieceJudgement, RegoClass};
 use super::rego::{REGO_FAILED, Rego};
 use super::rule::next_minute;
-use super::{Analysis, Freeze, Frozen, Guard, Measure, Measured, ObjectPattern, Owners, Ownership, Redact, Rule};
+use super::{Analysis, Freeze, Frozen, Guard, Measure, Measured, ObjectPattern, Owners, Ownership, Redact, Rule, Undo};
 
 /// The rule name given when no rule matches.
 pub const DEFAULT_RULE: &str = "default";
@@ -150,6 +150,8 @@ pub struct Judgement {
     /// A rule asks what it would touch, which was not known: it has to be looked into, and judged again. Until then the verdict is
     /// `Hold`.
     pub examine: bool,
+    /// Whether the rows it changes are kept: the strictest of all rules that hold some of it, or may.
+    pub undo: Option<Undo>,
 }
 
 impl Judgement {
@@ -248,6 +250,9 @@ pub enum PolicyError {
         "rule `{0}`: `impact.critical` asks for tables that are marked critical, and none is: list them in `critical`"
     )]
     NothingCritical(String),
+    /// So does `undo`.
+    #[error("rule `{0}`: `undo` keeps rows of what is released, so it needs `action = \"hold\"`")]
+    Undo(String),
     /// Two freezes share a name.
     #[error("two freezes are named `{0}`")]
     DuplicateFreeze(String),
@@ -315,6 +320,9 @@ impl Policy {
                 if impact.critical.is_some() && critical.is_empty() {
                     return Err(PolicyError::NothingCritical(rule.name.clone()));
                 }
+            }
+            if rule.undo.is_some() && rule.action != Action::Hold {
+                return Err(PolicyError::Undo(rule.name.clone()));
             }
         }
         check_freezes(&rules, &freezes)?;

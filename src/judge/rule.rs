@@ -5,6 +5,7 @@ mod guard;
 mod impact;
 mod patterns;
 mod time;
+mod undo;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ pub use impact::{Bytes, Critical, ImpactCondition, Measure, Measured, Reached};
 pub use patterns::{AddressRange, Glob, ObjectPattern, OneOf};
 pub(super) use time::next_minute;
 pub use time::{Freeze, Frozen, Moment, TimeWindow, WrittenFreeze, Zone};
+pub use undo::Undo;
 
 use super::{Action, Effect, EffectKind, Facts, ObjectName, RiskKind, Somebody, Tags};
 use patterns::kept;
@@ -90,6 +92,9 @@ pub struct Rule {
     /// What a statement it holds runs under once it is released.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Guard>,
+    /// Whether the rows that a statement it holds changes are kept, so that it can be undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Undo>,
 }
 
 /// What of statements is kept off the record, or out of channels. Ordered: the later, the stricter.
@@ -151,6 +156,7 @@ impl Rule {
             approval: None,
             redact: Redact::None,
             guard: None,
+            undo: None,
         }
     }
 
@@ -163,6 +169,7 @@ impl Rule {
             approval: self.approval.clone(),
             redact: self.redact,
             guard: self.guard,
+            undo: self.undo,
             ..Self::new(self.name.clone(), self.action)
         };
         *self == bare

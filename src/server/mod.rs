@@ -8,6 +8,7 @@ mod channels;
 mod listen;
 mod notices;
 pub mod passing;
+pub mod undo;
 pub mod watch;
 mod workers;
 

@@ -128,7 +128,7 @@ impl Server {
         let desk = Arc::new(examined(desk, &shared, &settings));
         begin(&store, &desk, &settings, recovered).await.map_err(StartError::Record)?;
         let (admin_stop, stop) = watch::channel(false);
-        tokio::spawn(approval::journal::keep(board.clone(), stop.clone()));
+        keep_house(&board, &settings, &shared, &stop);
         let channels = Channels::start(&desk, &store, &settings).await.map_err(StartError::Slack)?;
         let clerk = tokio::spawn(approval::clerk::run(Arc::clone(&desk), stop.clone()));
         let configuration = Configuration::default();
@@ -302,6 +302,12 @@ impl Drop for Server {
         self.quit();
         self.admin_stop.send_replace(true);
     }
+}
+
+/// What goes on beside the sessions, and nobody waits for.
+fn keep_house(board: &Board, settings: &Settings, shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
+    tokio::spawn(approval::journal::keep(board.clone(), stop.clone()));
+    super::undo::start(settings, dial(shared), stop);
 }
 
 /// Connections to the server behind a running gate, for questions of the gate's own.

@@ -567,6 +567,14 @@ impl<'a> Session<'a> {
             if let Some(notice) = under.filter(|_| self.machine.at_backend_frame() && self.outbox_partial.is_empty()) {
                 notice.encode(&mut self.to_client.bytes);
             }
+            let warrant = self.machine.wants_kept().and_then(|(limits, pid)| {
+                let undo = self.worker.shared.settings.undo.as_ref()?;
+                let is_set_up = undo.databases.contains(&self.origin.database);
+                undo.warrant(&holding.id().0, pid?, limits, clock::wall().as_second()).filter(|_| is_set_up)
+            });
+            if let Some(warrant) = warrant {
+                self.machine.may_keep(warrant);
+            }
             self.running = holding.running(&self.worker.shared.board);
         }
         self.finish_machine(cx, ending);

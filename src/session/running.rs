@@ -28,8 +28,8 @@ impl Running {
         self.tell(match seen {
             Seen { unfinished: true, .. } => Execution::Unknown,
             Seen { error: Some((sqlstate, message)), .. } => Execution::Failed { sqlstate, message, duration_ms },
-            Seen { tags, committed, .. } => {
-                Execution::Completed { rows: rows(&tags), tag: tags.join("; "), duration_ms, committed }
+            Seen { tags, committed, kept, .. } => {
+                Execution::Completed { rows: rows(&tags), tag: tags.join("; "), duration_ms, committed, kept }
             }
         });
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::undo::UndoSettings;
+
 /// Limits and switches of sessions. All sizes in bytes.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the configuration")]
@@ -39,6 +41,8 @@ pub struct SessionSettings {
     pub tcp_keepalive: Duration,
     /// Time given to running statements at shutdown.
     pub drain_deadline: Duration,
+    /// Keeping rows that released statements change.
+    pub undo: Option<UndoSettings>,
 }
 
 impl Default for SessionSettings {
@@ -59,6 +63,7 @@ impl Default for SessionSettings {
             allow_function_call: false,
             tcp_keepalive: Duration::from_secs(60),
             drain_deadline: Duration::from_secs(30),
+            undo: None,
         }
     }
 }

@@ -37,8 +37,13 @@ fn approved(id: &HoldId) -> Vec<Event> {
 }
 
 async fn ran(store: &Store, id: &HoldId) {
-    let execution =
-        Execution::Completed { tag: "DELETE 7".to_owned(), rows: Some(7), duration_ms: 12, committed: true };
+    let execution = Execution::Completed {
+        tag: "DELETE 7".to_owned(),
+        rows: Some(7),
+        duration_ms: 12,
+        committed: true,
+        kept: None,
+    };
     store.record(Event::Executed { id: id.clone(), execution }).await.unwrap();
 }
 

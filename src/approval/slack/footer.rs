@@ -82,13 +82,14 @@ fn decided(view: &RequestView, look: &Look<'_>) -> String {
 fn result(view: &RequestView, most: usize) -> String {
     match &view.execution {
         None => "running".to_owned(),
-        Some(Execution::Completed { tag, rows, duration_ms, .. }) => {
+        Some(Execution::Completed { tag, rows, duration_ms, kept, .. }) => {
             let rows = match rows {
                 Some(1) => ", 1 row".to_owned(),
                 Some(rows) => format!(", {rows} rows"),
                 None => String::new(),
             };
-            format!("ran in {}{rows}, {}", milliseconds(*duration_ms), code(tag, most.min(80)))
+            let kept = kept.as_ref().map(|kept| format!(", {}", code(kept, most.min(160)))).unwrap_or_default();
+            format!("ran in {}{rows}, {}{kept}", milliseconds(*duration_ms), code(tag, most.min(80)))
         }
         Some(Execution::Failed { sqlstate, message, duration_ms }) => format!(
             "PostgreSQL said {} after {}: {}",

@@ -116,7 +116,10 @@ fn words(event: &Event) -> String {
             Outcome::Withdrawn { cause } => format!("withdrawn: {cause}"),
         },
         Event::Executed { execution, .. } => match execution {
-            Execution::Completed { tag, duration_ms, .. } => format!("{tag} in {duration_ms} ms"),
+            Execution::Completed { tag, duration_ms, kept, .. } => {
+                let kept = kept.as_ref().map(|kept| format!("; {kept}")).unwrap_or_default();
+                format!("{tag} in {duration_ms} ms{kept}")
+            }
             Execution::Failed { sqlstate, message, .. } => format!("failed with {sqlstate}: {message}"),
             Execution::Unknown => "unknown: the connection ended first".to_owned(),
         },

@@ -274,8 +274,9 @@ fn outcome(request: &RequestView) -> Vec<(&'static str, String)> {
         facts.push(("review", review));
     }
     match execution(request) {
-        Some(Execution::Completed { tag, duration_ms, .. }) => {
+        Some(Execution::Completed { tag, duration_ms, kept, .. }) => {
             facts.push(("result", format!("{} after {duration_ms} ms", one_line(tag))));
+            facts.extend(kept.as_deref().map(|kept| ("undo", one_line(kept))));
         }
         Some(Execution::Failed { sqlstate, message, .. }) => {
             facts.push(("result", format!("failed, {}: {}", one_line(sqlstate), one_line(message))));

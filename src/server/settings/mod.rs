@@ -14,6 +14,7 @@ mod rules;
 mod sections;
 mod secret;
 mod slack;
+mod undo;
 mod webhook;
 
 use std::fmt;

@@ -228,6 +228,7 @@ fn rule(mut section: Section<'_, '_>) -> Option<Rule> {
     section.set_as("approval", &mut rule.approval, Some);
     section.set("redact", &mut rule.redact);
     section.set_as("guard", &mut rule.guard, Some);
+    section.set_as("undo", &mut rule.undo, Some);
     section.finish();
     for (key, there) in [("name", name.is_some()), ("action", action.is_some())] {
         if !there {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::reader::{Document, Problem, Section, Size, Span};
-use super::{LogSettings, Settings, Sources, approval, impact, integration, owners, people, rules, slack, webhook};
+use super::{
+    LogSettings, Settings, Sources, approval, impact, integration, owners, people, rules, slack, undo, webhook,
+};
 use crate::session::{ClientCertificate, ListenTlsMode};
 use crate::store::StoreSettings;
 
@@ -33,6 +35,7 @@ pub(super) fn read(text: &str, sources: &dyn Sources) -> (Settings, Vec<Problem>
         integration::read(&mut root, sources, &mut settings);
         impact::read(&mut root, sources, &mut settings);
         impact::check_rules(&root, &settings);
+        undo::read(&mut root, sources, &mut settings);
         approval::check_channels(&root, &mentions, &settings);
         owners::check_channels(&root, owners_file.as_ref(), &settings);
         settings.approval.slack = settings.slack.as_ref().map(|slack| slack.name.clone());

@@ -98,6 +98,8 @@ fn the_example_mentions_every_key_and_its_optional_lines_are_right() {
             ("QUERYGATE_SLACK_APP_TOKEN", "xapp-1".to_owned()),
             ("QUERYGATE_SLACK_SIGNING_SECRET", "secret".to_owned()),
             ("QUERYGATE_IMPACT_PASSWORD", "secret".to_owned()),
+            ("QUERYGATE_UNDO_PASSWORD", "secret".to_owned()),
+            ("QUERYGATE_UNDO_SECRET", "secret-that-is-long-enough-for-a-key".to_owned()),
         ]),
         files: BTreeMap::from([
             ("/etc/querygate/cem.token", "token-from-a-file\n".to_owned()),
@@ -108,6 +110,8 @@ fn the_example_mentions_every_key_and_its_optional_lines_are_right() {
             ("/etc/querygate/slack-app.token", "xapp-2\n".to_owned()),
             ("/etc/querygate/slack-signing.secret", "secret\n".to_owned()),
             ("/etc/querygate/impact.password", "secret\n".to_owned()),
+            ("/etc/querygate/undo.password", "secret\n".to_owned()),
+            ("/etc/querygate/undo.secret", "secret-that-is-long-enough-for-a-key\n".to_owned()),
         ]),
         public: false,
     };
@@ -585,4 +589,26 @@ fn an_owner_whom_nobody_knows_and_a_line_that_is_never_asked_are_warned_of() {
     let loaded = Settings::parse(OWNED, &with_owners("shop.orders dbaa\nshop.* dba\n")).unwrap();
     let about = |part: &str| loaded.warnings.iter().filter(|warning| warning.message.contains(part)).count();
     assert_eq!((about("unknown owner `dbaa`"), about("did you mean `dba`"), about("is not asked")), (1, 1, 1));
+}
+
+#[test]
+fn a_rule_with_undo_needs_the_section_and_the_section_a_secret() {
+    let rule = "[[rule]]\nname = \"r\"\naction = \"hold\"\nundo = { max_rows = 5 }\n";
+    let told = |text: &str| {
+        let (_, problems, _) = sections::read(text, &Fake::default());
+        problems
+            .into_iter()
+            .filter(|problem| problem.fatal)
+            .map(|problem| problem.message)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let secret = "secret = \"a-secret-that-is-long-enough-for-it\"";
+    assert!(told(rule).contains("rule `r` has `undo`, which needs the section [undo]"), "{}", told(rule));
+    assert_eq!(told(&format!("[undo]\ndatabases = [\"shop\"]\n{secret}\n{rule}")), "");
+    assert!(told(&format!("[undo]\n{secret}")).contains("`databases` in [undo] is empty"));
+    assert!(told("[undo]\ndatabases = [\"shop\"]").contains("needs a `secret`"));
+    assert!(told("[undo]\ndatabases = [\"shop\"]\nsecret = \"short\"").contains("at least 32 characters"));
+    let allows = rule.replace("hold", "allow");
+    assert!(told(&format!("[undo]\ndatabases = [\"shop\"]\n{secret}\n{allows}")).contains("needs `action = \"hold\"`"));
 }

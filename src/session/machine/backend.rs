@@ -97,6 +97,7 @@ impl Machine {
             b'K' => {
                 if let Some((pid, key)) = body.and_then(backend::key_data) {
                     let key = key.to_vec();
+                    self.backend_pid = Some(pid);
                     self.act(Action::RegisterCancel { pid, key });
                 }
                 Fate::Relay

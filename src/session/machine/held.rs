@@ -56,6 +56,8 @@ pub(super) struct Held {
     pub(super) kind: HeldKind,
     /// How it runs once it is released.
     pub(super) plan: Option<super::guard::Plan>,
+    /// Has its rows kept, once it is released.
+    pub(super) warrant: Option<Box<crate::undo::Warrant>>,
     /// Names its request, once that is open.
     pub(super) request: Box<str>,
 }
@@ -96,7 +98,7 @@ pub enum Ending {
 
 impl Held {
     pub(super) fn new(frame: &[u8], kind: HeldKind, plan: Option<super::guard::Plan>) -> Self {
-        Self { total: frame.len(), digest: digest(frame), kind, plan, request: Box::default() }
+        Self { total: frame.len(), digest: digest(frame), kind, plan, warrant: None, request: Box::default() }
     }
 
     pub(super) fn is(&self, frame: &[u8]) -> bool {
@@ -190,6 +192,20 @@ impl Machine {
             },
             // Nothing is held: there is nothing to end.
             other @ (Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis(_)) => self.waiting = other,
+        }
+    }
+
+    pub(super) fn waiting_statement(&self) -> Option<&Held> {
+        match &self.waiting {
+            Waiting::Opening(held) | Waiting::Decision(held) => Some(held),
+            Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis(_) | Waiting::Measuring(_) => None,
+        }
+    }
+
+    pub(super) fn waiting_statement_mut(&mut self) -> Option<&mut Held> {
+        match &mut self.waiting {
+            Waiting::Opening(held) | Waiting::Decision(held) => Some(held),
+            Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis(_) | Waiting::Measuring(_) => None,
         }
     }
 

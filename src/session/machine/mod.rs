@@ -229,6 +229,8 @@ pub struct Machine {
     reason: Option<Box<str>>,
     /// Names given to messages of the gate's own so far.
     own_names: u32,
+    /// The server process of the session, as BackendKeyData tells it.
+    backend_pid: Option<i32>,
     /// The client said Terminate.
     terminated: bool,
     actions: VecDeque<Action>,
@@ -263,6 +265,7 @@ impl Machine {
             lapsed_portal: None,
             reason: None,
             own_names: 0,
+            backend_pid: None,
             terminated: false,
             actions: VecDeque::new(),
         }

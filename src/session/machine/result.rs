@@ -15,6 +15,8 @@ pub struct Seen {
     pub unfinished: bool,
     /// No transaction was open behind it, and nothing else had been sent: what it did stays. (Unless its own text says otherwise.)
     pub committed: bool,
+    /// What is said of its rows, where they are kept for an undo.
+    pub kept: Option<String>,
 }
 
 /// The released statement whose result is outstanding.
@@ -74,6 +76,13 @@ impl Machine {
         watch.complete = portal;
         if portal && !watch.alone {
             self.finish_watch(false);
+        }
+    }
+
+    /// What is said of its rows.
+    pub(super) fn saw_kept(&mut self, said: Option<String>) {
+        if let Some(watch) = &mut self.watch {
+            watch.seen.kept = said;
         }
     }
 

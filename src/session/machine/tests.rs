@@ -44,6 +44,9 @@ pub(super) fn analyse(text: &str) -> Analysis {
             "rows"
         } else if begins(&["HOLDA", "HOLDL"]) {
             "locks"
+        } else if begins(&["HOLDK", "HOLDL"]) {
+            effect.objects = vec![crate::judge::ObjectName { schema: None, name: "t".to_owned() }];
+            if text.starts_with("HOLDK") { "keep" } else { "keep or run" }
         } else {
             ""
         }
@@ -94,6 +97,15 @@ fn guard(analysis: &Analysis) -> Option<crate::judge::Guard> {
     Some(toml::from_str(written).unwrap())
 }
 
+fn undo(analysis: &Analysis) -> Option<crate::judge::Undo> {
+    let written = match analysis.pieces[0].effects[0].columns.first()?.as_str() {
+        "keep" => "max_rows = 5",
+        "keep or run" => "max_rows = 5\notherwise = \"run\"",
+        _ => return None,
+    };
+    Some(toml::from_str(written).unwrap())
+}
+
 impl Judging for Fake {
     fn decide(&mut self, analysis: &Analysis, _: bool, prepared: &dyn Prepared) -> Ruling {
         let verdict = verdict(analysis, prepared, 0);
@@ -108,6 +120,7 @@ impl Judging for Fake {
             remarks: Vec::new(),
             guard: guard(analysis),
             examine: analysis.pieces[0].effects[0].columns.first().is_some_and(|column| column == "size"),
+            undo: undo(analysis),
         });
         match verdict {
             Verdict::Allow if is_told(analysis) => Ruling::Notice(judgement),

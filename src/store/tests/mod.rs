@@ -107,7 +107,8 @@ fn reviewed(name: &str, by: &str, refused: Option<&str>) -> Event {
 }
 
 fn executed(name: &str) -> Event {
-    let execution = Execution::Completed { tag: "DELETE 3".into(), rows: Some(3), duration_ms: 12, committed: true };
+    let execution =
+        Execution::Completed { tag: "DELETE 3".into(), rows: Some(3), duration_ms: 12, committed: true, kept: None };
     Event::Executed { id: id(name), execution }
 }
 

@@ -253,7 +253,13 @@ async fn first_one_passed(in_transaction: bool, execution: Execution) -> (Arc<Ap
 
 #[tokio::test]
 async fn in_another_session_only_what_has_surely_taken_effect_counts_as_before() {
-    let done = |committed| Execution::Completed { tag: "DROP TABLE".to_owned(), rows: None, duration_ms: 1, committed };
+    let done = |committed| Execution::Completed {
+        tag: "DROP TABLE".to_owned(),
+        rows: None,
+        duration_ms: 1,
+        committed,
+        kept: None,
+    };
     for (in_transaction, execution, expected) in [
         (false, done(true), true),
         (false, done(false), false),

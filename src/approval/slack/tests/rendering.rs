@@ -96,8 +96,13 @@ fn states(request: &HoldRequest) -> Vec<(&'static str, RequestView)> {
             view.execution.clone_from(&execution);
         })
     };
-    let completed =
-        Execution::Completed { tag: "DELETE 18204".to_owned(), rows: Some(18_204), duration_ms: 212, committed: true };
+    let completed = Execution::Completed {
+        tag: "DELETE 18204".to_owned(),
+        rows: Some(18_204),
+        duration_ms: 212,
+        committed: true,
+        kept: None,
+    };
     let failed = Execution::Failed {
         sqlstate: "23503".to_owned(),
         message: "violates <!channel> constraint".to_owned(),

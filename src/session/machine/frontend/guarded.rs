@@ -3,7 +3,7 @@
 use super::super::guard::{Guarding, How, Place, Plan, Stage};
 use super::super::held::{Held, HeldKind};
 use super::super::{Draft, Judging, Machine, Outbox};
-use super::reports::{cannot_guard, guard_unknown, not_executed};
+use super::reports::{cannot_guard, guard_unknown, no_warrant, not_executed};
 use super::{Front, Step};
 use crate::wire::frontend::{self, Target};
 use crate::wire::reply::Report;
@@ -20,7 +20,6 @@ impl Machine {
         kind: &HeldKind,
         judging: &mut dyn Judging,
     ) -> Result<Option<Plan>, Report> {
-        let Some(guard) = &draft.judgement.guard else { return Ok(None) };
         let (analysis, query, certain) = match kind {
             HeldKind::Query(analysis) => (analysis, true, true),
             HeldKind::Bind { definition, certain, .. } => (&definition.analysis, false, *certain),
@@ -37,8 +36,7 @@ impl Machine {
                 Some("its name may stand for another statement")
             },
         };
-        Plan::new(guard, analysis, place, || judging.counts_rows(&draft.text))
-            .map(Some)
+        Plan::of(&draft.judgement, analysis, place, || judging.counts_rows(&draft.text))
             .map_err(|why| cannot_guard(&draft.judgement, &why))
     }
 
@@ -48,9 +46,14 @@ impl Machine {
             return Ok(held);
         };
         let (query, how) = (matches!(held.kind, HeldKind::Query(_)), plan.how);
+        if plan.keep.is_some() && held.warrant.is_none() {
+            // Fail closed: it was approved as one that can be undone.
+            self.undo(query, no_warrant(), out);
+            return Err(Step::Drop);
+        }
         let mut guarding = self.guard.take().unwrap_or_else(|| {
             let alone = self.status == b'I' && !self.batch.ran;
-            Box::new(Guarding::new(plan.clone(), held.request.clone(), query, alone))
+            Box::new(Guarding::new(plan.clone(), held.warrant.clone(), held.request.clone(), query, alone))
         });
         loop {
             let commands = match std::mem::replace(&mut guarding.stage, Stage::New) {

@@ -28,7 +28,12 @@ pub(super) fn in_transaction_report(judgement: &Judgement) -> Report {
 pub(super) fn cannot_guard(judgement: &Judgement, why: &str) -> Report {
     Report::error("42501", "querygate: this statement needs approval with a guard, and the guard cannot be applied to it")
         .with_detail(format!("Rule \"{}\": {}. The guard: {why}.", judgement.rule, judgement.why))
-        .with_hint("Nothing was run, and nobody was asked. Ask the owners of the gate's policy about the rule's guard (otherwise = \"run\").")
+        .with_hint("Nothing was run, and nobody was asked. Ask the owners of the gate's policy about the rule's guard or undo (otherwise = \"run\").")
+}
+
+pub(super) fn no_warrant() -> Report {
+    Report::error("58000", "querygate: the rows of this statement were to be kept for an undo, and the gate cannot have them kept; nothing was run")
+        .with_hint("The database has to be among `databases` in [undo], which takes effect when the gate is started.")
 }
 
 pub(super) fn guard_unknown() -> Report {

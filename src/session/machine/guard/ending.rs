@@ -12,7 +12,7 @@ impl Machine {
     /// CommandComplete of a Query under guard; `None`: it is under none.
     pub(in super::super) fn guarded_tag(&mut self, body: Option<&[u8]>) -> Option<Fate> {
         let guarding = self.guard.as_mut().filter(|guarding| guarding.query && is_running(guarding))?;
-        guarding.rows = body.and_then(rows);
+        (guarding.verb, guarding.rows) = body.and_then(counted).unzip();
         if !guarding.plan.single || guarding.plan.how == How::Session {
             return None;
         }
@@ -24,7 +24,7 @@ impl Machine {
     /// awaited any more. `None`: it is under no guard, or nothing is to follow.
     pub(in super::super) fn guarded_execute(&mut self, tag: u8, body: Option<&[u8]>, out: &mut Outbox) -> Option<Fate> {
         let guarding = self.guard.as_mut().filter(|guarding| !guarding.query && is_running(guarding))?;
-        guarding.rows = body.filter(|_| tag == b'C').and_then(rows);
+        (guarding.verb, guarding.rows) = body.filter(|_| tag == b'C').and_then(counted).unzip();
         if let Some(report) = guarding.over("Nothing of it stays: its transaction has failed, as by any error.") {
             self.guard = None;
             self.answered();
@@ -35,7 +35,8 @@ impl Machine {
             guarding.stage = Stage::AwaitSync;
             return None;
         }
-        if guarding.restore.is_empty() {
+        let follows = guarding.follows();
+        if follows.is_empty() {
             self.guard = None;
             return None;
         }
@@ -49,9 +50,8 @@ impl Machine {
         }
         guarding.kept = Some(frame_of(tag, body));
         guarding.stage = Stage::Ending(End::Keep);
-        let restore = guarding.restore.clone();
         self.answered();
-        self.run_errand(&restore, out);
+        self.run_errand(&follows, out);
         Some(Fate::Swallow)
     }
 
@@ -109,10 +109,16 @@ impl Machine {
             Stage::Setting => guarding.stage = Stage::Set,
             Stage::Ending(End::Keep) => {
                 let (kept, query) = (guarding.kept.take(), guarding.query);
+                let said = values.into_iter().next().flatten().filter(|_| guarding.warrant.is_some());
+                let notice = said.as_ref().map(|said| guarding.kept_notice(said));
                 if !query && guarding.plan.how != How::Session {
                     self.guard = None;
                 }
+                if let Some(notice) = notice {
+                    self.send_client(notice.to_bytes(), out);
+                }
                 if let Some(kept) = kept {
+                    self.saw_kept(said);
                     if kept.first() == Some(&b'C') {
                         self.saw_tag(!query, kept.get(crate::wire::frame::HEADER..));
                     }
@@ -216,9 +222,11 @@ impl Machine {
             }
             (How::Block, b'T') => {
                 let over = guarding.over("Nothing was changed.");
-                let command = if over.is_some() { "ROLLBACK" } else { "COMMIT" };
+                let mut commands: Vec<String> =
+                    guarding.ends_keeping().filter(|_| over.is_none()).into_iter().collect();
+                commands.push(if over.is_some() { "ROLLBACK" } else { "COMMIT" }.to_owned());
                 guarding.stage = Stage::Ending(over.map_or(End::Keep, End::Over));
-                self.finish_with(&[command], out);
+                self.finish_with(&commands, out);
                 Fate::Swallow
             }
             // Its transaction has failed with it, or has ended.
@@ -247,7 +255,13 @@ impl Machine {
             self.undo(true, report, out);
             return Fate::Swallow;
         }
-        if self.status != b'T' || guarding.restore.is_empty() {
+        let follows = guarding.follows();
+        if self.status != b'T' && guarding.warrant.is_some() {
+            // Fail closed: nothing can be said of rows in a transaction that is over.
+            self.guard_is_lost();
+            return Fate::Swallow;
+        }
+        if self.status != b'T' || follows.is_empty() {
             if let Some(kept) = guarding.kept.take() {
                 self.saw_tag(false, kept.get(crate::wire::frame::HEADER..));
                 self.send_client(kept, out);
@@ -255,8 +269,7 @@ impl Machine {
             return self.guard_ends();
         }
         guarding.stage = Stage::Ending(End::Keep);
-        let restore = guarding.restore.clone();
-        self.finish_with(&restore, out);
+        self.finish_with(&follows, out);
         Fate::Swallow
     }
 
@@ -333,12 +346,14 @@ fn is_running(guarding: &Guarding) -> bool {
     matches!(guarding.stage, Stage::Running)
 }
 
-/// Rows a statement wrote, by its command tag (`BuildQueryCompletionString`); `None`: it is no tag of a statement that writes rows.
-fn rows(tag: &[u8]) -> Option<u64> {
+/// What a statement did and to how many rows, by its command tag (`BuildQueryCompletionString`); `None`: it is no tag of a statement
+/// that writes rows.
+fn counted(tag: &[u8]) -> Option<(&'static str, u64)> {
     let tag = std::str::from_utf8(tag.strip_suffix(b"\0")?).ok()?;
     let mut words = tag.split(' ');
     let (command, last) = (words.next()?, words.next_back()?);
-    matches!(command, "INSERT" | "UPDATE" | "DELETE" | "MERGE").then(|| last.parse().ok()).flatten()
+    let verb = ["INSERT", "UPDATE", "DELETE", "MERGE"].into_iter().find(|verb| *verb == command)?;
+    Some((verb, last.parse().ok()?))
 }
 
 /// SQLSTATE and message.
@@ -352,11 +367,9 @@ fn words(body: Option<&[u8]>) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    use super::rows;
-
     #[test]
     fn rows_are_counted_by_tags_of_writing_statements_alone() {
-        let counted: [(&[u8], Option<u64>); 9] = [
+        let tags: [(&[u8], Option<u64>); 9] = [
             (b"INSERT 0 5\0", Some(5)),
             (b"UPDATE 0\0", Some(0)),
             (b"DELETE 12\0", Some(12)),
@@ -367,8 +380,8 @@ mod tests {
             (b"DELETE x\0", None),
             (b"DELETE 3", None),
         ];
-        for (tag, expected) in counted {
-            assert_eq!(rows(tag), expected, "{}", tag.escape_ascii());
+        for (tag, expected) in tags {
+            assert_eq!(super::counted(tag).map(|(_, rows)| rows), expected, "{}", tag.escape_ascii());
         }
     }
 }

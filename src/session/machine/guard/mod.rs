@@ -16,11 +16,15 @@
 //! not be: whatever ends or rolls back the failed transaction undoes SET LOCAL too (`AtEOXact_GUC`). What may not run in a transaction
 //! (VACUUM, CREATE INDEX CONCURRENTLY) has them set for its session, and set back after it.
 //!
+//! *Rows kept for an undo* are kept in the same transaction: `querygate_undo.begin` is the last of what comes before the statement and
+//! `finish` the first of what comes behind it. Where either fails, the statement is undone as by any error.
+//!
 //! While the gate's own commands are on their way nothing of the client's is handled.
 //!
 //! Start at [`Plan`]; [`Guarding`] is one that is being carried out.
 
 mod ending;
+mod keep;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -30,6 +34,7 @@ pub(super) use plan::{How, Place, Plan};
 use super::errand::Errand;
 use super::result::Seen;
 use super::{Action, Machine, Outbox};
+use crate::undo::Warrant;
 use crate::wire::frame;
 use crate::wire::reply::Report;
 
@@ -40,6 +45,8 @@ const MAX_TRIES: u8 = 3;
 #[derive(Debug)]
 pub(super) struct Guarding {
     pub(super) plan: Plan,
+    /// Has the session keep the statement's rows, where its plan says so.
+    warrant: Option<Box<Warrant>>,
     /// Names the request to the client.
     request: Box<str>,
     /// A Query, not a portal.
@@ -56,6 +63,8 @@ pub(super) struct Guarding {
     kept: Option<Vec<u8>>,
     /// What the command tag counts.
     rows: Option<u64>,
+    /// Its first word, where it counts rows.
+    verb: Option<&'static str>,
     /// The statement, or a command behind it, has failed.
     failed: bool,
     tries: u8,
@@ -98,9 +107,10 @@ pub(super) enum End {
 }
 
 impl Guarding {
-    pub(super) fn new(plan: Plan, request: Box<str>, query: bool, alone: bool) -> Self {
+    pub(super) fn new(plan: Plan, warrant: Option<Box<Warrant>>, request: Box<str>, query: bool, alone: bool) -> Self {
         Self {
             plan,
+            warrant,
             request,
             query,
             portal: Box::default(),
@@ -109,6 +119,7 @@ impl Guarding {
             restore: Vec::new(),
             kept: None,
             rows: None,
+            verb: None,
             failed: false,
             tries: 0,
         }
@@ -157,6 +168,7 @@ impl Guarding {
             }
         }
         self.restore = restore;
+        set.extend(self.begins_keeping());
         Some(set)
     }
 

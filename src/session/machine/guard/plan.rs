@@ -3,7 +3,8 @@
 
 use std::fmt::Write as _;
 
-use crate::judge::{Analysis, EffectKind, Guard, Otherwise, Piece, SessionAct, Timeout};
+use super::keep::{self, Keep};
+use crate::judge::{Analysis, EffectKind, Guard, Judgement, Otherwise, Piece, SessionAct, Timeout};
 
 /// How a guard is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(in super::super) struct Plan {
     pub(super) timeouts: Vec<(&'static str, Timeout)>,
     /// It is one statement, so its command tag comes last.
     pub(super) single: bool,
+    /// Its rows are kept for an undo.
+    pub(in super::super) keep: Option<Keep>,
     /// What cannot be limited, and why.
     cannot: Option<String>,
 }
@@ -46,12 +49,49 @@ pub(in super::super) struct Place {
 }
 
 impl Plan {
-    /// `counts_rows` says why the statement's command tag does not count what it writes, if it does not.
+    /// What the rules' `guard` and `undo` come to; `None`: there are none. `counts_rows` says why the statement's command tag does
+    /// not count what it writes, if it does not.
     ///
     /// # Errors
     ///
-    /// Some of the guard cannot be applied, for that reason, and the rule wants such statements refused.
-    pub(in super::super) fn new(
+    /// Some of it cannot be applied, for that reason, and the rule wants such statements refused.
+    pub(in super::super) fn of(
+        judgement: &Judgement,
+        analysis: &Analysis,
+        place: Place,
+        mut counts_rows: impl FnMut() -> Result<(), &'static str>,
+    ) -> Result<Option<Self>, String> {
+        let mut plan = match &judgement.guard {
+            Some(guard) => Self::new(guard, analysis, place, &mut counts_rows)?,
+            None if judgement.undo.is_none() => return Ok(None),
+            None => Self::nothing(analysis),
+        };
+        let Some(undo) = &judgement.undo else { return Ok(Some(plan)) };
+        let possible = match unsuitable(analysis, place) {
+            Some(why) => Err(why.to_owned()),
+            None => counted(analysis, counts_rows).and_then(|()| keep::target(analysis)),
+        };
+        match (possible, undo.otherwise) {
+            (Ok(target), _) => {
+                plan.keep = Some(Keep { undo: *undo, target });
+                plan.how = how(analysis, place);
+            }
+            // Fail closed.
+            (Err(why), Otherwise::Reject) => return Err(format!("its rows cannot be kept for an undo: {why}")),
+            (Err(why), Otherwise::Run) => {
+                let more = plan.cannot.take().map_or_else(String::new, |cannot| format!("{cannot}; "));
+                plan.cannot = Some(format!("{more}it cannot be undone: {why}"));
+            }
+        }
+        Ok(Some(plan))
+    }
+
+    fn nothing(analysis: &Analysis) -> Self {
+        let single = analysis.pieces.len() == 1;
+        Self { how: How::Nothing, max_rows: None, timeouts: Vec::new(), single, keep: None, cannot: None }
+    }
+
+    fn new(
         guard: &Guard,
         analysis: &Analysis,
         place: Place,
@@ -60,10 +100,11 @@ impl Plan {
         let single = analysis.pieces.len() == 1;
         let timeouts = [("lock_timeout", guard.lock_timeout), ("statement_timeout", guard.statement_timeout)];
         let timeouts = timeouts.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))).collect();
-        let mut plan = Self { how: how(analysis, place), max_rows: guard.max_rows, timeouts, single, cannot: None };
+        let mut plan =
+            Self { how: how(analysis, place), max_rows: guard.max_rows, timeouts, single, keep: None, cannot: None };
         let trouble = unsuitable(analysis, place).map(|why| format!("it cannot be limited: {why}"));
         if trouble.is_some() {
-            plan = Self { how: How::Nothing, max_rows: None, timeouts: Vec::new(), single, cannot: trouble };
+            plan = Self { cannot: trouble, ..Self::nothing(analysis) };
         } else if guard.max_rows.is_some()
             && let Err(why) = counted(analysis, counts_rows)
         {
@@ -86,6 +127,9 @@ impl Plan {
         let times = self.timeouts.iter().map(|(name, value)| format!("{name} {value}"));
         let limits: Vec<String> = rows.into_iter().chain(times).collect();
         let mut sentence = self.cannot.clone().unwrap_or_default();
+        if let Some(keep) = &self.keep {
+            let _ = write!(sentence, "{}{}", if sentence.is_empty() { "" } else { "; " }, keep.sentence());
+        }
         if !limits.is_empty() {
             let _ = write!(sentence, "{}runs with: {}", if sentence.is_empty() { "" } else { "; " }, limits.join(", "));
         }

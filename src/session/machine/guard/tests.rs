@@ -12,23 +12,23 @@ use super::super::{Action, Ending};
 use crate::wire::frame::build;
 
 /// The gate's own commands, when it makes a name for the `count`th time.
-fn gate(count: u32, commands: &[&str]) -> Vec<u8> {
+pub(super) fn gate(count: u32, commands: &[&str]) -> Vec<u8> {
     Errand::messages(&held::own_name("guards", "k", count), commands)
 }
 
 /// The server's answers to them; those that have a row say this.
-fn answers(rows: &[Option<&str>]) -> Vec<u8> {
+pub(super) fn answers(rows: &[Option<&str>]) -> Vec<u8> {
     let one = |value: Option<&str>| {
         [tag(b'1'), tag(b'2'), value.map(row).unwrap_or_default(), complete(), tag(b'3'), tag(b'3')].concat()
     };
     rows.iter().copied().flat_map(one).collect()
 }
 
-fn done(command_tag: &str) -> Vec<u8> {
+pub(super) fn done(command_tag: &str) -> Vec<u8> {
     build(b'C', &[command_tag.as_bytes(), b"\0"])
 }
 
-fn results(bench: &mut Bench) -> Vec<Seen> {
+pub(super) fn results(bench: &mut Bench) -> Vec<Seen> {
     let mut seen = Vec::new();
     while let Some(action) = bench.machine.poll_action() {
         match action {
