@@ -10,7 +10,8 @@ use crate::wire::frame::build;
 
 /// Judges by the first word: `HOLD…`, `REJECT…`, `PREPARE name text`, `EXECUTE name`, `DEALLOCATE name`, anything else is
 /// allowed; `OPAQUE…` is opaque. `HOLDG…` and `HOLDX…` are held with a guard of five rows and two seconds for locks, `HOLDA…` may not
-/// run in a transaction and is held with the two seconds alone, as is `HOLDL…`, which may.
+/// run in a transaction and is held with the two seconds alone, as is `HOLDL…`, which may. `HOLDK…` and `HOLDU…` are held with an undo of
+/// five rows, without which the latter runs all the same.
 struct Fake;
 
 fn effect(kind: EffectKind) -> Effect {
@@ -44,7 +45,7 @@ pub(super) fn analyse(text: &str) -> Analysis {
             "rows"
         } else if begins(&["HOLDA", "HOLDL"]) {
             "locks"
-        } else if begins(&["HOLDK", "HOLDL"]) {
+        } else if begins(&["HOLDK", "HOLDU"]) {
             effect.objects = vec![crate::judge::ObjectName { schema: None, name: "t".to_owned() }];
             if text.starts_with("HOLDK") { "keep" } else { "keep or run" }
         } else {

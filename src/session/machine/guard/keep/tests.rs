@@ -102,7 +102,7 @@ fn what_may_not_be_kept_is_not_run() {
 
 #[test]
 fn a_statement_whose_rows_are_to_be_kept_needs_a_warrant() {
-    for text in ["HOLDK me", "HOLDL me"] {
+    for text in ["HOLDK me", "HOLDU me"] {
         let mut bench = bench();
         bench.say(&[query(text)]);
         bench.opened();
@@ -143,8 +143,7 @@ fn a_portal_whose_rows_were_not_kept_fails_its_batch() {
     bench.machine.may_keep(warrant);
     bench.end(Ending::Release);
     bench.server(&[answers(&[Some("open")])]);
-    // Rows that nothing counts.
-    bench.server(&[tag(b'2'), tag(b's')]);
+    bench.server(&[tag(b'2'), done("DELETE 2")]);
     bench.sent();
     bench.told();
     let failed = error("not kept");
