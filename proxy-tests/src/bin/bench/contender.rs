@@ -25,6 +25,9 @@ pub(crate) enum Kind {
     Relay,
     /// The gate with its default policy and one worker.
     Querygate,
+    /// An earlier build of the gate, likewise.
+    #[value(skip)]
+    Earlier,
     /// PgBouncer in session mode.
     Pgbouncer,
     /// HAProxy in TCP mode.
@@ -32,13 +35,15 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 5] = [Kind::Direct, Kind::Relay, Kind::Querygate, Kind::Pgbouncer, Kind::Haproxy];
+    pub(crate) const ALL: [Kind; 6] =
+        [Kind::Direct, Kind::Relay, Kind::Querygate, Kind::Earlier, Kind::Pgbouncer, Kind::Haproxy];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Direct => "direct",
             Kind::Relay => "relay",
             Kind::Querygate => "querygate",
+            Kind::Earlier => "earlier",
             Kind::Pgbouncer => "PgBouncer",
             Kind::Haproxy => "HAProxy",
         }
@@ -47,7 +52,7 @@ impl Kind {
     /// The program it needs, when that is not ours.
     fn program(self) -> Option<&'static str> {
         match self {
-            Kind::Direct | Kind::Relay | Kind::Querygate => None,
+            Kind::Direct | Kind::Relay | Kind::Querygate | Kind::Earlier => None,
             Kind::Pgbouncer => Some("pgbouncer"),
             Kind::Haproxy => Some("haproxy"),
         }
@@ -82,7 +87,7 @@ enum Running {
 
 impl Contender {
     /// Starts it before `cluster`.
-    pub(crate) fn start(kind: Kind, cluster: &Cluster, database: &str) -> Contender {
+    pub(crate) fn start(kind: Kind, cluster: &Cluster, database: &str, earlier: Option<&Path>) -> Contender {
         let server = cluster.target().with_database(database);
         let (target, process) = match kind {
             Kind::Direct => (server, None),
@@ -90,10 +95,11 @@ impl Contender {
                 let (process, address) = relay(server.port);
                 (at(&server, address), Some(Running::Other(process, None)))
             }
-            Kind::Querygate => {
+            Kind::Querygate | Kind::Earlier => {
+                let own = own_binary();
+                let binary = earlier.filter(|_| kind == Kind::Earlier).unwrap_or(&own);
                 // The others speak no TLS to the server either, so none is asked for.
-                let gate =
-                    Gate::builder().one_worker().upstream("sslmode = \"disable\"").start_binary(&server, &own_binary());
+                let gate = Gate::builder().one_worker().upstream("sslmode = \"disable\"").start_binary(&server, binary);
                 (gate.target(), Some(Running::Gate(Box::new(gate))))
             }
             Kind::Pgbouncer => configured(&server, pgbouncer),

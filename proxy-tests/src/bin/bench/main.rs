@@ -11,6 +11,7 @@
     reason = "a measurement that cannot be made ends the program; counts fit an f64"
 )]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -53,6 +54,9 @@ struct Args {
     /// Only these contenders (and direct connections).
     #[arg(long, value_enum, value_delimiter = ',')]
     contenders: Vec<Kind>,
+    /// An earlier build of this program, whose gate is measured beside this one's.
+    #[arg(long)]
+    earlier: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -84,6 +88,7 @@ struct Plan {
     connects: usize,
     parts: Vec<Part>,
     contenders: Vec<Kind>,
+    earlier: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -108,6 +113,7 @@ impl Plan {
                 connects: 20,
                 parts,
                 contenders: args.contenders.clone(),
+                earlier: args.earlier.clone(),
             };
         }
         Plan {
@@ -121,6 +127,7 @@ impl Plan {
             connects: 1_000,
             parts,
             contenders: args.contenders.clone(),
+            earlier: args.earlier.clone(),
         }
     }
 }

@@ -36,14 +36,19 @@ pub(crate) fn all(plan: &Plan, cluster: &Cluster) -> Report {
     cluster.admin().rows(&format!("CREATE DATABASE {DATABASE}"));
     let server = cluster.target().with_database(DATABASE);
     pgbench(&server, &["-i", "-q", "-s", &plan.scale.to_string()]).ok();
-    let wanted = |kind: &Kind| *kind == Kind::Direct || plan.contenders.is_empty() || plan.contenders.contains(kind);
+    let there = |kind: &Kind| *kind != Kind::Earlier || plan.earlier.is_some();
+    let chosen = |kind: &Kind| {
+        matches!(kind, Kind::Direct | Kind::Earlier) || plan.contenders.is_empty() || plan.contenders.contains(kind)
+    };
+    let wanted = |kind: &Kind| there(kind) && chosen(kind);
     let skipped: Vec<String> = Kind::ALL.into_iter().filter(wanted).filter_map(Kind::missing).collect();
     for line in &skipped {
         eprintln!("{line}");
     }
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(wanted).filter(|kind| kind.missing().is_none()).collect();
     let mut report = Report::new(plan.rounds, &mut cluster.admin(), &kinds, skipped);
-    let contenders: Vec<Contender> = kinds.iter().map(|kind| Contender::start(*kind, cluster, DATABASE)).collect();
+    let contenders: Vec<Contender> =
+        kinds.iter().map(|kind| Contender::start(*kind, cluster, DATABASE, plan.earlier.as_deref())).collect();
     for contender in &contenders {
         pgbench(&contender.target, &pgbench_arguments(plan, &["-S", "-M", "simple"])).ok();
     }
@@ -189,7 +194,7 @@ fn memory(plan: &Plan, kinds: &[Kind], cluster: &Cluster, report: &mut Report) {
     let (mut idle, mut burst) = (Values::new(), Values::new());
     for _ in 0..plan.rounds.min(3) {
         for kind in kinds.iter().filter(|kind| **kind != Kind::Direct) {
-            let contender = Contender::start(*kind, cluster, DATABASE);
+            let contender = Contender::start(*kind, cluster, DATABASE, plan.earlier.as_deref());
             warm_up(&contender.target);
             let base = contender.usage();
             let mut clients: Vec<Raw> = (0..plan.connections).map(|_| Raw::login(&contender.target)).collect();

@@ -130,16 +130,22 @@ impl Report {
         ];
         table[0].push("÷ relay".to_owned());
         table[0].push("÷ PgBouncer".to_owned());
+        let earlier = self.rows.iter().any(|row| row.values.contains_key(&Kind::Earlier));
+        let others: &[Kind] =
+            if earlier { &[Kind::Relay, Kind::Pgbouncer, Kind::Earlier] } else { &[Kind::Relay, Kind::Pgbouncer] };
+        if earlier {
+            table[0].push("÷ earlier".to_owned());
+        }
         for row in &self.rows {
             let mut cells = vec![format!("{}, {}", row.name, row.unit)];
             for kind in Kind::ALL {
                 cells.push(row.values.get(&kind).map_or_else(|| "–".to_owned(), show));
             }
-            for other in [Kind::Relay, Kind::Pgbouncer] {
+            for other in others {
                 let ratio = row
                     .values
                     .get(&Kind::Querygate)
-                    .zip(row.values.get(&other))
+                    .zip(row.values.get(other))
                     .map(|(own, other)| own.median / other.median);
                 cells.push(
                     ratio
