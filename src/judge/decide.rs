@@ -61,6 +61,8 @@ pub struct Finding {
     pub redact: Redact,
     /// A rule that was asked about it asks what the message would touch.
     pub by_impact: bool,
+    /// It passes only because it writes no more rows than these.
+    pub most_rows: Option<u64>,
     /// A rule that was asked about it depends on what the message would touch, which was not known.
     pub examine: bool,
     /// What is told of it if its message passes: why, by which rule, in whose words.
@@ -195,18 +197,14 @@ fn with_owners(mut judgement: Judgement, class: &ClassRules, findings: &[&Findin
 
 /// Whatever rule holds some of it, or may be meant: its guard counts, and so does its undo. What passes because it is small runs under that ceiling.
 fn guarded(mut judgement: Judgement, class: &ClassRules, findings: &[&Finding]) -> Judgement {
-    let guard = |rule: &CompiledRule| match judgement.verdict {
-        Verdict::Hold if rule.name == judgement.rule || judgement.also.contains(&rule.name) => rule.rule.guard,
-        Verdict::Allow if findings.iter().any(|finding| finding.rule == rule.name) => {
-            let max_rows = rule.rule.impact.as_ref().and_then(|impact| impact.max_rows);
-            let otherwise = Otherwise::Reject;
-            max_rows.map(|_| Guard { max_rows, lock_timeout: None, statement_timeout: None, otherwise })
-        }
-        Verdict::Hold | Verdict::Allow | Verdict::Reject => None,
-    };
-    judgement.guard = class.rules.iter().filter_map(|rule| guard(rule)).reduce(Guard::and);
-    if judgement.verdict == Verdict::Hold {
+    if judgement.verdict == Verdict::Allow {
+        let max_rows = findings.iter().filter_map(|finding| finding.most_rows).min();
+        let otherwise = Otherwise::Reject;
+        judgement.guard = max_rows.map(|_| Guard { max_rows, lock_timeout: None, statement_timeout: None, otherwise });
+    } else if judgement.verdict == Verdict::Hold {
         let holds = |name: &Arc<str>| *name == judgement.rule || judgement.also.contains(name);
+        let guards = class.rules.iter().filter(|rule| holds(&rule.name)).filter_map(|rule| rule.rule.guard);
+        judgement.guard = guards.reduce(Guard::and);
         let undos = class.rules.iter().filter(|rule| holds(&rule.name)).filter_map(|rule| rule.rule.undo);
         judgement.undo = undos.reduce(Undo::and);
     }
@@ -328,6 +326,7 @@ struct Answer<'a> {
     uncertain: bool,
     examine: bool,
     by_impact: bool,
+    most_rows: Option<u64>,
     redact: Redact,
     remark: Option<Said<'a>>,
 }
@@ -349,7 +348,7 @@ impl<'a> Answer<'a> {
             (Some(_), None) | (None, Some(_)) => false,
         };
         let same_answer = (self.verdict, self.uncertain, self.redact) == (other.verdict, other.uncertain, other.redact)
-            && (self.examine, self.by_impact) == (other.examine, other.by_impact);
+            && (self.examine, self.by_impact, self.most_rows) == (other.examine, other.by_impact, other.most_rows);
         let same_others = self.also.len() == other.also.len()
             && self.also.iter().zip(&other.also).all(|(one, two)| std::ptr::eq(*one, *two));
         same_answer && same_remark && same_others && same_rule(self.rule, other.rule)
@@ -374,6 +373,7 @@ impl<'a> Answer<'a> {
             uncertain: self.uncertain,
             examine: self.examine,
             by_impact: self.by_impact,
+            most_rows: self.most_rows,
             risks: scene.risks.map(<[_]>::to_vec),
             effects: scene.effects.to_vec(),
             redact: self.redact,
@@ -392,7 +392,7 @@ fn ask<'a>(
 ) -> Answer<'a> {
     let mut doubts: Vec<&'a CompiledRule> = Vec::new();
     let mut aside: Option<Said<'a>> = None;
-    let (mut redact, mut examine, mut by_impact) = (Redact::None, false, false);
+    let (mut redact, mut examine, mut by_impact, mut most_rows) = (Redact::None, false, false, None);
     let mut sure: Option<&'a CompiledRule> = None;
     let mut told: Option<Said<'a>> = None;
     for compiled in &class.rules {
@@ -407,6 +407,12 @@ fn ask<'a>(
         }
         let (verdict, remark) = says(compiled.rule.action, class.observe || compiled.rule.observe);
         let said = remark.map(|kind| Said(kind, Some(compiled)));
+        if let Some(found) = scene.impact.filter(|_| besides > Match::No) {
+            // By the time it runs it may write more: so much, and it would have been another rule's.
+            let ceiling =
+                compiled.rule.impact.as_ref().and_then(|impact| impact.ceiling(verdict, matches, found.measure.rows));
+            most_rows = most_rows.into_iter().chain(ceiling).min();
+        }
         match matches {
             Match::Surely => {
                 sure = Some(compiled);
@@ -427,7 +433,8 @@ fn ask<'a>(
     let action = sure.map_or(Action::Hold, |compiled| compiled.rule.action);
     let (verdict, kind) = says(action, class.observe || sure.is_some_and(|compiled| compiled.rule.observe));
     let remark = if sure.is_some() { told } else { aside.or(kind.map(|kind| Said(kind, None))) };
-    let answer = Answer { verdict, rule: sure, also: Vec::new(), uncertain: false, examine, by_impact, redact, remark };
+    let (rule, also, uncertain) = (sure, Vec::new(), false);
+    let answer = Answer { verdict, rule, also, uncertain, examine, by_impact, most_rows, redact, remark };
     match (verdict, sure) {
         (Verdict::Reject, _) => answer,
         // Whoever is asked by a rule that may be meant is asked as well.

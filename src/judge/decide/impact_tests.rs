@@ -90,6 +90,24 @@ fn nothing_is_decided_before_it_is_looked_into_but_a_rejection_that_does_not_dep
 }
 
 #[test]
+fn what_passes_because_it_is_no_larger_runs_under_that_ceiling() {
+    let class = class(
+        "[[rule]]\nname = \"many\"\naction = \"hold\"\neffects = [\"delete\"]\nimpact = { min_rows = 100 }\n\
+         [[rule]]\nname = \"some\"\naction = \"reject\"\neffects = [\"delete\"]\nimpact = { min_rows = 50, triggers = true }\n\
+         [[rule]]\nname = \"rest\"\naction = \"allow\"\n",
+    );
+    let ceiling = |measure: &Measure| {
+        let judged = then(&class, &analysis(&[EffectKind::Delete]), measure);
+        (judged.verdict, judged.guard.and_then(|guard| guard.max_rows))
+    };
+    assert_eq!(ceiling(&rows(49)), (Verdict::Allow, Some(49)));
+    assert_eq!(ceiling(&Measure { triggers: Some(true), ..rows(50) }), (Verdict::Reject, None));
+    assert_eq!(ceiling(&rows(70)), (Verdict::Allow, Some(99)));
+    assert_eq!(ceiling(&rows(100)), (Verdict::Hold, None));
+    assert_eq!(then(&class, &analysis(&[EffectKind::Update]), &rows(5)).guard, None);
+}
+
+#[test]
 fn a_rule_that_would_have_every_statement_looked_into_is_refused() {
     let policy = |rule: &str| Policy::from_toml(&format!("[[rule]]\nname = \"r\"\naction = \"hold\"\n{rule}"));
     assert!(matches!(policy("impact = { min_rows = 1 }"), Err(PolicyError::Impact(_))));

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Match, ObjectPattern, OneOf};
-use crate::judge::ObjectName;
+use crate::judge::{ObjectName, Verdict};
 
 /// What a text would touch, as far as rules ask. What is not known, they see as large.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -167,6 +167,19 @@ impl ImpactCondition {
             }))
             .min(is(self.rewrites, measure.rewrites))
             .min(is(self.triggers, measure.triggers))
+    }
+
+    /// Rows of a message that passes its rule, or because its rule does not match it: one more, and that would not be so.
+    pub(in crate::judge) fn ceiling(&self, verdict: Verdict, matches: Match, rows: Option<u64>) -> Option<u64> {
+        match (verdict, matches) {
+            (Verdict::Allow, Match::Surely) => self.max_rows,
+            (Verdict::Hold | Verdict::Reject, Match::No) => {
+                let least = self.min_rows.filter(|least| rows.is_some_and(|rows| rows < *least))?;
+                least.checked_sub(1)
+            }
+            (Verdict::Allow, Match::No | Match::Possibly)
+            | (Verdict::Hold | Verdict::Reject, Match::Possibly | Match::Surely) => None,
+        }
     }
 
     fn matches_critical(&self, measure: &Measure, critical: &[ObjectPattern]) -> Match {
