@@ -216,6 +216,9 @@ impl Machine {
         let token = self.refusal_token();
         self.send_backend(frame::build(b'Q', &[b"\"", token.as_bytes(), b"\"\0"]), out);
         self.replies.push(Expect::RefusedQuery(Box::new(Refusal { token, report }), self.names.last_bind()));
+        // Like any Query it ends a batch that was open without a Sync.
+        self.batch.ran = false;
+        self.batch.open = false;
     }
 
     /// Makes the backend raise an error in the extended protocol: Execute of a portal that cannot exist

@@ -668,3 +668,26 @@ fn what_a_guard_sets_for_the_session_does_not_outlive_a_malformed_sync() {
     let is_over = world.server.dead || world.bench.machine.phase == super::Phase::Refusing;
     assert!(is_over || keeps_its_limit(&world.server), "{} {:?}", world.server.lock, world.server.local);
 }
+
+#[test]
+fn what_a_guard_sets_for_the_session_is_set_back_where_a_query_comes_instead_of_execute() {
+    let messages = [
+        [parse("a", "HOLDA"), bind("", "a"), execute(""), sync()].concat(),
+        bind("", "a"),
+        query("SELECT"),
+        parse("", "SELECT"),
+        parse("", "SELECT"),
+        parse("", "SELECT"),
+        query("HOLD"),
+        tag(b'c'),
+        tag(b'c'),
+        execute(""),
+        parse("", "SELECT"),
+        [tag(b'c'), sync()].concat(),
+    ];
+    let messages = messages.map(Said);
+    let schedule = [0, 80, 25, 80, 1, 8, 0, 1, 1, 57, 199, 18, 64, 0, 9, 130, 112, 16, 34, 115, 1, 134, 89, 140, 53];
+    let (world, _) = play(&messages, &schedule, false, (false, false));
+    let is_over = world.server.dead || world.bench.machine.phase == super::Phase::Refusing;
+    assert!(is_over || keeps_its_limit(&world.server), "{} {:?}", world.server.lock, world.server.local);
+}

@@ -364,7 +364,8 @@ fn a_portal_under_guard_is_executed_at_once_or_not_at_all() {
     }
     let mut bench = bound(&[query("SELECT 1"), sync()]);
     let (sent, failed) = bogus_query(3);
-    assert_eq!(bench.sent(), [bind("", "a"), sent, flush()].concat());
+    // A Query ends the batch; there is nothing left to flush.
+    assert_eq!(bench.sent(), [bind("", "a"), sent].concat());
     bench.server(&[tag(b'2'), failed, ready(b'I')]);
     assert_eq!(bench.sent(), sync());
     // Outside of a transaction the portal is gone with the Sync, unexecuted. (The gate has not heard of that yet, and closes it.)
