@@ -37,7 +37,7 @@ impact = { max_rows = 3, critical = "untouched" }
 name = "cheap"
 action = "allow"
 effects = ["alter"]
-impact = { rewrites = false, max_bytes = "1GiB" }
+impact = { rewrites = false, max_bytes = "1GiB", critical = "untouched" }
 
 [[rule]]
 name = "reads"
@@ -267,6 +267,21 @@ fn while_it_is_looked_into_it_can_be_cancelled_and_its_client_may_go() {
     });
     other.query("COMMIT");
     assert_eq!(database.raw().value("SELECT count(*) FROM customers"), "50");
+}
+
+#[test]
+fn a_critical_table_that_is_named_second_is_touched() {
+    let (database, gate) = stage("");
+    database.run("CREATE TABLE invoices (id int NOT NULL, customer int); CREATE TABLE more (a int PRIMARY KEY)");
+    for text in [
+        "ALTER TABLE invoices INHERIT billing.invoices",
+        "ALTER TABLE more ADD FOREIGN KEY (a) REFERENCES billing.invoices NOT VALID",
+    ] {
+        held(&gate, text);
+    }
+    assert_eq!(database.raw().value("SELECT count(*) FROM pg_inherits WHERE inhrelid = 'invoices'::regclass"), "0");
+    let said = Psql::new(&gate.target()).command("ALTER TABLE more ADD COLUMN b int");
+    assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! From findings to what rules compare: totals, and the names of all that is touched. Pure. What may be more than was found is not
 //! known, and rules take that as large.
 
+use std::collections::BTreeSet;
+
 use super::report::{
     Action, AlterWork, Bound, Cascade, CascadeAction, Impact, ObjectImpact, Resolved, Rows, StatementImpact,
 };
@@ -10,7 +12,7 @@ use crate::judge::{Effect, EffectKind, Measure, ObjectName, Reached};
 /// What `impact` comes to. `effects` are what the judge read from the same text. `unseen` says why rows may be others than those
 /// that were counted, if they may.
 pub fn measure(impact: &Impact, effects: &[Effect], unseen: Option<&str>) -> Measure {
-    let reached = reached(impact, unseen.is_none());
+    let reached = reached(impact, unseen.is_none()).filter(|_| !names_more(impact, effects));
     let rows = if unseen.is_none() { rows(impact, effects) } else { None };
     let mut said = digest(impact);
     if let Some(why) = unseen.filter(|_| impact.trouble.is_none()) {
@@ -159,6 +161,20 @@ fn reached(impact: &Impact, counted: bool) -> Option<Vec<Reached>> {
         && impact.kin.is_some()
         && !impact.statements.iter().any(unlisted);
     whole.then(|| names(impact, counted))
+}
+
+/// Whether the judge read more names of what is changed than were looked into: the parent in INHERIT, the partition in ATTACH PARTITION,
+/// the table that a new foreign key refers to. Counted, not compared: a name without a schema may be any of them.
+fn names_more(impact: &Impact, effects: &[Effect]) -> bool {
+    let mut named: Vec<&ObjectName> = Vec::new();
+    for object in effects.iter().filter(|effect| effect.kind != EffectKind::Read).flat_map(|effect| &effect.objects) {
+        if !named.contains(&object) {
+            named.push(object);
+        }
+    }
+    let objects = impact.statements.iter().flat_map(|statement| &statement.objects);
+    let found: BTreeSet<u32> = objects.filter_map(|object| object.resolved.known().map(|found| found.oid)).collect();
+    named.len() > found.len()
 }
 
 fn names(impact: &Impact, counted: bool) -> Vec<Reached> {
