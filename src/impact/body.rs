@@ -9,15 +9,15 @@ use crate::judge::{
 /// Longest body that is looked into, in bytes.
 pub(super) const BODY: usize = 64 << 10;
 /// Tokens of a body that are looked at.
-const TOKENS: usize = 20_000;
+pub(super) const TOKENS: usize = 20_000;
 
 /// Words with which a PL/pgSQL statement, or the SQL in it, writes.
-const WRITES: &[&str] = &[
+pub(super) const WRITES: &[&str] = &[
     "insert", "update", "delete", "merge", "truncate", "drop", "alter", "create", "grant", "revoke", "copy", "refresh",
     "reindex", "cluster", "vacuum", "comment", "import", "reassign",
 ];
 /// Words with which it does something else than reading.
-const ACTS: &[&str] = &[
+pub(super) const ACTS: &[&str] = &[
     "execute",
     "call",
     "lock",
@@ -36,7 +36,7 @@ const ACTS: &[&str] = &[
     "rollback",
 ];
 /// Words that stand before a parenthesis and call nothing.
-const SYNTAX: &[&str] = &[
+pub(super) const SYNTAX: &[&str] = &[
     "if",
     "elsif",
     "while",

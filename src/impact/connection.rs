@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, ToSql, Type};
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Config, NoTls, Row};
 
+use super::pool::{Link, Pool};
 use super::settings::ImpactSettings;
 use crate::clock;
 
@@ -37,30 +37,52 @@ const MESSAGE: usize = 200;
 
 /// An open transaction; dropped, the connection closes and the server rolls back.
 pub(super) struct Asking {
-    client: Client,
-    task: JoinHandle<()>,
+    link: Link,
+    /// Where the connection goes when it is done.
+    pool: Arc<Pool>,
+    database: String,
     deadline: Instant,
     /// A question was left unanswered: no other can be asked here.
     broken: AtomicBool,
 }
 
-impl Drop for Asking {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 impl Asking {
-    /// Connects and opens the transaction.
+    /// Connects, or takes a connection that is there, and opens the transaction.
     ///
     /// # Cancellation safety
     /// A dropped future closes what it had opened.
     pub(super) async fn open(
         settings: &ImpactSettings,
         dial: &Dial,
+        pool: &Arc<Pool>,
         database: &str,
         deadline: Instant,
     ) -> Result<Self, String> {
+        let with = |link| Self {
+            link,
+            pool: Arc::clone(pool),
+            database: database.to_owned(),
+            deadline,
+            broken: AtomicBool::new(false),
+        };
+        if let Some(link) = pool.take(database) {
+            let asking = with(link);
+            if asking.begin(settings).await.is_ok() {
+                return Ok(asking);
+            }
+            // The server may have ended it meanwhile; a new one says what is wrong.
+        }
+        let asking = with(Self::connect(settings, dial, database, deadline).await?);
+        asking.begin(settings).await?;
+        Ok(asking)
+    }
+
+    async fn connect(
+        settings: &ImpactSettings,
+        dial: &Dial,
+        database: &str,
+        deadline: Instant,
+    ) -> Result<Link, String> {
         let mut config = Config::new();
         config.user(&settings.user).dbname(database).application_name("querygate impact").ssl_mode(SslMode::Disable);
         if let Some(password) = &settings.password {
@@ -80,9 +102,7 @@ impl Asking {
             // Its end is seen by whoever asks.
             let _ = connection.await;
         });
-        let asking = Self { client, task, deadline, broken: AtomicBool::new(false) };
-        asking.begin(settings).await?;
-        Ok(asking)
+        Ok(Link::new(client, task))
     }
 
     async fn begin(&self, settings: &ImpactSettings) -> Result<(), String> {
@@ -96,7 +116,7 @@ impl Asking {
              SET LOCAL row_security = off; SET LOCAL standard_conforming_strings = on; SET LOCAL backslash_quote = off;\n\
              SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off; SET LOCAL client_min_messages = warning"
         );
-        self.bounded(GRACE.saturating_add(left(self.deadline)), self.client.batch_execute(&begin), said).await
+        self.bounded(GRACE.saturating_add(left(self.deadline)), self.link.client.batch_execute(&begin), said).await
     }
 
     /// Time that is left.
@@ -138,16 +158,16 @@ impl Asking {
         }
         let before = format!("SAVEPOINT question; SET LOCAL statement_timeout = {}", limit.as_millis().max(1));
         let wait = limit.saturating_add(GRACE);
-        self.bounded(wait, self.client.batch_execute(&before), said).await?;
+        self.bounded(wait, self.link.client.batch_execute(&before), said).await?;
         // The extended protocol: the server itself takes no second statement.
-        let answer = self.bounded(wait, self.client.query(sql, values), said).await;
+        let answer = self.bounded(wait, self.link.client.query(sql, values), said).await;
         if !self.broken.load(Ordering::Relaxed) {
             let after = if answer.is_ok() {
                 "RELEASE SAVEPOINT question"
             } else {
                 "ROLLBACK TO SAVEPOINT question; RELEASE SAVEPOINT question"
             };
-            self.bounded(wait, self.client.batch_execute(after), said).await?;
+            self.bounded(wait, self.link.client.batch_execute(after), said).await?;
         }
         answer
     }
@@ -157,10 +177,16 @@ impl Asking {
         self.ask(limit, sql, &[]).await.map(|_| ())
     }
 
-    /// Ends the transaction, so that its locks go at once and the server has nothing to complain of.
-    pub(super) async fn close(&self) {
-        if !self.broken.load(Ordering::Relaxed) {
-            let _ = self.bounded(GRACE, self.client.batch_execute("ROLLBACK"), said).await;
+    /// Ends the transaction, so that its locks go at once and the server has nothing to complain of, and leaves the connection to
+    /// whoever asks next. One on which anything went wrong is closed.
+    pub(super) async fn close(self) {
+        if self.broken.load(Ordering::Relaxed) {
+            return;
+        }
+        let ended = self.bounded(GRACE, self.link.client.batch_execute("ROLLBACK"), said).await;
+        if ended.is_ok() && !self.broken.load(Ordering::Relaxed) {
+            let Self { link, pool, database, .. } = self;
+            pool.keep(&database, link);
         }
     }
 

@@ -25,11 +25,15 @@ mod harmless;
 mod locks;
 mod lookup;
 mod measure;
+mod pool;
 mod prober;
 mod report;
 mod settings;
 mod statement;
+mod survey;
 mod text;
+mod uses;
+mod weigh;
 
 pub use changes::changes;
 pub use connection::{Dial, Dialling, Stream};
@@ -42,4 +46,5 @@ pub use report::{
     Resolved, Rows, SessionLocks, StatementImpact, TableFacts, Trigger, Waiting,
 };
 pub use settings::{ImpactSettings, Password};
+pub use survey::Mark;
 pub use text::{digest, headlines, summary};

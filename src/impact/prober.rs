@@ -1,9 +1,10 @@
 //! The public face of the room: what is asked, and the order in which the database is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::catalogue::{self, Path, QUICK};
 use super::connection::{Asking, Dial};
@@ -11,12 +12,14 @@ use super::count::Counter;
 use super::examine::Examiner;
 use super::functions::{self, FunctionLookup};
 use super::harmless::Value;
+use super::pool::Pool;
 use super::report::{Impact, Waiting};
 use super::settings::ImpactSettings;
 use super::statement::Outline;
-use super::{check, fingerprint, locks, statement};
+use super::survey::{self, Mark};
+use super::{check, fingerprint, locks, statement, weigh};
 use crate::clock;
-use crate::judge::ObjectName;
+use crate::judge::{BookParts, ObjectName};
 
 /// What is asked about: a text, and what of its session decides what it means.
 #[derive(Debug, Clone, Default)]
@@ -44,11 +47,16 @@ pub struct Prober {
     settings: ImpactSettings,
     dial: Dial,
     seats: Semaphore,
+    pool: Arc<Pool>,
     bodies: functions::Bodies,
+    surveyed: Arc<survey::Bodies>,
 }
 
 /// Answers about functions' bodies that are remembered.
 const BODIES: usize = 4096;
+
+/// What a look at all functions of a database may take besides the budget: there may be thousands, and nobody waits for it.
+const SURVEY: Duration = Duration::from_secs(10);
 
 /// Settings by which literals are read.
 const READING: [&str; 3] = ["TimeZone", "DateStyle", "IntervalStyle"];
@@ -57,7 +65,8 @@ impl Prober {
     /// A prober that connects with `dial`. Does not connect yet.
     pub fn new(settings: ImpactSettings, dial: Dial) -> Self {
         let seats = Semaphore::new(settings.connections.clamp(1, Semaphore::MAX_PERMITS));
-        Self { settings, dial, seats, bodies: functions::Bodies::new(BODIES) }
+        let (bodies, surveyed) = (functions::Bodies::new(BODIES), Arc::new(survey::Bodies::new(BODIES)));
+        Self { settings, dial, seats, pool: Arc::default(), bodies, surveyed }
     }
 
     /// Rows may grow by this share before they count as more; see [`super::changes()`].
@@ -102,11 +111,37 @@ impl Prober {
         blocked
     }
 
-    /// A connection for one question outside of a probe.
+    /// A connection for one look, which has the budget's time from now on.
     async fn open(&self, database: &str) -> Result<Asking, String> {
+        self.open_for(database, self.settings.budget).await
+    }
+
+    async fn open_for(&self, database: &str, time: Duration) -> Result<Asking, String> {
         let now = clock::now();
-        let deadline = now.checked_add(self.settings.budget).unwrap_or(now);
-        Asking::open(&self.settings, &self.dial, database, deadline).await
+        let deadline = now.checked_add(time).unwrap_or(now);
+        Asking::open(&self.settings, &self.dial, &self.pool, database, deadline).await
+    }
+
+    /// What everybody's functions in `database` do, and what calls them unseen; `None`: as at the look that `known` is the mark of.
+    ///
+    /// # Errors
+    /// Why it could not be had: whoever judges by it takes every function for one that writes.
+    pub async fn survey(&self, database: &str, known: Option<&Mark>) -> Result<Option<(Mark, BookParts)>, String> {
+        let _seat = self.seat().await?;
+        let asking = self.open_for(database, self.settings.budget.saturating_add(SURVEY)).await?;
+        let found = survey::of(&asking, known).await;
+        asking.close().await;
+        let Some((mark, found)) = found? else { return Ok(None) };
+        let (database, surveyed) = (database.to_owned(), Arc::clone(&self.surveyed));
+        let harmless = self.settings.harmless_extensions.clone();
+        let weighing = tokio::task::spawn_blocking(move || weigh::weigh(&database, &found, &harmless, &surveyed));
+        let parts = weighing.await.map_err(|_| "the functions' bodies could not be read".to_owned())?;
+        Ok(Some((mark, parts)))
+    }
+
+    async fn seat(&self) -> Result<SemaphorePermit<'_>, String> {
+        let seat = tokio::time::timeout(self.settings.budget, self.seats.acquire()).await;
+        seat.map_err(|_| "too many are being looked into".to_owned())?.map_err(|_| "nobody looks any more".to_owned())
     }
 
     /// What the functions of these names are, as the session of `ask` would find them; its text is not looked at. Their definitions
@@ -115,11 +150,8 @@ impl Prober {
     /// # Errors
     /// Why it could not be had: a caller takes every function for one that writes.
     pub async fn functions(&self, ask: &Ask, names: &[ObjectName]) -> Result<Vec<FunctionLookup>, String> {
-        let now = clock::now();
-        let deadline = now.checked_add(self.settings.budget).unwrap_or(now);
-        let seat = tokio::time::timeout(self.settings.budget, self.seats.acquire()).await;
-        let _seat = seat.map_err(|_| "too many are being looked into".to_owned())?;
-        let asking = Asking::open(&self.settings, &self.dial, &ask.database, deadline).await?;
+        let _seat = self.seat().await?;
+        let asking = self.open(&ask.database).await?;
         let path = catalogue::path(&asking, ask.search_path.as_deref(), ask.role.as_deref(), ask.backend_pid).await?;
         let found = functions::of(&asking, &ask.database, &path, names, &self.bodies).await;
         asking.close().await;
@@ -130,14 +162,14 @@ impl Prober {
         if ask.text.len() > self.settings.statement_bytes {
             return Err(format!("the text is longer than {} bytes", self.settings.statement_bytes));
         }
-        let now = clock::now();
-        let deadline = now.checked_add(self.settings.budget).unwrap_or(now);
+        let begun = clock::now();
         let (text, values) = (ask.text.clone(), ask.values.clone());
         let outlines = tokio::task::spawn_blocking(move || statement::outlines(&text, &values));
         let outlines = outlines.await.map_err(|_| "the text cannot be parsed".to_owned())??;
-        let seat = tokio::time::timeout(self.settings.budget, self.seats.acquire()).await;
-        let _seat = seat.map_err(|_| "too many are being looked into".to_owned())?;
-        let asking = Asking::open(&self.settings, &self.dial, &ask.database, deadline).await?;
+        let _seat = self.seat().await?;
+        // Reading the text and waiting for a seat have taken of the time.
+        let spent = clock::now().saturating_duration_since(begun);
+        let asking = self.open_for(&ask.database, self.settings.budget.saturating_sub(spent)).await?;
         let filled = self.examine(&asking, ask, &outlines, impact).await;
         asking.close().await;
         filled

@@ -38,6 +38,10 @@ pub struct ImpactSettings {
     pub blocking: Duration,
     /// Tables whose rows are never counted or estimated: `schema.table`, or `schema.*`.
     pub exclude: Vec<String>,
+    /// What functions do is looked up for every database, and statements that call one that can write are judged by that.
+    pub functions: bool,
+    /// Extensions whose functions in C are taken to be harmless, besides those that are known to be.
+    pub harmless_extensions: Vec<String>,
 }
 
 impl Default for ImpactSettings {
@@ -59,6 +63,8 @@ impl Default for ImpactSettings {
             tolerance: 0.1,
             blocking: Duration::from_secs(60),
             exclude: Vec::new(),
+            functions: true,
+            harmless_extensions: Vec::new(),
         }
     }
 }

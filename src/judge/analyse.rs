@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::lexer::{LexError, Token, TokenKind, Tokens, Trouble, lex_bounded};
 use super::limits::Limits;
 use super::second::{self, Opinion, Statement};
-use super::{Analysis, Effect, EffectKind, Piece, Risk, RiskKind, SessionAct, Tags, first, risks, tripwire};
+use super::{Analysis, Calls, Effect, EffectKind, Piece, Risk, RiskKind, SessionAct, Tags, first, risks, tripwire};
 
 /// Stack given to the parsers where the caller's is too small.
 const STACK: usize = 256 << 20;
@@ -103,7 +103,13 @@ fn checked<'t>(text: &'t [u8], limits: &Limits) -> Result<(&'t str, Tokens), (Ef
 
 fn unreadable(length: usize, kind: EffectKind, why: &str) -> Analysis {
     Analysis {
-        pieces: vec![Piece { range: 0..length, effects: vec![doubt(kind, why)], acts: Vec::new(), risks: Vec::new() }],
+        pieces: vec![Piece {
+            range: 0..length,
+            effects: vec![doubt(kind, why)],
+            acts: Vec::new(),
+            risks: Vec::new(),
+            calls: Calls::unreadable(),
+        }],
         literal_independent: false,
         opaque: true,
         reason: None,
@@ -162,8 +168,8 @@ fn statements(text: &str, tokens: &Tokens, limits: &Limits, other_mode: Option<&
         }
         analysis.literal_independent &= opinion.literal_independent;
         analysis.opaque |= opinion.opaque;
-        let Opinion { effects, acts, risks, .. } = opinion;
-        analysis.pieces.push(Piece { range: piece.range.clone(), effects, acts, risks: risks::tidy(risks) });
+        let Opinion { effects, acts, risks, calls, .. } = opinion;
+        analysis.pieces.push(Piece { range: piece.range.clone(), effects, acts, risks: risks::tidy(risks), calls });
     }
     analysis
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::risks::tidy;
-use super::{Risk, RiskKind, Tags};
+use super::{Calls, Risk, RiskKind, Tags};
 
 /// What a message's text can do. A pure function of the text, so it may be cached by text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +71,8 @@ pub struct Piece {
     pub acts: Vec<SessionAct>,
     /// What of this statement an approver should not overlook.
     pub risks: Vec<Risk>,
+    /// By which names it can reach somebody's code.
+    pub calls: Calls,
 }
 
 /// One thing a statement can do, with the objects it does it to.

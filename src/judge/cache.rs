@@ -185,7 +185,7 @@ fn analysis_bytes(analysis: &Analysis) -> usize {
             }
             SessionAct::Deallocate { .. } | SessionAct::CopyIn | SessionAct::EndTransaction => size_of::<SessionAct>(),
         });
-        effects.chain(acts).fold(size_of::<Piece>(), usize::saturating_add)
+        effects.chain(acts).fold(size_of::<Piece>().saturating_add(piece.calls.bytes()), usize::saturating_add)
     });
     let risks = analysis.risks.iter().flatten().map(Risk::bytes);
     let own = size_of::<Analysis>().saturating_add(analysis.tags.bytes());

@@ -86,7 +86,9 @@ pub(super) fn message(
     let judgement = strictest(judgements, |judgement| judgement.verdict).cloned().unwrap_or_else(empty);
     let judgement = guarded(with_owners(with_others(judgement, &findings), &class.0, &findings), &class.0, &findings);
     let remarks = if judgement.verdict == Verdict::Allow { remarks } else { Vec::new() };
-    let judgement = Judgement { redact, remarks, ..judgement };
+    let raised = pieces.iter().flat_map(|piece| piece.judgement.raised.iter().cloned()).collect();
+    let redefines = pieces.iter().any(|piece| piece.judgement.redefines);
+    let judgement = Judgement { redact, remarks, raised, redefines, ..judgement };
     let judgement = to_examine(judgement, &findings);
     with_impact(judgement, &findings, impact)
 }
@@ -139,13 +141,16 @@ pub(super) fn pieces(
         .pieces
         .iter()
         .map(|piece| {
-            let mut findings = Vec::new();
+            let (mut findings, mut called) = (Vec::new(), Vec::new());
             // What an EXECUTE runs is judged with the tags of the message that runs it.
             let kinds = analysis.risk_kinds(piece);
-            let effects = effect_kinds(piece);
+            let raised = class.0.raised(piece);
+            let effects = effect_kinds(piece, &raised);
             let scene =
                 Scene { in_transaction, tags: &analysis.tags, risks: kinds.as_deref(), effects: &effects, impact };
-            piece_findings(&class.0, piece, scene, &scope, 0, &mut findings);
+            let mut found = Found { findings: &mut findings, raised: &mut called, redefines: false };
+            piece_findings(&class.0, (piece, raised), scene, &scope, 0, &mut found);
+            let redefines = found.redefines;
             scope.follow(piece);
             if findings.is_empty() {
                 findings.push(Finding::unknown(&class.0, scene, "it has no known effect"));
@@ -158,7 +163,7 @@ pub(super) fn pieces(
             let judgement = guarded(with_owners(with_others(judgement, &all), &class.0, &all), &class.0, &all);
             let redact = findings.iter().map(|finding| finding.redact).fold(judgement.redact, Redact::max);
             let remarks = if judgement.verdict == Verdict::Allow { remarks(findings.iter()) } else { Vec::new() };
-            let judgement = Judgement { redact, remarks, ..judgement };
+            let judgement = Judgement { redact, remarks, raised: called, redefines, ..judgement };
             PieceJudgement { range: piece.range.clone(), judgement, findings }
         })
         .collect()
@@ -211,32 +216,51 @@ fn guarded(mut judgement: Judgement, class: &ClassRules, findings: &[&Finding]) 
     judgement
 }
 
+/// What is found in a statement, and in those it executes.
+struct Found<'a> {
+    findings: &'a mut Vec<Finding>,
+    /// The effects by what is called.
+    raised: &'a mut Vec<Effect>,
+    redefines: bool,
+}
+
+impl ClassRules {
+    /// The effects of a statement by what it calls.
+    fn raised(&self, piece: &Piece) -> Vec<Effect> {
+        self.functions.as_ref().map(|book| book.raises(piece)).unwrap_or_default()
+    }
+}
+
 fn piece_findings(
     class: &ClassRules,
-    piece: &Piece,
+    (piece, raised): (&Piece, Vec<Effect>),
     scene: Scene<'_>,
     scope: &Scope<'_>,
     depth: usize,
-    findings: &mut Vec<Finding>,
+    found: &mut Found<'_>,
 ) {
-    for effect in &piece.effects {
-        effect_findings(class, effect, scene, findings);
+    for effect in piece.effects.iter().chain(&raised) {
+        effect_findings(class, effect, scene, found.findings);
     }
+    // A function that can write can write to the catalogue, and run text that defines another.
+    found.redefines |= piece.calls.redefines || !raised.is_empty();
+    found.raised.extend(raised);
     let mut executes = false;
     for act in &piece.acts {
         if let SessionAct::Execute { name } = act {
             executes = true;
-            execute_findings(class, name, scene, scope, depth, findings);
+            execute_findings(class, name, scene, scope, depth, found);
         }
     }
     if !executes && piece.effects.iter().any(|effect| effect.kind == EffectKind::Execute) {
-        findings.push(Finding::unknown(class, scene, "it executes a statement that cannot be told"));
+        found.redefines = true;
+        found.findings.push(Finding::unknown(class, scene, "it executes a statement that cannot be told"));
     }
 }
 
 /// Each kind once.
-fn effect_kinds(piece: &Piece) -> Vec<EffectKind> {
-    let mut kinds: Vec<EffectKind> = piece.effects.iter().map(|effect| effect.kind).collect();
+fn effect_kinds(piece: &Piece, raised: &[Effect]) -> Vec<EffectKind> {
+    let mut kinds: Vec<EffectKind> = piece.effects.iter().chain(raised).map(|effect| effect.kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
     kinds
@@ -249,20 +273,22 @@ fn execute_findings(
     scene: Scene<'_>,
     scope: &Scope<'_>,
     depth: usize,
-    findings: &mut Vec<Finding>,
+    found: &mut Found<'_>,
 ) {
     // Fail closed: a name prepared before the gate looked, or a chain without end.
     let Some(body) = scope.prepared(name).filter(|_| depth < MAX_EXECUTE_DEPTH) else {
         let why = format!("it executes `{name}`, which was not prepared through this session");
-        findings.push(Finding::unknown(class, scene, &why));
+        found.redefines = true;
+        found.findings.push(Finding::unknown(class, scene, &why));
         return;
     };
     for piece in &body.pieces {
         // It has the risks of both texts, and is unknown if one of them is.
         let both = body.risk_kinds(piece).zip(scene.risks).map(|(kinds, outer)| [&kinds, outer].concat());
-        let effects = effect_kinds(piece);
+        let raised = class.raised(piece);
+        let effects = effect_kinds(piece, &raised);
         let scene = Scene { risks: both.as_deref(), effects: &effects, ..scene };
-        piece_findings(class, piece, scene, scope, depth.saturating_add(1), findings);
+        piece_findings(class, (piece, raised), scene, scope, depth.saturating_add(1), found);
     }
 }
 
@@ -508,6 +534,8 @@ impl Finding {
             guard: None,
             examine: false,
             undo: None,
+            raised: Vec::new(),
+            redefines: false,
         }
     }
 }
@@ -525,6 +553,8 @@ fn empty() -> Judgement {
         guard: None,
         examine: false,
         undo: None,
+        raised: Vec::new(),
+        redefines: false,
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod analyse;
 mod analysis;
+mod book;
+mod calls;
 mod first;
 mod functions;
 mod lexer;
@@ -30,7 +32,9 @@ use std::sync::Arc;
 pub use analyse::analyse;
 pub(crate) use analyse::on_deep_stack;
 pub use analysis::{Analysis, Effect, EffectKind, ObjectName, Piece, SessionAct};
+pub use book::{Book, BookParts, Callable, Hazard, RelationHazard, TypeHazard};
 pub use cache::JudgeCache;
+pub use calls::Calls;
 pub use control::is_plain_control;
 pub use decide::{Finding, PieceJudgement};
 pub use explain::Step;

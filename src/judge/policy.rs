@@ -15,7 +15,10 @@ use sha2::{Digest, Sha256};
 use super::decide::{self, PieceJudgement, RegoClass};
 use super::rego::{REGO_FAILED, Rego};
 use super::rule::next_minute;
-use super::{Analysis, Freeze, Frozen, Guard, Measure, Measured, ObjectPattern, Owners, Ownership, Redact, Rule, Undo};
+use super::{
+    Analysis, Book, Effect, Freeze, Frozen, Guard, Measure, Measured, ObjectPattern, Owners, Ownership, Redact, Rule,
+    Undo,
+};
 
 /// The rule name given when no rule matches.
 pub const DEFAULT_RULE: &str = "default";
@@ -152,6 +155,10 @@ pub struct Judgement {
     pub examine: bool,
     /// Whether the rows it changes are kept: the strictest of all rules that hold some of it, or may.
     pub undo: Option<Undo>,
+    /// What it does besides what its text says, by the functions it calls; see [`Book`].
+    pub raised: Vec<Effect>,
+    /// Once it has run, what is known of the database's functions may be so no more.
+    pub redefines: bool,
 }
 
 impl Judgement {
@@ -210,7 +217,7 @@ pub(super) struct CompiledRule {
 #[derive(Debug, Clone)]
 pub struct SessionClass(pub(super) Arc<ClassRules>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ClassRules {
     pub(super) rules: Vec<Arc<CompiledRule>>,
     /// A rule has a condition on columns, so each column is judged on its own.
@@ -225,6 +232,8 @@ pub(super) struct ClassRules {
     pub(super) owners: Option<Arc<Owners>>,
     /// Asked before the rules.
     pub(super) rego: Option<RegoClass>,
+    /// What the functions of the session's database do; `None`: nobody looks.
+    pub(super) functions: Option<Arc<Book>>,
     version: Arc<str>,
 }
 
@@ -446,6 +455,7 @@ impl Policy {
             critical: Arc::clone(&self.critical),
             owners: self.owners.clone(),
             rego,
+            functions: None,
             version: self.version.clone(),
         }));
         if classes.len() >= MAX_CLASSES && self.rego.is_some() {
@@ -530,6 +540,11 @@ impl SessionClass {
 
     fn measured<'a>(&'a self, measure: &'a Measure) -> Measured<'a> {
         Measured { measure, critical: &self.0.critical }
+    }
+
+    /// The same rules, with what is called judged by a book; see [`Book::bind`].
+    pub(super) fn with_functions(&self, functions: Option<Arc<Book>>) -> Self {
+        Self(Arc::new(ClassRules { functions, ..ClassRules::clone(&self.0) }))
     }
 
     /// Version of the policy it belongs to.

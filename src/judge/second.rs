@@ -9,9 +9,10 @@ use std::ops::Range;
 use pg_query::ParserOptions;
 
 use super::tree::{At, Tree};
-use super::{Effect, EffectKind, ObjectName, Risk, SessionAct};
+use super::{Calls, Effect, EffectKind, ObjectName, Risk, SessionAct};
 
 mod always;
+mod called;
 mod counted;
 mod data;
 mod definitions;
@@ -42,6 +43,8 @@ pub(super) struct Opinion {
     pub(super) excused: Vec<String>,
     /// What of it an approver should not overlook.
     pub(super) risks: Vec<Risk>,
+    /// By which names it can reach somebody's code.
+    pub(super) calls: Calls,
 }
 
 /// A text as Postgres's grammar reads it.

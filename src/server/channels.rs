@@ -79,7 +79,15 @@ impl Channels {
     pub(super) fn vitals(&self, store: &Store, dropped: Dropped, configuration: Configuration) -> Vitals {
         let slack = self.slack.iter().map(|(slack, _running)| slack.clone()).collect();
         let untold = self.passed.as_ref().map(|passed| passed.dropped().clone()).unwrap_or_default();
-        Vitals { store: Some(store.clone()), slack, webhooks: self.webhooks.clone(), dropped, untold, configuration }
+        Vitals {
+            store: Some(store.clone()),
+            slack,
+            webhooks: self.webhooks.clone(),
+            dropped,
+            untold,
+            configuration,
+            functions: None,
+        }
     }
 
     /// Other people, groups and conversations from now on.

@@ -5,6 +5,7 @@
 pub mod settings;
 mod process;
 mod channels;
+mod functions;
 mod listen;
 mod notices;
 pub mod passing;

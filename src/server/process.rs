@@ -12,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::channels::Channels;
+use super::functions;
 use super::listen::Listener;
 use super::notices;
 use super::passing;
@@ -25,6 +26,7 @@ use crate::approval::{self, AdminSettings, ApprovalDesk, ApprovalSettings, Perso
 use crate::hold::{Board, Notices};
 use crate::impact::{Dial, Prober};
 use crate::judge::Judge;
+use crate::session::functions::Books;
 use crate::session::offload::Offload;
 use crate::session::passing::Passing;
 use crate::session::shared::{Gate, HoldTerms, Measurer, Shared, Terms, Who};
@@ -122,13 +124,16 @@ impl Server {
         let (store, recovered) = open_store(settings.store.clone()).await?;
         let (notices, told) = Notices::new(notices::ROOM);
         let (passing, counted) = passing::channel(&settings.passing);
-        let gate = gate(&settings, board.clone(), notices.clone(), passing)?;
+        let books = functions::books(&settings);
+        let gate = gate(&settings, board.clone(), notices.clone(), passing, books.clone())?;
         let shared = Arc::new(Shared::new(settings.session.clone(), tls, upstream, limits.connections, gate));
         let desk = ApprovalDesk::new(board.clone(), settings.approval.clone(), Arc::new(store.clone()));
-        let desk = Arc::new(examined(desk, &shared, &settings));
+        let prober = settings.impact.as_ref().map(|impact| Arc::new(Prober::new(impact.clone(), dial(&shared))));
+        let desk = Arc::new(examined(desk, &shared, prober.clone()));
         begin(&store, &desk, &settings, recovered).await.map_err(StartError::Record)?;
         let (admin_stop, stop) = watch::channel(false);
         keep_house(&board, &settings, &shared, &stop);
+        functions::start(&shared, prober, books.as_ref(), &stop);
         let channels = Channels::start(&desk, &store, &settings).await.map_err(StartError::Slack)?;
         let clerk = tokio::spawn(approval::clerk::run(Arc::clone(&desk), stop.clone()));
         let configuration = Configuration::default();
@@ -150,7 +155,7 @@ impl Server {
                 listener,
                 Arc::clone(&desk),
                 settings.admin,
-                channels.vitals(&store, dropped, configuration.clone()),
+                channels.vitals(&store, dropped, configuration.clone()).with_functions(functions::troubles(books)),
                 stop,
             );
             tokio::spawn(async move {
@@ -386,6 +391,7 @@ fn gate(
     board: Board,
     notices: Notices<Told>,
     passing: Option<Passing>,
+    functions: Option<Arc<Books>>,
 ) -> Result<Gate, StartError> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(StartError::Random)?;
@@ -395,6 +401,7 @@ fn gate(
         board,
         notices,
         passing,
+        functions,
         offload: Offload::start(ANALYSIS_THREADS).map_err(StartError::Threads)?,
         terms: terms(&settings.approval),
         cache_bytes: u64::try_from(settings.limits.verdict_cache_bytes).unwrap_or(u64::MAX),
@@ -409,9 +416,8 @@ fn who(settings: &ApprovalSettings) -> Who {
 }
 
 /// Whoever looks into statements does so for people and for rules.
-fn examined(desk: ApprovalDesk, shared: &Arc<Shared>, settings: &Settings) -> ApprovalDesk {
-    let Some(impact) = settings.impact.clone() else { return desk };
-    let prober = Arc::new(Prober::new(impact, dial(shared)));
+fn examined(desk: ApprovalDesk, shared: &Arc<Shared>, prober: Option<Arc<Prober>>) -> ApprovalDesk {
+    let Some(prober) = prober else { return desk };
     shared.measure_by(measurer(Arc::clone(&prober), Handle::current()));
     desk.with_examiner(prober)
 }

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 
 use super::cancel::CancelGuard;
+use super::functions::Trust;
 use super::holding::{Holding, Turn};
 use super::judging::SessionJudge;
 use super::machine::{Action, Cleared, Ending, Machine, MachineSettings, Outbox};
@@ -177,6 +178,8 @@ struct Session<'a> {
     peer: Peer,
     class: Classed,
     generation: u64,
+    /// What is known of the database's functions; `None`: nobody looks.
+    trust: Option<Trust>,
     cancel: Option<CancelGuard>,
     holding: Option<Box<Holding>>,
     /// What it would touch is being looked into.
@@ -215,7 +218,8 @@ impl<'a> Session<'a> {
             backend_pid: None,
         };
         let generation = worker.shared.generation();
-        let class = worker.shared.class(&origin, opened.peer.ip());
+        let trust = worker.shared.functions.as_ref().map(|books| Trust::new(books, &origin.database));
+        let class = classify(worker, &origin, opened.peer, trust.as_ref());
         let mut to_backend = Queue::default();
         to_backend.bytes.extend_from_slice(Cleared::startup(opened.startup.bytes()).bytes());
         Self {
@@ -235,6 +239,7 @@ impl<'a> Session<'a> {
             peer: opened.peer,
             class,
             generation,
+            trust,
             cancel: None,
             holding: None,
             measuring: None,
@@ -367,6 +372,7 @@ impl<'a> Session<'a> {
             cache: &mut memory.cache,
             class: &self.class.class,
             inline_bytes: shared.settings.inline_analysis_bytes,
+            trust: self.trust.as_mut(),
             passing: self.class.passer.as_ref().map(|passer| (&mut memory.passing, passer)),
         };
         let used = self.machine.handle_frontend(input, &mut judging, outbox);
@@ -431,6 +437,7 @@ impl<'a> Session<'a> {
             }
             self.outbox_partial = keep(partial, used);
         }
+        self.note_idle();
         self.resume(cx, outbox, memory);
         drop(scratch);
         self.act(cx);
@@ -576,6 +583,10 @@ impl<'a> Session<'a> {
                 self.machine.may_keep(warrant);
             }
             self.running = holding.running(&self.worker.shared.board);
+            // Whatever people let through may have redefined a function.
+            if let Some(trust) = &mut self.trust {
+                trust.doubt();
+            }
         }
         self.finish_machine(cx, ending);
         // The bytes are on their way, or the client is told: now the record may say so.
@@ -628,8 +639,20 @@ impl<'a> Session<'a> {
                         running.finish(seen);
                     }
                 }
-                Action::Ready => self.deadline = None,
-                Action::Analyse(text) => self.analysis = Some(self.worker.shared.offload.analyse(text)),
+                Action::Ready => {
+                    self.deadline = None;
+                    if let Some(trust) = &mut self.trust {
+                        trust.logged_in();
+                    }
+                }
+                Action::Analyse(text) => {
+                    let answer = self.worker.shared.offload.analyse(text);
+                    let look = self.trust.as_mut().and_then(Trust::awaits);
+                    self.analysis = Some(match look {
+                        Some(look) => answer.after(look),
+                        None => answer,
+                    });
+                }
                 Action::Examine(draft) => self.measure(*draft),
                 Action::OpenHold(draft) => self.open_hold(cx, *draft),
                 Action::Notice(draft) => {
@@ -683,10 +706,11 @@ impl<'a> Session<'a> {
 
     /// Rules, or the time, may have changed since the last message.
     fn refresh_class(&mut self) {
-        if self.generation != self.worker.shared.generation() {
+        let settled = self.trust.as_mut().is_some_and(Trust::turn);
+        if settled || self.generation != self.worker.shared.generation() {
             self.reclassify();
         } else if self.class.is_over() {
-            let class = self.worker.shared.class(&self.origin, self.peer.ip());
+            let class = classify(self.worker, &self.origin, self.peer, self.trust.as_ref());
             if !class.class.is(&self.class.class) {
                 self.machine.forget_verdicts();
             }
@@ -696,9 +720,27 @@ impl<'a> Session<'a> {
 
     fn reclassify(&mut self) {
         self.generation = self.worker.shared.generation();
-        self.class = self.worker.shared.class(&self.origin, self.peer.ip());
+        self.class = classify(self.worker, &self.origin, self.peer, self.trust.as_ref());
         self.machine.forget_verdicts();
     }
+
+    /// A transaction that may have redefined functions is over: what it did can be looked at.
+    fn note_idle(&mut self) {
+        if let Some(trust) = self.trust.as_mut().filter(|trust| trust.is_in_doubt())
+            && self.machine.is_idle()
+        {
+            trust.idle();
+        }
+    }
+}
+
+/// The rules that concern a session, with what it may believe of its database's functions.
+fn classify(worker: &Worker, origin: &Origin, peer: Peer, trust: Option<&Trust>) -> Classed {
+    let mut classed = worker.shared.class(origin, peer.ip());
+    if let Some(trust) = trust {
+        classed.class = trust.bind(&classed.class);
+    }
+    classed
 }
 
 /// What is left after `used` bytes; no allocation is kept for nothing.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::functions::Trust;
 use super::machine::{Judging, Reading, Ruling};
 use super::passing::{Passer, Tally};
 use crate::judge::{
@@ -16,13 +17,20 @@ pub(super) struct SessionJudge<'a> {
     pub(super) class: &'a SessionClass,
     /// Longer texts are analysed elsewhere, in bytes.
     pub(super) inline_bytes: usize,
+    /// What is known of functions, and whether that can be trusted; `None`: nobody looks.
+    pub(super) trust: Option<&'a mut Trust>,
     /// Where what passes is counted, and as whose; `None`: nowhere.
     pub(super) passing: Option<(&'a mut Tally, &'a Arc<Passer>)>,
 }
 
 impl Judging for SessionJudge<'_> {
     fn decide(&mut self, analysis: &Analysis, in_transaction: bool, prepared: &dyn Prepared) -> Ruling {
-        ruling(&self.class.decide(analysis, in_transaction, prepared))
+        let judgement = match self.own_class() {
+            Some(class) => class.decide(analysis, in_transaction, prepared),
+            None => self.class.decide(analysis, in_transaction, prepared),
+        };
+        self.note(&judgement);
+        ruling(&judgement)
     }
 
     fn measured(
@@ -36,7 +44,8 @@ impl Judging for SessionJudge<'_> {
     }
 
     fn judge(&mut self, text: &[u8], in_transaction: bool, prepared: &dyn Prepared) -> Reading {
-        let (judge, class) = (self.judge, self.class);
+        let (judge, own) = (self.judge, self.own_class());
+        let class = own.as_ref().unwrap_or(self.class);
         let judged = match judge.known(self.cache, text, class, in_transaction, prepared) {
             Some(judged) => judged,
             None if text.len() > self.inline_bytes => return Reading::Elsewhere,
@@ -46,7 +55,17 @@ impl Judging for SessionJudge<'_> {
             }
         };
         let Judged { judgement, analysis } = judged;
+        // It would be held for what is not known, or may have changed: somebody is about to look.
+        let raised = !judgement.raised.is_empty() && judgement.verdict != Verdict::Allow && self.can_wait();
+        if raised || self.trust.as_ref().is_some_and(|trust| trust.waits_for_the_first()) {
+            return Reading::Elsewhere;
+        }
+        self.note(&judgement);
         Reading::Judged(analysis, ruling(&judgement))
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        self.trust.as_ref().is_some_and(|trust| trust.is_in_doubt())
     }
 
     fn counts_rows(&mut self, text: &[u8]) -> Result<(), &'static str> {
@@ -56,6 +75,25 @@ impl Judging for SessionJudge<'_> {
     fn passed(&mut self, text: &[u8], analysis: &Arc<Analysis>, in_transaction: bool) {
         if let Some((tally, passer)) = &mut self.passing {
             tally.count(passer, text, analysis, in_transaction);
+        }
+    }
+}
+
+impl SessionJudge<'_> {
+    /// The class to judge by if what came before in the same breath may have changed what functions do.
+    fn own_class(&self) -> Option<SessionClass> {
+        self.trust.as_ref().filter(|trust| trust.is_in_doubt()).map(|trust| trust.bind(self.class))
+    }
+
+    fn can_wait(&self) -> bool {
+        self.trust.as_ref().is_some_and(|trust| trust.can_wait())
+    }
+
+    fn note(&mut self, judgement: &Judgement) {
+        if judgement.redefines
+            && let Some(trust) = &mut self.trust
+        {
+            trust.doubt();
         }
     }
 }

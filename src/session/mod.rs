@@ -6,6 +6,7 @@
 
 pub mod cancel;
 pub mod driver;
+pub mod functions;
 mod holding;
 mod judging;
 mod noticing;

@@ -5,7 +5,7 @@
 use std::pin::Pin;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::sync::oneshot;
 
@@ -49,7 +49,7 @@ impl Offload {
         let (answer, receiver) = oneshot::channel();
         // A full letter box drops the job, and with it the sender: the answer is then "unknown".
         let _ = self.0.try_send(Job { text, answer });
-        Answer(receiver)
+        Answer { receiver, first: None }
     }
 }
 
@@ -69,12 +69,24 @@ fn work(inbox: &Mutex<Receiver<Job>>) {
 }
 
 /// An analysis to come.
-#[derive(Debug)]
-pub(super) struct Answer(oneshot::Receiver<Arc<Analysis>>);
+pub(super) struct Answer {
+    receiver: oneshot::Receiver<Arc<Analysis>>,
+    /// What is waited for before that.
+    first: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
 
 impl Answer {
+    /// The same, after something else.
+    pub(super) fn after(self, first: impl Future<Output = ()> + 'static) -> Self {
+        Self { first: Some(Box::pin(first)), ..self }
+    }
+
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Arc<Analysis>> {
-        Pin::new(&mut self.0).poll(cx).map(|answer| {
+        if let Some(first) = &mut self.first {
+            ready!(first.as_mut().poll(cx));
+            self.first = None;
+        }
+        Pin::new(&mut self.receiver).poll(cx).map(|answer| {
             // Fail closed: no answer is "unknown".
             answer.unwrap_or_else(|_| Arc::new(super::machine::unreadable("it could not be analysed")))
         })

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, oneshot};
 
 use super::cancel::CancelRegistry;
+use super::functions::{Books, Shelf};
 use super::lobby::Lobby;
 use super::machine::Outbox;
 use super::noticing::Told;
@@ -26,7 +27,9 @@ use super::tls::ListenTls;
 use super::upstream::Upstream;
 use crate::clock;
 use crate::hold::{Board, HoldRequest, Notices, Origin, SessionId};
-use crate::judge::{Facts, Judge, JudgeCache, Judgement, Measure, OWNERS_NAMED, Ownership, SessionClass, Somebody};
+use crate::judge::{
+    Book, Facts, Judge, JudgeCache, Judgement, Measure, OWNERS_NAMED, Ownership, SessionClass, Somebody,
+};
 
 /// Bytes read at once, per thread.
 const SCRATCH: usize = 64 << 10;
@@ -108,6 +111,8 @@ pub struct Gate {
     pub notices: Notices<Told>,
     /// Where what passes is counted; `None`: it is not.
     pub passing: Option<Passing>,
+    /// What databases' functions do; `None`: nobody looks.
+    pub functions: Option<Arc<Books>>,
     /// Analysis of large texts.
     pub offload: Offload,
     /// Who is asked, and for how long.
@@ -134,6 +139,7 @@ pub struct Shared {
     pub board: Board,
     pub(super) notices: Notices<Told>,
     passing: Option<Passing>,
+    pub(super) functions: Option<Arc<Books>>,
     pub(super) offload: Offload,
     judge: ArcSwap<Judge>,
     who: ArcSwap<Who>,
@@ -159,6 +165,7 @@ impl Shared {
             board: gate.board,
             notices: gate.notices,
             passing: gate.passing,
+            functions: gate.functions,
             offload: gate.offload,
             judge: ArcSwap::from_pointee(gate.judge),
             who: ArcSwap::from_pointee(gate.who),
@@ -192,6 +199,16 @@ impl Shared {
         self.judge.store(Arc::new(judge));
         self.terms.store(Arc::new(terms));
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Puts what a look at a database's functions found in force, if that is something else than before. It answers so many of the looks
+    /// that were asked for.
+    pub fn put_book(&self, to: &Shelf, book: Option<Arc<Book>>, answers: u64, fresh: Duration) -> bool {
+        let changed = to.put(book, answers, fresh);
+        if changed {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+        changed
     }
 
     pub(super) fn generation(&self) -> u64 {

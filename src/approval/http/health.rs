@@ -44,6 +44,21 @@ pub struct Vitals {
     pub untold: Dropped,
     /// Whether the files say what is in force.
     pub configuration: Configuration,
+    /// Databases whose functions are not known.
+    pub functions: Option<Troubles>,
+}
+
+/// Tells of which databases it is not known what their functions do, and why.
+#[derive(Clone)]
+pub struct Troubles(Arc<TellTroubles>);
+
+type TellTroubles = dyn Fn() -> Vec<(String, String)> + Send + Sync;
+
+impl Troubles {
+    /// As `tell` has it.
+    pub fn new(tell: impl Fn() -> Vec<(String, String)> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
 }
 
 /// Since when the configuration's files cannot be loaded, if they cannot. Cheap to clone.
@@ -103,9 +118,22 @@ pub struct HealthView {
     /// How often the policy in Rego failed, took too long or answered nonsense since it was loaded; what it was asked about was held.
     #[serde(default)]
     pub rego_failures: u64,
+    /// Databases whose functions could not be looked at, so that a statement that calls one is held; `null` where nobody looks
+    /// (`[impact] functions`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub functions: Option<Vec<FunctionsView>>,
     /// The configuration: `degraded` when its files changed and cannot be loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<PartView>,
+}
+
+/// A database whose functions are not known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FunctionsView {
+    /// Its name.
+    pub database: String,
+    /// Why, in a clause.
+    pub why: String,
 }
 
 /// In a word.
@@ -209,6 +237,12 @@ pub(super) async fn health(
 }
 
 impl Vitals {
+    /// With what is known of databases' functions.
+    #[must_use]
+    pub fn with_functions(self, functions: Option<Troubles>) -> Self {
+        Self { functions, ..self }
+    }
+
     async fn view(&self, now: Timestamp) -> HealthView {
         let store = self.store.as_ref().map(|store| of_store(&store.health()));
         let slack: Vec<SlackView> = self.slack.iter().map(|slack| of_slack(slack.name(), slack.health())).collect();
@@ -228,6 +262,13 @@ impl Vitals {
                 "the policy in Rego could not be asked {rego_failures} times; what it was asked about was held"
             ));
         }
+        let functions = self.functions.as_ref().map(|troubles| functions_of((troubles.0)()));
+        for function in functions.iter().flatten() {
+            reasons.push(format!(
+                "functions of the database {}: not known, so statements that call any are held: {}",
+                function.database, function.why
+            ));
+        }
         let configuration = self.configuration.view();
         if let Some(why) = &configuration.why {
             reasons.push(format!("configuration: {why}"));
@@ -244,6 +285,7 @@ impl Vitals {
             dropped_notices,
             untold_notices,
             rego_failures,
+            functions,
             configuration,
         }
     }
@@ -278,6 +320,10 @@ async fn backlog(store: &Store, webhook: &str) -> Result<(u64, Option<Timestamp>
 
 fn waited(since: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(since)).unwrap_or_default()
+}
+
+fn functions_of(troubles: Vec<(String, String)>) -> Vec<FunctionsView> {
+    troubles.into_iter().map(|(database, why)| FunctionsView { database, why }).collect()
 }
 
 fn of_store(health: &store::Health) -> PartView {

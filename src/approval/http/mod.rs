@@ -36,7 +36,9 @@ use super::{AdminSettings, ApprovalDesk};
 use failures::Failures;
 use listener::{Door, Peer};
 
-pub use health::{Condition, Configuration, HealthView, PartView, SlackView, Vitals, WebhookView};
+pub use health::{
+    Condition, Configuration, FunctionsView, HealthView, PartView, SlackView, Troubles, Vitals, WebhookView,
+};
 pub use integrations::{Choice, DecisionBody, ReceiptBody};
 pub use problem::ProblemBody;
 

@@ -31,6 +31,9 @@ struct Statement {
     why: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     risks: Vec<Risk>,
+    /// Functions it calls of which a text alone says nothing: a gate can look them up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown_functions: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
@@ -79,11 +82,14 @@ impl Message {
         analysis: &Analysis,
         explain: impl Fn(&Finding) -> Option<Vec<Step>>,
     ) -> Self {
-        let known = |index: usize| analysis.pieces.get(index).and_then(|piece| analysis.risks_of(piece));
+        let known = |index: usize| {
+            let piece = analysis.pieces.get(index);
+            let functions =
+                piece.into_iter().flat_map(|piece| piece.calls.strange()).map(ToString::to_string).collect();
+            (piece.and_then(|piece| analysis.risks_of(piece)).unwrap_or_default(), functions)
+        };
         let pieces = pieces.into_iter().enumerate();
-        let statements = pieces
-            .map(|(index, piece)| Statement::new(text, piece, known(index).unwrap_or_default(), &explain))
-            .collect();
+        let statements = pieces.map(|(index, piece)| Statement::new(text, piece, known(index), &explain)).collect();
         Self { judgement, statements }
     }
 }
@@ -92,7 +98,7 @@ impl Statement {
     fn new(
         text: &[u8],
         piece: PieceJudgement,
-        risks: Vec<Risk>,
+        (risks, unknown_functions): (Vec<Risk>, Vec<String>),
         explain: &impl Fn(&Finding) -> Option<Vec<Step>>,
     ) -> Self {
         let sql = text.get(piece.range).unwrap_or(text);
@@ -104,6 +110,7 @@ impl Statement {
             owners: piece.judgement.owners,
             why: piece.judgement.why,
             risks,
+            unknown_functions,
             message: piece.judgement.message.map(|message| message.to_string()),
         }
     }
@@ -194,6 +201,14 @@ impl Statement {
         writeln!(out, "       why     {}", one_line(&self.why))?;
         for risk in &self.risks {
             writeln!(out, "       risk    {}: {}", risk.kind, one_line(&risk.text))?;
+        }
+        if !self.unknown_functions.is_empty() {
+            let named: Vec<&str> = self.unknown_functions.iter().take(LISTED).map(String::as_str).collect();
+            let line = format!(
+                "what {} does is not known here; a gate with [impact] looks it up, and judges by that",
+                named.join(", ")
+            );
+            writeln!(out, "       calls   {}", one_line(&line))?;
         }
         if let Some(message) = &self.message {
             writeln!(out, "       says    {}", one_line(message))?;

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::load;
 use crate::clock;
 use crate::judge::{
-    Action, Analysis, Critical, Effect, EffectKind, Facts, NothingPrepared, ObjectName, OneOf, Piece, Policy, Rule,
-    Tags, Verdict,
+    Action, Analysis, Calls, Critical, Effect, EffectKind, Facts, NothingPrepared, ObjectName, OneOf, Piece, Policy,
+    Rule, Tags, Verdict,
 };
 
 /// Whether something was found.
@@ -90,7 +90,8 @@ fn allowed_to_anybody(policy: &Policy, now: Timestamp) -> impl Iterator<Item = E
             columns: Vec::new(),
             why: String::new(),
         };
-        let piece = Piece { range: 0..0, effects: vec![effect], acts: Vec::new(), risks: Vec::new() };
+        let piece =
+            Piece { range: 0..0, effects: vec![effect], acts: Vec::new(), risks: Vec::new(), calls: Calls::default() };
         let analysis = Analysis {
             pieces: vec![piece],
             literal_independent: false,

@@ -10,7 +10,9 @@ use std::path::Path;
 use super::{load, word};
 use crate::approval::Person;
 use crate::hold::{Origin, PassedBatch, PassedOrigin, StatementText};
-use crate::judge::{Analysis, Facts, Judge, NothingPrepared, Piece, Redact, Risk, RiskKind, Somebody, Tags, Verdict};
+use crate::judge::{
+    Analysis, Calls, Facts, Judge, NothingPrepared, Piece, Redact, Risk, RiskKind, Somebody, Tags, Verdict,
+};
 use crate::server::settings::Settings;
 use crate::store::{Event, StoredEvent};
 
@@ -156,7 +158,13 @@ fn replay_passed(batch: &PassedBatch, settings: &Settings, judge: &Judge, tally:
         });
         let risk = |kind: &RiskKind| Risk { kind: *kind, text: String::new() };
         let risks = row.risks.as_ref().map(|kinds| kinds.iter().map(risk).collect());
-        let piece = Piece { range: 0..0, effects: row.effects.clone(), acts: Vec::new(), risks: Vec::new() };
+        let piece = Piece {
+            range: 0..0,
+            effects: row.effects.clone(),
+            acts: Vec::new(),
+            risks: Vec::new(),
+            calls: Calls::default(),
+        };
         let pieces = if row.effects.is_empty() { Vec::new() } else { vec![piece] };
         let analysis =
             Analysis { pieces, literal_independent: false, opaque: false, reason: None, tags: Tags::default(), risks };

@@ -9,7 +9,7 @@
 
 use super::*;
 use crate::judge::Verdict;
-use crate::judge::{Facts, NothingPrepared, ObjectName, Policy, Prepared};
+use crate::judge::{Calls, Facts, NothingPrepared, ObjectName, Policy, Prepared};
 
 const FACTS: Facts<'_> = Facts {
     user: "app",
@@ -23,7 +23,13 @@ const FACTS: Facts<'_> = Facts {
 fn analysis(kind: EffectKind, literal_independent: bool) -> Arc<Analysis> {
     let objects = vec![ObjectName { schema: None, name: "t".to_owned() }];
     let effect = Effect { kind, objects, has_where: None, columns: Vec::new(), why: String::new() };
-    let pieces = vec![Piece { range: 0..1, effects: vec![effect], acts: Vec::new(), risks: Vec::new() }];
+    let pieces = vec![Piece {
+        range: 0..1,
+        effects: vec![effect],
+        acts: Vec::new(),
+        risks: Vec::new(),
+        calls: Calls::default(),
+    }];
     Arc::new(Analysis {
         pieces,
         literal_independent,

@@ -29,7 +29,13 @@ fn analysis(kinds: &[EffectKind]) -> Analysis {
         columns: Vec::new(),
         why: "it says so".to_owned(),
     };
-    let piece = Piece { range: 0..0, effects: kinds.iter().map(effect).collect(), acts: Vec::new(), risks: Vec::new() };
+    let piece = Piece {
+        range: 0..0,
+        effects: kinds.iter().map(effect).collect(),
+        acts: Vec::new(),
+        risks: Vec::new(),
+        calls: crate::judge::Calls::default(),
+    };
     Analysis {
         pieces: vec![piece],
         literal_independent: false,

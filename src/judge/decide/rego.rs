@@ -12,7 +12,7 @@ use crate::judge::Action;
 const MAX_OBJECTS: usize = 200;
 
 /// A policy, and what of its input is the session's.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::judge) struct RegoClass {
     pub(in crate::judge) rego: Arc<Rego>,
     pub(in crate::judge) session: Value,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::judge::{Facts, NothingPrepared, Parts, Policy, Risk, Rule, Tags};
+use crate::judge::{Calls, Facts, NothingPrepared, Parts, Policy, Risk, Rule, Tags};
 
 const FACTS: Facts<'_> = Facts {
     user: "app",
@@ -30,7 +30,7 @@ fn effect(kind: EffectKind, objects: &[&str]) -> Effect {
 }
 
 fn piece(effects: Vec<Effect>, acts: Vec<SessionAct>) -> Piece {
-    Piece { range: 0..0, effects, acts, risks: Vec::new() }
+    Piece { range: 0..0, effects, acts, risks: Vec::new(), calls: Calls::default() }
 }
 
 fn analysis(pieces: Vec<Piece>) -> Analysis {

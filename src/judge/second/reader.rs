@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::super::tree::At;
 use super::super::{Analysis, Piece, functions, settings};
+use super::called::Called;
 use super::names::{self, is_catalog, relation};
 use super::{Effect, EffectKind, ObjectName, Opinion, SessionAct, data, definitions, nodes, session};
 
@@ -26,6 +27,7 @@ pub(super) struct Reader<'t> {
     reads_something: bool,
     /// Behind the end of a literal: its words excuse nothing.
     literal_until: usize,
+    calls: Called,
 }
 
 /// Where the name of a `WITH` query hides a table's name.
@@ -63,6 +65,7 @@ impl<'t> Reader<'t> {
             seen: HashSet::new(),
             reads_something: false,
             literal_until: 0,
+            calls: Called::default(),
         }
     }
 
@@ -77,6 +80,7 @@ impl<'t> Reader<'t> {
         }
         self.catalog_writes();
         self.bound_objects();
+        self.opinion.calls = self.calls.take(&self.opinion.effects);
         self.opinion.acts.extend(self.prepare_act());
         self.opinion
     }
@@ -102,6 +106,10 @@ impl<'t> Reader<'t> {
             "AConst" => self.literal_until = at.end(),
             "RangeVar" => self.range_var(at),
             "FuncCall" => self.call(at),
+            "AExpr" => self.calls.operator(at, "name"),
+            "SubLink" => self.calls.operator(at, "oper_name"),
+            "SortBy" => self.calls.operator(at, "use_op"),
+            "TypeName" => self.calls.type_name(at),
             "ColumnRef" => {
                 if let [_, .., name] = at.names("fields").as_slice() {
                     self.attribute(name);
@@ -117,9 +125,12 @@ impl<'t> Reader<'t> {
                 if !matches!(method.last(), Some(&("bernoulli" | "system"))) {
                     self.opinion.opaque = true;
                 }
+                self.calls.function(&names::qualified(&method));
             }
             _ if nodes::is_part(kind) => {}
-            _ if data::statement(self, at) || session::statement(self, at) || definitions::statement(self, at) => {}
+            _ if data::statement(self, at) || session::statement(self, at) || definitions::statement(self, at) => {
+                self.calls.statement(at);
+            }
             // Fail closed: a node nobody wrote a rule for.
             _ => self.push(effect(EffectKind::Unknown, Vec::new(), format!("`{kind}` is not known to the judge"))),
         }
@@ -208,6 +219,7 @@ impl<'t> Reader<'t> {
     fn call(&mut self, at: At<'t>) {
         let parts = at.names("funcname");
         let name = names::qualified(&parts);
+        self.calls.function(&name);
         let schema = name.schema.as_deref();
         if name.name == "set_config" {
             session::set_config(self, at);
@@ -227,6 +239,7 @@ impl<'t> Reader<'t> {
 
     /// `x.name` calls the function `name` when `x` has no such column (`ParseFuncOrColumn` in `parse_func.c`).
     fn attribute(&mut self, name: &str) {
+        self.calls.attribute(name);
         if let Some(kind) = functions::attribute_danger(name) {
             self.opinion.opaque = true;
             self.add(kind, vec![names::plain(name)], format!("`.{name}` can call {name}()"));
@@ -281,6 +294,7 @@ impl<'t> Reader<'t> {
                 effects: self.opinion.effects.clone(),
                 acts: Vec::new(),
                 risks: Vec::new(),
+                calls: self.opinion.calls.clone(),
             }],
             literal_independent: false,
             opaque: self.opinion.opaque,

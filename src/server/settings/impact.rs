@@ -55,6 +55,8 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
         count(&mut section, key, slot);
     }
     section.set("exclude", &mut slot.exclude);
+    section.set("functions", &mut slot.functions);
+    section.set("harmless_extensions", &mut slot.harmless_extensions);
     section.finish();
     if slot.user.is_empty() {
         document.error(written, "`user` in [impact] is empty: name the role that looks statements up");

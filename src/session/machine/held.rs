@@ -8,7 +8,7 @@ use super::names::{Definition, PortalNote};
 use super::replies::{Expect, Refusal};
 use super::{Action, AtFront, Machine, Outbox, Waiting};
 use crate::hold::{HoldId, Parameter, Setting};
-use crate::judge::{Analysis, Judgement, Measure, Piece, Risk};
+use crate::judge::{Analysis, Calls, Judgement, Measure, Piece, Risk};
 use crate::wire::frame;
 use crate::wire::reply::Report;
 
@@ -96,6 +96,18 @@ pub enum Ending {
     Refuse(Report),
 }
 
+/// What people are shown of a text that calls functions: what those do as well.
+pub(super) fn with_raised(analysis: Arc<Analysis>, judgement: &Judgement) -> Arc<Analysis> {
+    if judgement.raised.is_empty() {
+        return analysis;
+    }
+    let mut shown = Analysis::clone(&analysis);
+    let (effects, calls) = (judgement.raised.clone(), Calls::default());
+    // It is not of this text.
+    shown.pieces.push(Piece { range: 0..0, effects, acts: Vec::new(), risks: Vec::new(), calls });
+    Arc::new(shown)
+}
+
 impl Held {
     pub(super) fn new(frame: &[u8], kind: HeldKind, plan: Option<super::guard::Plan>) -> Self {
         Self { total: frame.len(), digest: digest(frame), kind, plan, warrant: None, request: Box::default() }
@@ -125,7 +137,13 @@ impl Machine {
                     effect.why = format!("by EXECUTE {name}: {}", effect.why);
                 }
                 // It is not of this text, and what it does to the session is noted when it runs.
-                shown.pieces.push(Piece { range: 0..0, effects: piece.effects, acts: Vec::new(), risks: Vec::new() });
+                shown.pieces.push(Piece {
+                    range: 0..0,
+                    effects: piece.effects,
+                    acts: Vec::new(),
+                    risks: Vec::new(),
+                    calls: piece.calls,
+                });
             }
         }
         Arc::new(shown)

@@ -21,6 +21,11 @@ pub trait Judging {
     /// Reads and decides.
     fn judge(&mut self, text: &[u8], in_transaction: bool, prepared: &dyn Prepared) -> Reading;
 
+    /// What came before may have changed what statements do that were allowed: they are to be judged anew.
+    fn is_in_doubt(&self) -> bool {
+        false
+    }
+
     /// Whether the command tag of the statement counts the rows it writes, or why it does not.
     ///
     /// # Errors

@@ -90,6 +90,10 @@ impl Definition {
     }
 
     pub(super) fn remember_allowed(&self, in_transaction: bool) {
+        // Whoever judges has to see it each time: what is judged after it depends on it.
+        if self.analysis.pieces.iter().any(|piece| piece.calls.redefines) {
+            return;
+        }
         self.allowed.fetch_or(bit(in_transaction), Ordering::Relaxed);
     }
 

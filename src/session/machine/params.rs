@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::names::Definition;
 use crate::hold::Parameter;
-use crate::judge::{Analysis, Effect, EffectKind, Piece};
+use crate::judge::{Analysis, Calls, Effect, EffectKind, Piece};
 use crate::wire::frontend::Format;
 
 /// Decodes bound values by the types the server reported (zero where unknown). `utf8`: text among them surely is UTF-8.
@@ -239,6 +239,7 @@ fn unknown(why: String, mut pieces: Vec<Piece>) -> Analysis {
         }],
         acts: Vec::new(),
         risks: Vec::new(),
+        calls: Calls::unreadable(),
     });
     Analysis {
         pieces,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::judge::{Effect, EffectKind, Judgement, Measure, Piece, Prepared, Redact, SessionAct, Verdict};
+use crate::judge::{Calls, Effect, EffectKind, Judgement, Measure, Piece, Prepared, Redact, SessionAct, Verdict};
 use crate::wire::frame::build;
 
 /// Judges by the first word: `HOLD…`, `REJECT…`, `PREPARE name text`, `EXECUTE name`, `DEALLOCATE name`, anything else is
@@ -54,7 +54,13 @@ pub(super) fn analyse(text: &str) -> Analysis {
         .to_owned(),
     ];
     Analysis {
-        pieces: vec![Piece { range: 0..text.len(), effects: vec![effect], acts, risks: Vec::new() }],
+        pieces: vec![Piece {
+            range: 0..text.len(),
+            effects: vec![effect],
+            acts,
+            risks: Vec::new(),
+            calls: Calls::default(),
+        }],
         literal_independent: false,
         opaque: text.starts_with("OPAQUE"),
         reason: None,
@@ -122,6 +128,8 @@ impl Judging for Fake {
             guard: guard(analysis),
             examine: analysis.pieces[0].effects[0].columns.first().is_some_and(|column| column == "size"),
             undo: undo(analysis),
+            raised: Vec::new(),
+            redefines: false,
         });
         match verdict {
             Verdict::Allow if is_told(analysis) => Ruling::Notice(judgement),

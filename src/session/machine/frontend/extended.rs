@@ -102,7 +102,7 @@ impl Machine {
             Resolved::One(definition) => definition,
             Resolved::Several { pending: true, candidates } => {
                 let in_any = |one: &Arc<Definition>| one.known_allowed(true) && one.known_allowed(false);
-                if candidates.iter().all(in_any) {
+                if !judging.is_in_doubt() && candidates.iter().all(in_any) {
                     return self.bind_any(front);
                 }
                 if !self.caught_up(None, out) {
@@ -139,7 +139,9 @@ impl Machine {
     ) -> Step {
         let in_transaction = self.in_transaction();
         let unsettled = self.replies.may_change_status();
-        if definition.known_allowed(in_transaction) && (!unsettled || definition.known_allowed(!in_transaction)) {
+        let known_allowed =
+            definition.known_allowed(in_transaction) && (!unsettled || definition.known_allowed(!in_transaction));
+        if known_allowed && !judging.is_in_doubt() {
             judging.passed(&definition.text, &definition.analysis, in_transaction);
             return self.forward_bind(front, definition, None, meaning::of(&definition.text, &definition.analysis));
         }

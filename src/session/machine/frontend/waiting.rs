@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::asking::Asking;
+use super::super::held::with_raised;
 use super::super::held::{Held, HeldKind, digest};
 use super::super::names::Definition;
 use super::super::replies::{Expect, Rehearsal};
@@ -152,7 +153,7 @@ impl Machine {
         Draft {
             text: text.into(),
             parameters,
-            analysis: self.with_executed(analysis),
+            analysis: with_raised(self.with_executed(analysis), &judgement),
             judgement,
             in_transaction: self.in_transaction(),
             reason: analysis.reason.clone().or_else(|| self.reason.as_deref().map(str::to_owned)),

@@ -1,0 +1,266 @@
+//! What functions do decides, not that a statement only selects: `SELECT f()` where `f` writes is held, on a real server.
+
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
+
+use proxy_tests::gate::{ANN, Gate};
+use proxy_tests::message as m;
+use proxy_tests::postgres::{Database, shared};
+use proxy_tests::psql::{Psql, finish};
+use proxy_tests::raw::{Frame, Raw, eventually};
+
+const SCHEMA: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text); INSERT INTO orders SELECT n, '' FROM generate_series(1, 5) n; \
+    CREATE FUNCTION total() RETURNS bigint LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN (SELECT count(*) FROM orders); END $$; \
+    CREATE FUNCTION twice(x int) RETURNS int LANGUAGE sql AS 'SELECT x * 2'; \
+    CREATE FUNCTION quadruple(x int) RETURNS int LANGUAGE sql AS 'SELECT twice(twice(x))'; \
+    CREATE FUNCTION purge() RETURNS int LANGUAGE plpgsql SECURITY DEFINER AS \
+        $$ BEGIN DELETE FROM public.orders WHERE id = 1; RETURN 1; END $$; \
+    CREATE FUNCTION by_sql() RETURNS int LANGUAGE sql AS $$ DELETE FROM orders WHERE id = 2 RETURNING 1 $$; \
+    CREATE FUNCTION outer_one() RETURNS int LANGUAGE sql AS 'SELECT purge()'; \
+    CREATE FUNCTION lower(text, int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM purge(); RETURN $1; END $$; \
+    CREATE FUNCTION runs(text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE $1; RETURN 1; END $$; \
+    CREATE FUNCTION of_row(orders) RETURNS int LANGUAGE sql AS 'SELECT purge()'; \
+    CREATE FUNCTION atomic() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT purge(); END; \
+    CREATE FUNCTION atomic_delete() RETURNS void LANGUAGE sql BEGIN ATOMIC DELETE FROM orders; END; \
+    CREATE FUNCTION atomic_read(x int) RETURNS int LANGUAGE sql RETURN x + 1; \
+    CREATE FUNCTION allowed() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM purge(); RETURN true; END $$; \
+    CREATE FUNCTION added(int, int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM purge(); RETURN $1; END $$; \
+    CREATE OPERATOR #+# (LEFTARG = int, RIGHTARG = int, FUNCTION = added); \
+    CREATE AGGREGATE summed(int) (SFUNC = added, STYPE = int); \
+    CREATE DOMAIN watched AS int CHECK (allowed()); \
+    CREATE VIEW v AS SELECT purge() AS p; CREATE VIEW w AS SELECT * FROM v; CREATE VIEW plain AS SELECT total() AS t; \
+    CREATE VIEW unlinks AS SELECT lo_unlink(oid) FROM pg_largeobject_metadata; \
+    CREATE TABLE defaulted (a int DEFAULT purge(), b int); CREATE TABLE checked (a int CHECK (allowed())); \
+    CREATE TABLE typed (a watched); CREATE TABLE guarded (a int); \
+    ALTER TABLE guarded ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON guarded USING (allowed()); \
+    CREATE SCHEMA app; CREATE FUNCTION app.same() RETURNS int LANGUAGE sql AS 'SELECT 1'; \
+    CREATE FUNCTION same() RETURNS int LANGUAGE sql AS 'SELECT purge()'";
+
+/// What is held is refused here, so that no test waits for people.
+const REFUSING: &str = "[[rule]]\nname = \"no-code\"\naction = \"reject\"\neffects = [\"code\"]\n\
+    [[rule]]\nname = \"rest\"\naction = \"allow\"\n";
+
+/// A database after `SCHEMA`, and the name of a role that may look.
+fn database() -> (Database, String) {
+    let database = shared();
+    let role = database.unique("looks");
+    database.run(&format!("CREATE ROLE {role} LOGIN"));
+    database.run(SCHEMA);
+    (database, role)
+}
+
+/// `[impact]` with time enough for a slow machine.
+fn section(role: &str) -> String {
+    format!("[impact]\nuser = \"{role}\"\nbudget = \"60s\"\nconnect_timeout = \"60s\"\n")
+}
+
+/// What is wrong with the answer, if anything is.
+fn error(frames: &[Frame]) -> Option<String> {
+    frames.iter().find(|frame| frame.tag == b'E').map(|frame| {
+        let parts = [frame.field(b'M'), frame.field(b'D')];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    })
+}
+
+fn refusal(raw: &mut Raw, sql: &str) -> Option<String> {
+    error(&raw.query(sql))
+}
+
+#[test]
+fn a_function_that_deletes_is_held_and_says_so_and_one_that_reads_passes() {
+    let (database, role) = database();
+    let gate = Gate::builder().toml(&section(&role)).start(database.target());
+    assert_eq!(Psql::new(&gate.target()).command("SELECT total()").ok().trim(), "5");
+    assert_eq!(Psql::new(&gate.target()).command("SELECT quadruple(2), count(*) FROM orders").ok().trim(), "8|5");
+    let psql = Psql::new(&gate.target()).start("SELECT purge()");
+    let id = gate.api().wait_held("purge");
+    let request = gate.api().with_token(ANN).get(&format!("/v1/requests/{id}"));
+    let why = "public.purge(), which deletes from public.orders (plpgsql, SECURITY DEFINER)";
+    assert!(request.to_string().contains(why), "{request}");
+    assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "5", "nothing has run");
+    gate.api().approve(&id);
+    assert_eq!(finish(psql).ok().trim(), "1");
+    assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "4");
+    let psql = Psql::new(&gate.target()).start("SELECT by_sql()");
+    let id = gate.api().wait_held("by_sql");
+    let request = gate.api().with_token(ANN).get(&format!("/v1/requests/{id}"));
+    let kinds: Vec<&str> =
+        request["effects"].as_array().unwrap().iter().filter_map(|effect| effect["kind"].as_str()).collect();
+    assert!(kinds.contains(&"code") && kinds.contains(&"delete"), "{request}");
+    gate.api().reject(&id, "no");
+    assert_ne!(finish(psql).status, Some(0));
+}
+
+#[test]
+fn whatever_way_a_function_that_writes_is_called_the_statement_is_refused() {
+    let (database, role) = database();
+    let gate = Gate::builder().toml(&(section(&role) + REFUSING)).start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    for sql in [
+        "SELECT purge()",
+        "SELECT by_sql()",
+        "SELECT outer_one()",
+        "SELECT * FROM orders WHERE id = purge()",
+        "SELECT lower('A', 1)",
+        "SELECT lower('A')",
+        "SELECT runs('SELECT 1')",
+        "SELECT o.of_row FROM orders o LIMIT 0",
+        "SELECT (o).of_row FROM orders o LIMIT 0",
+        "SELECT atomic()",
+        "SELECT atomic_delete()",
+        "SELECT 1 #+# 2",
+        "SELECT summed(id) FROM orders",
+        "SELECT 1::watched",
+        "SELECT * FROM v",
+        "SELECT * FROM public.w",
+        "SELECT * FROM unlinks",
+        "INSERT INTO defaulted (b) VALUES (1)",
+        "INSERT INTO checked VALUES (1)",
+        "INSERT INTO typed VALUES (1)",
+        "SELECT * FROM guarded",
+        "SELECT same()",
+        "SELECT public.same()",
+        "SELECT no_such_function()",
+        "EXPLAIN ANALYZE SELECT purge()",
+        "COPY (SELECT purge()) TO STDOUT",
+        "DO 'BEGIN PERFORM 1; END'",
+        "CREATE VIEW x AS SELECT purge()",
+    ] {
+        let refused = refusal(&mut raw, sql);
+        assert!(refused.as_ref().is_some_and(|why| why.contains("no-code")), "{sql}: {refused:?}");
+    }
+    assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "5", "nothing of it has run");
+    for sql in [
+        "SELECT total(), quadruple(2), atomic_read(1)",
+        "SELECT pg_catalog.lower('A')",
+        "SELECT upper('a'), now(), count(*) FROM orders",
+        "SELECT app.same()",
+        "SELECT * FROM plain",
+        "SELECT b FROM defaulted",
+        "SELECT * FROM checked, typed",
+        "SELECT o.note, sum(o.id) FROM orders o WHERE o.id IN (1, 2) GROUP BY 1 ORDER BY 1",
+        "INSERT INTO orders VALUES (10, 'x')",
+    ] {
+        assert_eq!(refusal(&mut raw, sql), None, "{sql}");
+    }
+}
+
+#[test]
+fn a_rule_can_let_a_function_pass_by_its_name() {
+    let (database, role) = database();
+    let rules = "[[rule]]\nname = \"known\"\naction = \"allow\"\neffects = [\"code\"]\nobjects = [\"public.runs\"]\n";
+    let gate = Gate::builder().toml(&(section(&role) + rules + REFUSING)).start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    assert_eq!(refusal(&mut raw, "SELECT runs('SELECT 1')"), None);
+    assert!(refusal(&mut raw, "SELECT purge()").is_some());
+}
+
+/// Binds and runs a statement that is prepared.
+fn run(raw: &mut Raw, name: &str) -> Option<String> {
+    raw.send(m::bind("", name, &[]));
+    raw.send(m::execute("", 0));
+    raw.send(m::sync());
+    error(&raw.until(b'Z'))
+}
+
+#[test]
+fn a_redefinition_beside_the_gate_is_noticed_also_where_the_statement_is_prepared() {
+    let (database, role) = database();
+    let gate = Gate::builder().toml(&(section(&role) + REFUSING)).start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::parse("s", "SELECT twice(1)", &[]));
+    raw.send(m::sync());
+    assert_eq!(error(&raw.until(b'Z')), None);
+    assert_eq!(refusal(&mut raw, "PREPARE q AS SELECT twice(1)"), None);
+    for _ in 0..3 {
+        assert_eq!((run(&mut raw, "s"), refusal(&mut raw, "EXECUTE q")), (None, None));
+    }
+    let body = |body: &str| {
+        database.run(&format!("CREATE OR REPLACE FUNCTION twice(x int) RETURNS int LANGUAGE sql AS $$ {body} $$"));
+    };
+    body("DELETE FROM orders WHERE id = x RETURNING 1");
+    eventually("the redefinition is noticed", || {
+        let refused = run(&mut raw, "s");
+        // What ran before it was noticed is put back.
+        if refused.is_none() {
+            database.run("INSERT INTO orders VALUES (1, '') ON CONFLICT DO NOTHING");
+        }
+        refused.filter(|why| why.contains("no-code"))
+    });
+    assert!(refusal(&mut raw, "EXECUTE q").is_some_and(|why| why.contains("no-code")));
+    assert!(refusal(&mut raw, "SELECT twice(1)").is_some_and(|why| why.contains("no-code")));
+    assert!(refusal(&mut raw, "SELECT quadruple(1)").is_some_and(|why| why.contains("no-code")), "what calls it, too");
+    body("SELECT x * 2");
+    eventually("the other one as well", || run(&mut raw, "s").is_none().then_some(()));
+    assert_eq!((refusal(&mut raw, "EXECUTE q"), refusal(&mut raw, "SELECT quadruple(1)")), (None, None));
+    database.run("CREATE OR REPLACE VIEW plain AS SELECT purge()::bigint AS t");
+    eventually("a view is noticed as well", || refusal(&mut raw, "SELECT * FROM plain"));
+}
+
+#[test]
+fn what_a_session_redefines_itself_counts_at_once() {
+    let (database, role) = database();
+    let gate = Gate::builder().toml(&section(&role)).start(database.target());
+    let script = "SELECT twice(1);\nBEGIN;\nCREATE OR REPLACE FUNCTION twice(x int) RETURNS int LANGUAGE sql AS \
+        $$ DELETE FROM orders WHERE id = x RETURNING 1 $$;\nSELECT twice(2);\nCOMMIT;\n";
+    let target = gate.target();
+    let psql = std::thread::spawn(move || Psql::new(&target).script(script));
+    gate.api().approve(&gate.api().wait_held("CREATE OR REPLACE"));
+    let id = gate.api().wait_held("SELECT twice(2)");
+    gate.api().reject(&id, "no");
+    assert_ne!(psql.join().unwrap().status, Some(0));
+    assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "5");
+    // What it has made, and committed, is looked at before the next statement is judged.
+    let target = gate.target();
+    let script = "CREATE FUNCTION fresh() RETURNS int LANGUAGE sql AS 'SELECT 7';\nSELECT fresh();\n";
+    let psql = std::thread::spawn(move || Psql::new(&target).script(script));
+    gate.api().approve(&gate.api().wait_held("CREATE FUNCTION fresh"));
+    assert_eq!(psql.join().unwrap().ok().trim(), "7", "nobody was asked about it");
+}
+
+#[test]
+fn where_nobody_can_look_every_call_of_a_function_is_refused_and_health_says_why() {
+    let (database, _) = database();
+    let gate = Gate::builder().toml(&(section("no_such_role_here") + REFUSING)).start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    assert!(refusal(&mut raw, "SELECT total()").is_some_and(|why| why.contains("no-code")));
+    assert_eq!(refusal(&mut raw, "SELECT count(*), max(id) FROM orders"), None, "the server's own are known");
+    let health = eventually("health says so", || {
+        let health = gate.api().get("/health");
+        health["functions"][0]["why"].as_str().is_some_and(|why| why.contains("no_such_role_here")).then_some(health)
+    });
+    assert_eq!(health["status"], "degraded");
+    assert!(health["reasons"].to_string().contains("functions of the database"), "{health}");
+}
+
+#[test]
+fn health_is_well_once_somebody_has_looked() {
+    let (database, role) = database();
+    let gate = Gate::builder().toml(&section(&role)).start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    assert_eq!(refusal(&mut raw, "SELECT total()"), None);
+    let health = gate.api().get("/health");
+    assert_eq!((&health["status"], &health["functions"]), (&"ok".into(), &serde_json::json!([])));
+}
+
+#[test]
+fn an_extension_that_is_known_to_be_harmless_passes_and_another_does_not() {
+    let (database, role) = database();
+    database.run("CREATE EXTENSION pgcrypto; CREATE EXTENSION citext; CREATE EXTENSION old_snapshot");
+    let gate = Gate::builder().toml(&(section(&role) + REFUSING)).start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    for sql in ["SELECT digest('x', 'sha256')", "SELECT 'a'::citext = 'A'", "SELECT citext('x')"] {
+        assert_eq!(refusal(&mut raw, sql), None, "{sql}");
+    }
+    let sql = "SELECT count(*) FROM pg_old_snapshot_time_mapping()";
+    assert!(refusal(&mut raw, sql).is_some_and(|why| why.contains("no-code")));
+    let more = "harmless_extensions = [\"old_snapshot\"]\n";
+    let gate = Gate::builder().toml(&(section(&role) + more + REFUSING)).start(database.target());
+    assert_eq!(refusal(&mut Raw::login(&gate.target()), sql), None);
+}
+
+#[test]
+fn functions_are_not_looked_up_where_that_is_switched_off() {
+    let (database, role) = database();
+    let gate = Gate::builder().toml(&(section(&role) + "functions = false\n" + REFUSING)).start(database.target());
+    assert_eq!(refusal(&mut Raw::login(&gate.target()), "SELECT purge()"), None);
+}

@@ -1,0 +1,284 @@
+//! Everybody's functions of one database, and what calls functions unseen: views, rules, policies, defaults, checks, indexes, operators,
+//! casts. Reads the catalogue's rows alone, so that no lock of anybody's is in its way. What it finds is weighed in `weigh`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+use tokio_postgres::Row;
+
+use super::body::BODY;
+use super::connection::Asking;
+use super::lookup::cell;
+use super::uses::Uses;
+use crate::judge::function_danger;
+
+/// One question.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Functions of one database; where there are more, none is known.
+const FUNCTIONS: usize = 20_000;
+/// Of everything else, likewise.
+const OTHERS: usize = 100_000;
+/// `pg_proc` has bodies as trees from this version on.
+const TREES: i32 = 140_000;
+
+/// What a database's definitions were at one look. Another mark: something may have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark(String);
+
+/// What bodies do, by database, oid and version.
+pub(super) type Bodies = Cache<(String, u32, String), std::sync::Arc<Uses>>;
+
+/// A function, as the catalogue has it.
+#[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are columns of the catalogue")]
+pub(super) struct Function {
+    pub(super) oid: u32,
+    /// Changes whenever it is redefined.
+    pub(super) version: String,
+    pub(super) schema: String,
+    pub(super) name: String,
+    pub(super) language: String,
+    pub(super) security_definer: bool,
+    pub(super) extension: Option<String>,
+    pub(super) source: String,
+    /// Nobody can call it by name: a trigger's.
+    pub(super) uncallable: bool,
+    /// It is an aggregate.
+    pub(super) aggregate: bool,
+    /// It can be called with one argument.
+    pub(super) single: bool,
+    /// It came with the server.
+    pub(super) own: bool,
+    /// Its body is a tree, not a text; `Some(true)`: one that does not only select.
+    pub(super) tree_writes: Option<bool>,
+}
+
+/// Something that calls a function or operator, or reads a relation, without its name in a statement.
+#[derive(Debug, Clone)]
+pub(super) struct Unseen {
+    /// `view`, `rule`, `policy`, `default`, `check`, `domain`, `index`, `table`, `body`.
+    pub(super) kind: String,
+    /// Of which relation, type or function.
+    pub(super) of: u32,
+    /// What is called or read: `function`, `operator`, `relation`.
+    pub(super) what: String,
+    pub(super) called: u32,
+}
+
+/// A cast: its types' names and oids, its function, and whether it is ever made without being written.
+#[derive(Debug, Clone)]
+pub(super) struct Cast {
+    pub(super) target: String,
+    pub(super) function: u32,
+    pub(super) silent: bool,
+}
+
+/// All that was found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) functions: Vec<Function>,
+    /// The server's own functions: names, and the names in C of those in its own language.
+    pub(super) own: HashMap<u32, (String, String)>,
+    /// What aggregates are made of.
+    pub(super) aggregates: HashMap<u32, Vec<u32>>,
+    /// Oid, name, function.
+    pub(super) operators: Vec<(u32, String, u32)>,
+    pub(super) casts: Vec<Cast>,
+    /// Functions that compare and hash values of somebody's types.
+    pub(super) support: Vec<u32>,
+    pub(super) unseen: Vec<Unseen>,
+    /// Schema and name, by oid.
+    pub(super) relations: HashMap<u32, (String, String)>,
+    /// Partitions and children: child, parent.
+    pub(super) inherits: Vec<(u32, u32)>,
+    /// Name, by oid; arrays and rows left out.
+    pub(super) types: HashMap<u32, String>,
+    /// Columns of somebody's domains: relation, type.
+    pub(super) columns: Vec<(u32, u32)>,
+}
+
+/// Everything a definition that matters stands in, by what changes with it. An `UPDATE` of a catalogue by hand is seen as well.
+const MARK: &str = "SELECT md5(string_agg(part, ' ')) FROM (\
+    SELECT 'p' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_proc \
+    UNION ALL SELECT 'r' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_rewrite \
+    UNION ALL SELECT 'y' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_policy \
+    UNION ALL SELECT 'd' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_attrdef \
+    UNION ALL SELECT 'k' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_constraint WHERE contype = 'c' \
+    UNION ALL SELECT 'c' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_cast \
+    UNION ALL SELECT 'o' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_operator \
+    UNION ALL SELECT 'm' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_amproc \
+    UNION ALL SELECT 'e' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_extension \
+    UNION ALL SELECT 'n' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_namespace \
+    UNION ALL SELECT 'l' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_language \
+    UNION ALL SELECT 't' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_type WHERE oid >= 16384 AND typtype <> 'c' AND typcategory <> 'A' \
+    UNION ALL SELECT 'a' || count(*) || '.' || coalesce(sum(hashtextextended(aggfnoid::oid || '.' || xmin, 0)), 0) FROM pg_aggregate \
+    UNION ALL SELECT 'i' || count(*) || '.' || coalesce(sum(hashtextextended(indexrelid || '.' || xmin, 0)), 0) FROM pg_index \
+        WHERE indexprs IS NOT NULL OR indpred IS NOT NULL \
+    UNION ALL SELECT 'h' || count(*) || '.' || coalesce(sum(hashtextextended(inhrelid || '.' || inhparent, 0)), 0) FROM pg_inherits \
+    UNION ALL SELECT 's' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || relnamespace || '.' || relname, 0)), 0) FROM pg_class \
+        WHERE oid >= 16384 AND relkind IN ('r', 'p', 'f', 'v') AND relpersistence <> 't') AS parts(part)";
+
+/// What is there; `None`: as at the look that `known` is the mark of.
+pub(super) async fn of(asking: &Asking, known: Option<&Mark>) -> Result<Option<(Mark, Found)>, String> {
+    let rows = asking.ask(LIMIT, MARK, &[]).await?;
+    let mark = Mark(rows.first().map_or(Err("no answer".to_owned()), |row| cell(row, 0))?);
+    if known == Some(&mark) {
+        return Ok(None);
+    }
+    let mut found = Found { functions: functions(asking).await?, own: own(asking).await?, ..Found::default() };
+    for row in all(asking, AGGREGATES).await? {
+        found.aggregates.insert(cell(&row, 0)?, cell(&row, 1)?);
+    }
+    for row in all(asking, OPERATORS).await? {
+        found.operators.push((cell(&row, 0)?, cell(&row, 1)?, cell(&row, 2)?));
+    }
+    for row in all(asking, CASTS).await? {
+        found.casts.push(Cast { target: cell(&row, 0)?, function: cell(&row, 1)?, silent: cell(&row, 2)? });
+    }
+    for row in all(asking, "SELECT DISTINCT amproc::oid FROM pg_amproc WHERE oid >= 16384").await? {
+        found.support.push(cell(&row, 0)?);
+    }
+    found.unseen = unseen(asking, &found.own).await?;
+    let wanted: Vec<u32> = found.unseen.iter().flat_map(|unseen| [unseen.of, unseen.called]).collect();
+    found.inherits = if wanted.is_empty() { Vec::new() } else { pairs(asking, INHERITS).await? };
+    let parents = found.inherits.iter().map(|(_, parent)| *parent);
+    found.columns = pairs(asking, COLUMNS).await?;
+    let columns = found.columns.iter().map(|(relation, _)| *relation);
+    let wanted: Vec<u32> = wanted.iter().copied().chain(parents).chain(columns).collect();
+    let sql = "SELECT c.oid, n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+        WHERE c.oid = ANY($1)";
+    for row in asking.ask(LIMIT, sql, &[&wanted]).await? {
+        found.relations.insert(cell(&row, 0)?, (cell(&row, 1)?, cell(&row, 2)?));
+    }
+    for row in all(asking, TYPES).await? {
+        found.types.insert(cell(&row, 0)?, cell(&row, 1)?);
+    }
+    Ok(Some((mark, found)))
+}
+
+const AGGREGATES: &str = "SELECT aggfnoid::oid, ARRAY[aggtransfn, aggfinalfn, aggcombinefn, aggserialfn, aggdeserialfn, aggmtransfn, \
+    aggminvtransfn, aggmfinalfn]::oid[] FROM pg_aggregate WHERE aggfnoid::oid >= 16384";
+const OPERATORS: &str = "SELECT oid, oprname::text, oprcode::oid FROM pg_operator WHERE oid >= 16384 AND oprcode <> 0";
+const CASTS: &str = "SELECT t.typname::text, k.castfunc, k.castcontext <> 'e' FROM pg_cast k JOIN pg_type t ON t.oid = k.casttarget \
+    WHERE k.oid >= 16384 AND k.castfunc <> 0";
+const INHERITS: &str = "SELECT inhrelid, inhparent FROM pg_inherits";
+const TYPES: &str =
+    "SELECT oid, typname::text FROM pg_type WHERE oid >= 16384 AND typtype <> 'c' AND typcategory <> 'A'";
+const COLUMNS: &str = "SELECT DISTINCT a.attrelid, t.oid FROM pg_type t JOIN pg_attribute a ON a.atttypid = t.oid \
+    JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'f') WHERE t.oid >= 16384 AND t.typtype = 'd'";
+
+async fn all(asking: &Asking, sql: &str) -> Result<Vec<Row>, String> {
+    let rows = asking.ask(LIMIT, &format!("{sql} LIMIT {OTHERS} + 1"), &[]).await?;
+    if rows.len() > OTHERS {
+        return Err(format!("there are more than {OTHERS} definitions of one kind"));
+    }
+    Ok(rows)
+}
+
+async fn pairs(asking: &Asking, sql: &str) -> Result<Vec<(u32, u32)>, String> {
+    all(asking, sql).await?.iter().map(|row| Ok((cell(row, 0)?, cell(row, 1)?))).collect()
+}
+
+async fn has_trees(asking: &Asking) -> Result<bool, String> {
+    let rows = asking.ask(LIMIT, "SELECT current_setting('server_version_num')::int4", &[]).await?;
+    let version: i32 = rows.first().map_or(Err("no answer".to_owned()), |row| cell(row, 0))?;
+    Ok(version >= TREES)
+}
+
+async fn functions(asking: &Asking) -> Result<Vec<Function>, String> {
+    // A command other than SELECT (`CMD_SELECT` in nodes.h) at any depth of the tree.
+    let tree = if has_trees(asking).await? {
+        "CASE WHEN p.prosqlbody IS NOT NULL THEN p.prosqlbody::text ~ ':commandType ([^1 ]|1[0-9])' END"
+    } else {
+        "NULL::bool"
+    };
+    let sql = format!(
+        "SELECT p.oid, p.xmin::text, n.nspname::text, p.proname::text, l.lanname::text, p.prosecdef, e.extname::text, \
+         left(p.prosrc, {BODY} + 1), p.prorettype IN (2279, 3838), p.prokind = 'a', \
+         p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1, p.oid < 16384, {tree} \
+         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang \
+         LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' \
+         LEFT JOIN pg_extension e ON e.oid = d.refobjid \
+         WHERE p.oid >= 16384 OR n.nspname <> 'pg_catalog' LIMIT {FUNCTIONS} + 1"
+    );
+    let rows = asking.ask(LIMIT, &sql, &[]).await?;
+    if rows.len() > FUNCTIONS {
+        return Err(format!("there are more than {FUNCTIONS} functions"));
+    }
+    rows.iter().map(function).collect()
+}
+
+fn function(row: &Row) -> Result<Function, String> {
+    Ok(Function {
+        oid: cell(row, 0)?,
+        version: cell(row, 1)?,
+        schema: cell(row, 2)?,
+        name: cell(row, 3)?,
+        language: cell(row, 4)?,
+        security_definer: cell(row, 5)?,
+        extension: cell(row, 6)?,
+        source: cell(row, 7)?,
+        uncallable: cell(row, 8)?,
+        aggregate: cell(row, 9)?,
+        single: cell(row, 10)?,
+        own: cell(row, 11)?,
+        tree_writes: cell(row, 12)?,
+    })
+}
+
+/// The server's own, in `pg_catalog`.
+async fn own(asking: &Asking) -> Result<HashMap<u32, (String, String)>, String> {
+    let sql = "SELECT p.oid, p.proname::text, CASE WHEN l.lanname = 'internal' THEN p.prosrc ELSE '' END FROM pg_proc p \
+        JOIN pg_language l ON l.oid = p.prolang JOIN pg_namespace n ON n.oid = p.pronamespace \
+        WHERE p.oid < 16384 AND n.nspname = 'pg_catalog'";
+    all(asking, sql).await?.iter().map(|row| Ok((cell(row, 0)?, (cell(row, 1)?, cell(row, 2)?)))).collect()
+}
+
+/// Everybody's definitions that call something: by what the catalogue says they depend on; and the server's own functions, on which nothing
+/// is said to depend, by the trees themselves.
+async fn unseen(asking: &Asking, own: &HashMap<u32, (String, String)>) -> Result<Vec<Unseen>, String> {
+    let dangerous: Vec<String> = own
+        .iter()
+        .filter(|(_, (name, _))| function_danger(None, name).is_some())
+        .map(|(oid, _)| oid.to_string())
+        .collect();
+    let pattern = format!(":(funcid|opfuncid|aggfnoid|winfnoid) ({}) ", dangerous.join("|"));
+    let bodies = has_trees(asking).await?;
+    let sites = if bodies { format!("{SITES}{BODIES}") } else { SITES.to_owned() };
+    let sql = format!(
+        "WITH site(kind, \"of\", class, object, tree) AS ({sites}) \
+         SELECT s.kind, s.of, CASE d.refclassid WHEN 'pg_proc'::regclass THEN 'function' \
+         WHEN 'pg_operator'::regclass THEN 'operator' ELSE 'relation' END, d.refobjid \
+         FROM site s JOIN pg_depend d ON d.classid = s.class AND d.objid = s.object \
+         WHERE d.refobjid >= 16384 AND d.deptype IN ('n', 'a') AND (d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) \
+         OR d.refclassid = 'pg_class'::regclass AND s.kind IN ('view', 'rule', 'policy', 'body') AND d.refobjid <> s.of) \
+         UNION SELECT s.kind, s.of, 'function', substring(s.tree from $1)::oid \
+         FROM site s WHERE s.object >= 16384 AND s.tree ~ $2 LIMIT {OTHERS} + 1"
+    );
+    let oid = format!(":(?:funcid|opfuncid|aggfnoid|winfnoid) ({}) ", dangerous.join("|"));
+    let rows = asking.ask(LIMIT, &sql, &[&oid, &pattern]).await?;
+    if rows.len() > OTHERS {
+        return Err(format!("there are more than {OTHERS} definitions that call functions"));
+    }
+    let read = |row: &Row| -> Result<Unseen, String> {
+        Ok(Unseen { kind: cell(row, 0)?, of: cell(row, 1)?, what: cell(row, 2)?, called: cell(row, 3)? })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Where something may be called unseen: kind, of what, the object that depends, and its tree. A materialized view runs only when it is
+/// refreshed.
+const SITES: &str = "SELECT CASE WHEN w.ev_type = '1' THEN 'view' ELSE 'rule' END, w.ev_class, 'pg_rewrite'::regclass::oid, w.oid, \
+        w.ev_action::text || w.ev_qual::text FROM pg_rewrite w JOIN pg_class c ON c.oid = w.ev_class AND c.relkind <> 'm' \
+    UNION ALL SELECT 'policy', y.polrelid, 'pg_policy'::regclass, y.oid, coalesce(y.polqual::text, '') || coalesce(y.polwithcheck::text, '') \
+        FROM pg_policy y \
+    UNION ALL SELECT 'default', a.adrelid, 'pg_attrdef'::regclass, a.oid, a.adbin::text FROM pg_attrdef a \
+    UNION ALL SELECT CASE WHEN k.contypid <> 0 THEN 'domain' ELSE 'check' END, CASE WHEN k.contypid <> 0 THEN k.contypid ELSE k.conrelid END, \
+        'pg_constraint'::regclass, k.oid, k.conbin::text FROM pg_constraint k WHERE k.contype IN ('c', 'x') \
+    UNION ALL SELECT 'index', i.indrelid, 'pg_class'::regclass, i.indexrelid, coalesce(i.indexprs::text, '') || coalesce(i.indpred::text, '') \
+        FROM pg_index i WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL \
+    UNION ALL SELECT 'table', p.partrelid, 'pg_class'::regclass, p.partrelid, p.partexprs::text FROM pg_partitioned_table p \
+        WHERE p.partexprs IS NOT NULL";
+const BODIES: &str = " UNION ALL SELECT 'body', p.oid, 'pg_proc'::regclass, p.oid, p.prosqlbody::text FROM pg_proc p \
+    WHERE p.prosqlbody IS NOT NULL AND p.oid >= 16384";

@@ -1,0 +1,51 @@
+//! The names by which a statement can reach somebody's code: functions, operators, types, and columns that may be functions. Knows
+//! no database: what a name stands for is in the [`super::Book`] of one.
+
+use super::ObjectName;
+use super::functions::{danger, is_builtin};
+
+/// Names kept of one statement; one that has more is taken to call anything.
+pub(super) const MAX_CALLS: usize = 5_000;
+
+/// What a statement calls, by name; each name once.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Calls {
+    /// Functions called by name, the server's own as well: somebody may have made another of the same name.
+    pub functions: Vec<ObjectName>,
+    /// `name` of `x.name`: the function of that name is called where `x` has no such column.
+    pub attributes: Vec<String>,
+    /// Operators, as far as they are written.
+    pub operators: Vec<String>,
+    /// Types that are not the server's own: a cast may call a function, a domain checks.
+    pub types: Vec<String>,
+    /// It may change what functions, views and the like do, or nobody knows what it does: what is known of them may be so no more once it
+    /// has run.
+    pub redefines: bool,
+    /// There are more names than are kept.
+    pub more: bool,
+}
+
+impl Calls {
+    /// Of a statement that cannot be read.
+    pub fn unreadable() -> Self {
+        Self { redefines: true, more: true, ..Self::default() }
+    }
+
+    /// Functions that a text alone says nothing about: neither the server's own, harmless ones nor known to be dangerous by their names.
+    pub fn strange(&self) -> impl Iterator<Item = &ObjectName> {
+        self.functions.iter().filter(|name| {
+            let schema = name.schema.as_deref();
+            !is_builtin(schema, &name.name) && danger(schema, &name.name).is_none()
+        })
+    }
+
+    /// About how much memory it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let functions = self.functions.iter().map(|name| {
+            let schema = name.schema.as_ref().map_or(0, String::len);
+            size_of_val(name).saturating_add(name.name.len()).saturating_add(schema)
+        });
+        let texts = self.attributes.iter().chain(&self.operators).chain(&self.types);
+        functions.chain(texts.map(|text| size_of_val(text).saturating_add(text.len()))).fold(0, usize::saturating_add)
+    }
+}
