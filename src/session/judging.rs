@@ -40,7 +40,8 @@ impl Judging for SessionJudge<'_> {
         prepared: &dyn Prepared,
         measure: &Measure,
     ) -> Judgement {
-        self.class.decide_measured(analysis, in_transaction, prepared, measure)
+        let own = self.own_class();
+        own.as_ref().unwrap_or(self.class).decide_measured(analysis, in_transaction, prepared, measure)
     }
 
     fn judge(&mut self, text: &[u8], in_transaction: bool, prepared: &dyn Prepared) -> Reading {
