@@ -198,7 +198,13 @@ fn rows_are_kept_of_one_table_that_delete_or_update_names() {
             columns: Vec::new(),
             why: String::new(),
         });
-        let piece = Piece { range: 0..1, effects: effects.collect(), acts: Vec::new(), risks: Vec::new() };
+        let piece = Piece {
+            range: 0..1,
+            effects: effects.collect(),
+            acts: Vec::new(),
+            risks: Vec::new(),
+            calls: crate::judge::Calls::default(),
+        };
         super::target(&Analysis {
             pieces: vec![piece],
             literal_independent: false,
