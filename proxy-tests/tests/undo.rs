@@ -609,3 +609,31 @@ fn check_and_list_say_what_is_missing_and_what_is_kept() {
     assert!(told.contains("querygate_undo"), "{told}");
     assert_eq!(raw.value("SELECT count(*) FROM items"), "8");
 }
+
+#[test]
+fn approvers_are_told_what_an_undo_would_bring_back() {
+    // A role that may look, which is that of an earlier database or this one's own.
+    let prober = shared().unique("looks");
+    let settings = format!("[impact]\nuser = \"{prober}\"\nbudget = \"60s\"\nconnect_timeout = \"60s\"");
+    let mut stage = stage_with(
+        "max_rows = 100",
+        &settings,
+        &format!("CREATE ROLE {prober} LOGIN; GRANT pg_read_all_data TO {prober}; {SHOP}"),
+        SHOP_TABLES,
+    );
+    let id = request(&stage.login().query("DELETE FROM customers WHERE id = 1"));
+    drop(stage.approver.take());
+    let api = stage.gate.api();
+    std::thread::scope(|scope| {
+        let undo = scope.spawn(|| stage.restore(&id, &[]));
+        let held = api.wait_held("restore");
+        let impact = eventually("it is looked into", || {
+            let impact = api.get(&format!("/v1/requests/{held}"))["impact"].clone();
+            (!impact.is_null()).then(|| impact.to_string())
+        });
+        let told = format!("undoing {id} brings back 1 row of public.customers");
+        assert!(impact.contains(&told) && impact.contains("sets back 1 row of public.visits"), "{impact}");
+        api.approve(&held);
+        assert!(undo.join().unwrap().status.success());
+    });
+}

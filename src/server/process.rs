@@ -419,7 +419,7 @@ fn who(settings: &ApprovalSettings) -> Who {
 fn examined(desk: ApprovalDesk, shared: &Arc<Shared>, prober: Option<Arc<Prober>>) -> ApprovalDesk {
     let Some(prober) = prober else { return desk };
     shared.measure_by(measurer(Arc::clone(&prober), Handle::current()));
-    desk.with_examiner(prober)
+    desk.with_examiner(super::undo::Foretelling::over(prober, shared.settings.undo.as_ref(), dial(shared)))
 }
 
 /// Looks into what statements would touch, on the runtime that asks people as well.

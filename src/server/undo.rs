@@ -1,6 +1,7 @@
 //! The gate's own connection to what is kept for undos: sets a database up, says what is missing, clears away what is past its time.
-//! Never reads a kept row. Start at [`Keeper`].
+//! Never reads a kept row, but counts them. Start at [`Keeper`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -8,11 +9,15 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::settings::Settings;
-use crate::impact::Dial;
+use crate::approval::examiner::{Examiner, Examining, Looking};
+use crate::hold::HoldRequest;
+use crate::impact::{Dial, Impact, Prober};
 use crate::undo::{SCHEMA, UndoSettings};
 
 /// From dialling to the answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// For telling what an undo would bring back.
+const FORETELLING: Duration = Duration::from_secs(2);
 /// Requests cleared away in one transaction.
 const AT_ONCE: usize = 100;
 
@@ -110,6 +115,20 @@ impl Keeper {
         .await
     }
 
+    /// What undoing a request would bring back, in a sentence. Conflicts are not known before it is tried.
+    async fn foretell(&self, database: &str, request: &str) -> Result<String, String> {
+        let sql = "SELECT string_agg(format('%s %s %s of %s', CASE op WHEN 'D' THEN 'brings back' WHEN 'U' THEN 'sets back' ELSE 'removes' END, \
+                rows, CASE rows WHEN 1 THEN 'row' ELSE 'rows' END, name), ', ' ORDER BY name, op) \
+            FROM (SELECT format('%I.%I', c.schema_name, c.table_name) AS name, c.op, count(*) AS rows \
+                  FROM querygate_undo.change c JOIN querygate_undo.request r USING (request) \
+                  WHERE c.request = $1 AND NOT c.undone AND r.state = 'kept' AND r.kept_until > now() GROUP BY 1, 2) q";
+        self.with(database, async |client| {
+            let told: Option<String> = client.query_one(sql, &[&request]).await?.get(0);
+            Ok(told.map_or_else(|| format!("nothing is kept of {request}"), |told| format!("undoing {request} {told}")))
+        })
+        .await
+    }
+
     async fn with<T>(
         &self,
         database: &str,
@@ -134,6 +153,59 @@ impl Keeper {
         };
         tokio::time::timeout(PATIENCE, asked).await.map_err(|_| "the database did not answer in time".to_owned())?
     }
+}
+
+/// Tells people what a statement that undoes would bring back, besides what the prober finds out.
+pub(super) struct Foretelling {
+    prober: Arc<Prober>,
+    keeper: Keeper,
+}
+
+impl Foretelling {
+    /// The prober, with that if rows are kept.
+    pub(super) fn over(prober: Arc<Prober>, undo: Option<&UndoSettings>, dial: Dial) -> Arc<dyn Examiner> {
+        match undo {
+            Some(undo) => Arc::new(Self { prober, keeper: Keeper::new(undo.clone(), dial) }),
+            None => prober,
+        }
+    }
+}
+
+impl Examiner for Foretelling {
+    fn examine<'a>(&'a self, request: &'a HoldRequest) -> Examining<'a> {
+        Box::pin(async move {
+            let Some(undone) = undone_by(&request.statement.text) else { return self.prober.examine(request).await };
+            let foretold = tokio::time::timeout(FORETELLING, self.keeper.foretell(&request.origin.database, undone));
+            let (mut impact, foretold) = tokio::join!(self.prober.examine(request), foretold);
+            impact.notes.push(match foretold {
+                Ok(Ok(told)) => told,
+                Ok(Err(why)) => format!("what it would undo is not known: {why}"),
+                Err(_) => "what it would undo is not known: the database did not answer in time".to_owned(),
+            });
+            impact
+        })
+    }
+
+    fn blocked<'a>(&'a self, database: &'a str, pids: &'a [i32]) -> Looking<'a> {
+        self.prober.blocked(database, pids)
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.prober.patience()
+    }
+
+    fn changes(&self, shown: &Impact, now: &Impact) -> Vec<String> {
+        self.prober.changes(shown, now)
+    }
+}
+
+/// The request that a statement undoes, if it is written as `querygate undo` writes it. Of any other text nothing is told.
+fn undone_by(text: &str) -> Option<&str> {
+    let (request, rest) = text.strip_prefix("SELECT * FROM querygate_undo.restore('")?.split_once('\'')?;
+    let ends = ["true", "false"]
+        .iter()
+        .any(|whole| ["true", "false"].iter().any(|rehearse| rest == format!(", {whole}, {rehearse})")));
+    (ends && request.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')).then_some(request)
 }
 
 fn said(error: &tokio_postgres::Error) -> String {
@@ -162,6 +234,25 @@ async fn keep_clear(keeper: Keeper, mut stop: watch::Receiver<bool>) {
                 }
                 Err(why) => tracing::warn!(%database, "rows kept for undos cannot be cleared away: {why}"),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::undone_by;
+
+    #[test]
+    fn nothing_is_told_of_a_text_that_may_mean_another_request() {
+        assert_eq!(undone_by("SELECT * FROM querygate_undo.restore('qg-1', false, true)"), Some("qg-1"));
+        for text in [
+            "SELECT * FROM querygate_undo.restore('qg-1', false, true);",
+            "SELECT * FROM querygate_undo.restore('qg-1', false, true), querygate_undo.restore('qg-2')",
+            "SELECT * FROM querygate_undo.restore('qg-1' || 'x', false, true)",
+            "SELECT * FROM querygate_undo.restore('qg\\1', false, true)",
+            "/* */ SELECT * FROM querygate_undo.restore('qg-1', false, true)",
+        ] {
+            assert_eq!(undone_by(text), None, "{text}");
         }
     }
 }
