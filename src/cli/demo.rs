@@ -27,6 +27,7 @@ use crate::approval::{People, Person, TokenDigest, UnknownRequester};
 use crate::cli::requests::api::{Api, ApiError};
 use crate::cli::requests::live;
 use crate::cli::requests::live::model::Model;
+use crate::impact::{ImpactSettings, Password};
 use crate::server::Server;
 use crate::server::settings::Settings;
 use crate::session::SslMode;
@@ -189,6 +190,15 @@ fn settings(args: &Args, cluster: &Cluster, token: &str) -> Result<Settings, Dem
     settings.approval.people = People::new(people).map_err(|error| wrong(&error))?;
     let profile = Arc::make_mut(&mut settings.approval.default);
     profile.approvers.people.push("you".to_owned());
+    settings.impact = Some(ImpactSettings {
+        user: postgres::LOOKER.to_owned(),
+        password: Some(Password::new(&*cluster.password)),
+        // A machine may be slow, and nobody is in a hurry.
+        budget: Duration::from_secs(10),
+        connect_timeout: Duration::from_secs(5),
+        count_budget: Duration::from_secs(5),
+        ..settings.impact.unwrap_or_default()
+    });
     if args.config.is_none() {
         // There is nobody else to ask.
         profile.unknown_requester = UnknownRequester::Allow;

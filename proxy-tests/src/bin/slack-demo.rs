@@ -135,7 +135,7 @@ fn configuration(workspace: &Workspace) -> String {
 
 const HOW: &str = "\
 Try     SELECT count(*) FROM orders;                  which passes, and
-        DELETE FROM order_items WHERE order_id = 1;   which waits.
+        DELETE FROM orders WHERE id = 1;             which waits.
 The message that appears in Slack appears here. You are everybody in this Slack; type
         click 1 approve ann                  ann, of the group @dba, lets message 1 run
         click 1 reject bob                   bob does not; a window asks him why:

@@ -32,6 +32,9 @@ const DROP_LOOKS: u32 = 120;
 /// Users to become when we are root, which Postgres refuses to run as.
 const USERS: [&str; 2] = ["postgres", "nobody"];
 
+/// The role that asks what held statements would touch.
+pub(super) const LOOKER: &str = "querygate_impact";
+
 /// Where Postgres may be besides PATH and what `pg_config` says: parent directory and what follows the version.
 const PLACES: [(&str, &str); 6] = [
     ("/usr/lib/postgresql", "bin"),
@@ -220,9 +223,13 @@ impl Cluster {
         Err(PostgresError::NotStarted(log))
     }
 
-    /// The application's role, its database, its rows.
+    /// The application's role, its database, its rows, and who looks what statements would touch.
     async fn load(&self, binaries: &Binaries, admin_password: &str, stop: &Stop) -> Result<(), PostgresError> {
-        let role = format!("CREATE ROLE app LOGIN PASSWORD '{}'; ", self.password);
+        let role = format!(
+            "CREATE ROLE app LOGIN PASSWORD '{0}'; CREATE ROLE {LOOKER} LOGIN PASSWORD '{0}'; \
+             GRANT pg_read_all_data, pg_read_all_stats TO {LOOKER}",
+            self.password
+        );
         let steps = [
             (SUPERUSER, "postgres", admin_password, role),
             (SUPERUSER, "postgres", admin_password, "CREATE DATABASE shop OWNER app".to_owned()),
