@@ -121,7 +121,10 @@ fn drops<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
             }
             reader.add(EffectKind::Drop, dropped, format!("it drops {}", kind_name(what)));
         }
-        "DropdbStmt" => add(reader, at, EffectKind::Drop, "it drops a database"),
+        "DropdbStmt" => {
+            add(reader, at, EffectKind::Drop, "it drops a database");
+            reader.add(EffectKind::Drop, Vec::new(), "what is in the database is not named");
+        }
         "DropTableSpaceStmt" => add(reader, at, EffectKind::Drop, "it drops a tablespace"),
         "DropSubscriptionStmt" => add(reader, at, EffectKind::Drop, "it drops a subscription"),
         "DropRoleStmt" => {
@@ -252,7 +255,10 @@ fn privileges<'t>(reader: &mut Reader<'t>, at: At<'t>) -> bool {
             return true;
         }
         "CreateUserMappingStmt" => "it stores a login for a foreign server",
-        "ReassignOwnedStmt" => "it gives a role's objects to another",
+        "ReassignOwnedStmt" => {
+            reader.add(EffectKind::Privilege, Vec::new(), "what the role owns is not named");
+            "it gives a role's objects to another"
+        }
         "SecLabelStmt" => "it changes a security label",
         _ => return false,
     };

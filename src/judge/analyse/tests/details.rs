@@ -106,12 +106,14 @@ fn effects_name_their_objects() {
 }
 
 #[test]
-fn cascade_is_an_effect_on_what_is_not_named() {
+fn what_is_reached_without_a_name_is_an_effect_on_what_is_not_named() {
     for (text, kind) in [
         ("DROP TABLE a CASCADE", EffectKind::Drop),
         ("DROP SCHEMA a CASCADE", EffectKind::Drop),
         ("DROP FUNCTION f(int) CASCADE", EffectKind::Drop),
         ("DROP OWNED BY a", EffectKind::Drop),
+        ("REASSIGN OWNED BY a TO b", EffectKind::Privilege),
+        ("DROP DATABASE a", EffectKind::Drop),
         ("TRUNCATE a CASCADE", EffectKind::Truncate),
         ("ALTER TABLE a DROP COLUMN b CASCADE", EffectKind::Alter),
     ] {
