@@ -270,7 +270,7 @@ async fn what_was_edited_in_the_store_of_a_stopped_gate_is_not_asked_again_or_ca
             stored.request.beforehand.as_mut().unwrap().statements = vec![sha("DROP TABLE b"), sha("DELETE FROM b")];
         }),
         ("another who asked", |stored| stored.request.beforehand.as_mut().unwrap().by = "bob".to_owned()),
-        ("another rule", |stored| stored.request.rule = Arc::from("beforehand")),
+        ("another rule", |stored| stored.request.rule = Arc::from("another")),
         ("an approval nobody gave", |stored| {
             let by = "ann".to_owned();
             stored.decision = Some(Decision::Approve { by, reason: None, at: at(0), under: None });
