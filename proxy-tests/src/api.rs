@@ -4,6 +4,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -108,5 +112,36 @@ impl Api {
     pub fn reject(&self, id: &str, reason: &str) {
         let answer = self.decide(id, "reject", reason);
         assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+}
+
+/// Approves whatever waits, until it is dropped.
+pub struct Approver {
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Approver {
+    /// Decides through `api`.
+    pub fn of(api: Api) -> Approver {
+        let ends = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&ends);
+        let thread = std::thread::spawn(move || {
+            while !end.load(Ordering::Relaxed) {
+                for request in api.pending() {
+                    // It may have been withdrawn meanwhile.
+                    let _ = api.decide(request["id"].as_str().expect("a request has an id"), "approve", "go");
+                }
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+        });
+        Approver { ends, thread: Some(thread) }
+    }
+}
+
+impl Drop for Approver {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }

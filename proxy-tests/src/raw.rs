@@ -160,6 +160,18 @@ impl Raw {
         raw
     }
 
+    /// The same, as `psql` begins its sessions.
+    pub fn login_as_psql(target: &Target) -> Raw {
+        let mut raw = Raw::connect((target.host.as_str(), target.port));
+        raw.start(&[
+            ("user", &target.user),
+            ("database", &target.database),
+            ("client_encoding", "UTF8"),
+            ("application_name", "psql"),
+        ]);
+        raw
+    }
+
     /// Sends a startup message and waits for the first `ReadyForQuery`.
     pub fn start(&mut self, parameters: &[(&str, &str)]) {
         self.send(message::startup(parameters));

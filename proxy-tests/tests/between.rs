@@ -149,18 +149,6 @@ fn approved(gate: &Gate, sql: &str) {
     });
 }
 
-fn plain(gate: &Gate) -> Raw {
-    let target = gate.target();
-    let mut raw = Raw::connect((target.host.as_str(), target.port));
-    raw.start(&[
-        ("user", &target.user),
-        ("database", &target.database),
-        ("client_encoding", "UTF8"),
-        ("application_name", "psql"),
-    ]);
-    raw
-}
-
 /// Sends it and rejects what is held of it.
 fn is_asked(gate: &Gate, raw: &mut Raw, frames: impl AsRef<[u8]>) {
     raw.send(frames);
@@ -176,10 +164,10 @@ fn what_was_taken_back_does_not_count_for_the_statements_approved_behind_it() {
     approved(&gate, "DELETE FROM t WHERE x = 1; DELETE FROM t");
     let all = m::query("DELETE FROM t");
     // Taken back by the text itself.
-    let mut raw = plain(&gate);
+    let mut raw = Raw::login_as_psql(&gate.target());
     is_asked(&gate, &mut raw, m::query("DELETE FROM t WHERE x = 1; ROLLBACK; DELETE FROM t"));
     // Taken back in the other protocol.
-    let mut raw = plain(&gate);
+    let mut raw = Raw::login_as_psql(&gate.target());
     raw.query("BEGIN");
     raw.query(FIRST);
     raw.send([run("", "", "ROLLBACK"), m::sync()].concat());
@@ -193,7 +181,7 @@ fn what_was_not_committed_does_not_count_for_another_session() {
     let all = m::query("DELETE FROM t");
     let (database, gate) = setup("");
     approved(&gate, "DELETE FROM t WHERE x = 1; DELETE FROM t");
-    let mut raw = plain(&gate);
+    let mut raw = Raw::login_as_psql(&gate.target());
     raw.send([run("", "", FIRST), m::flush()].concat());
     raw.until(b'C');
     drop(raw);
@@ -201,7 +189,7 @@ fn what_was_not_committed_does_not_count_for_another_session() {
         let open = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%' AND datname = current_database()";
         (database.raw().value(open) == "0").then_some(())
     });
-    is_asked(&gate, &mut plain(&gate), &all);
+    is_asked(&gate, &mut Raw::login_as_psql(&gate.target()), &all);
     assert_eq!(count(&database, "t"), "3");
 }
 
@@ -209,10 +197,10 @@ fn what_was_not_committed_does_not_count_for_another_session() {
 fn another_portal_of_the_same_name_is_not_the_approved_statement() {
     let (database, gate) = setup("");
     approved(&gate, "DELETE FROM t WHERE x = 1; DELETE FROM t");
-    let mut raw = plain(&gate);
+    let mut raw = Raw::login_as_psql(&gate.target());
     raw.send([m::parse("a", FIRST, &[]), m::bind("", "a", &[]), run("", "s", "SELECT 1"), m::sync()].concat());
     raw.until(b'Z');
-    is_asked(&gate, &mut plain(&gate), m::query("DELETE FROM t"));
+    is_asked(&gate, &mut Raw::login_as_psql(&gate.target()), m::query("DELETE FROM t"));
     assert_eq!(count(&database, "t"), "3");
 }
 
@@ -220,7 +208,7 @@ fn another_portal_of_the_same_name_is_not_the_approved_statement() {
 fn statements_approved_beforehand_pass_one_by_one_in_the_extended_protocol() {
     let (database, gate) = setup("");
     approved(&gate, "DELETE FROM t WHERE x = 1; DELETE FROM t WHERE x = 2");
-    let mut raw = plain(&gate);
+    let mut raw = Raw::login_as_psql(&gate.target());
     for text in [FIRST, "DELETE FROM t WHERE x = 2"] {
         raw.send([run("", "", text), m::sync()].concat());
         assert!(errors(&raw.until(b'Z')).is_empty());

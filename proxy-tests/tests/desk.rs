@@ -441,19 +441,6 @@ fn a_standing_approval_is_for_its_parameters_and_never_for_what_depends_on_names
     raw.until(b'Z');
 }
 
-/// A client as `psql` begins its sessions.
-fn plain(gate: &Gate) -> Raw {
-    let target = gate.target();
-    let mut raw = Raw::connect((target.host.as_str(), target.port));
-    raw.start(&[
-        ("user", &target.user),
-        ("database", &target.database),
-        ("client_encoding", "UTF8"),
-        ("application_name", "psql"),
-    ]);
-    raw
-}
-
 #[test]
 fn statements_approved_beforehand_pass_once_each_over_a_restart() {
     let (database, gate) = setup("");
@@ -482,12 +469,12 @@ fn statements_approved_beforehand_pass_once_each_over_a_restart() {
     let mut other = Raw::login(&gate.target());
     assert!(!passes(&gate, &mut other, m::query(delete)));
     for between in ["SET search_path = pg_catalog, public", "SELECT count(*) FROM t"] {
-        let mut raw = plain(&gate);
+        let mut raw = Raw::login_as_psql(&gate.target());
         raw.send(m::query(between));
         raw.until(b'Z');
         assert!(!passes(&gate, &mut raw, m::query(delete)), "{between}");
     }
-    let mut raw = plain(&gate);
+    let mut raw = Raw::login_as_psql(&gate.target());
     raw.send(m::query("BEGIN"));
     raw.until(b'Z');
     assert!(passes(&gate, &mut raw, m::query(delete)));
@@ -496,10 +483,10 @@ fn statements_approved_beforehand_pass_once_each_over_a_restart() {
     assert_eq!(database.raw().value("SELECT count(*) FROM t"), "2");
     assert!(!passes(&gate, &mut raw, m::query(delete)), "once");
     let gate = gate.kill_and_restart();
-    let mut raw = plain(&gate);
+    let mut raw = Raw::login_as_psql(&gate.target());
     assert!(!passes(&gate, &mut raw, m::query(delete)), "once, over a restart too");
     // Whether the transaction in which the first one passed was committed, nobody knows any more.
-    let mut raw = plain(&gate);
+    let mut raw = Raw::login_as_psql(&gate.target());
     assert!(!passes(&gate, &mut raw, m::query("DROP TABLE t;")));
     assert_eq!(gate.api().call("POST", &format!("/v1/requests/{id}/withdraw"), None).status, 200);
 }

@@ -1,11 +1,7 @@
 //! Guarded execution: what a rule's `guard` does to a released statement on a real server, and what it leaves behind: nothing.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
-
+use proxy_tests::api::Approver;
 use proxy_tests::gate::Gate;
 use proxy_tests::message as m;
 use proxy_tests::postgres::{Database, shared};
@@ -37,36 +33,6 @@ action = "allow"
 const TABLE: &str =
     "DROP TABLE IF EXISTS t CASCADE; CREATE TABLE t (x int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 5)";
 
-/// Approves whatever waits.
-struct Approver {
-    ends: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Approver {
-    fn of(gate: &Gate) -> Self {
-        let (ends, api) = (Arc::new(AtomicBool::new(false)), gate.api());
-        let end = Arc::clone(&ends);
-        let thread = std::thread::spawn(move || {
-            while !end.load(Ordering::Relaxed) {
-                for request in api.pending() {
-                    // It may have been withdrawn meanwhile.
-                    let _ = api.decide(request["id"].as_str().unwrap(), "approve", "go");
-                }
-                std::thread::park_timeout(Duration::from_millis(5));
-            }
-        });
-        Self { ends, thread: Some(thread) }
-    }
-}
-
-impl Drop for Approver {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
-
 struct Stage {
     database: Database,
     gate: Gate,
@@ -81,7 +47,7 @@ fn stage_with(rules: &str) -> Stage {
     let database = shared();
     database.run(TABLE);
     let gate = Gate::builder().toml(rules).start(database.target());
-    let approver = Approver::of(&gate);
+    let approver = Approver::of(gate.api());
     Stage { database, gate, _approver: approver }
 }
 

@@ -2,11 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::process::{Command, Output};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
+use proxy_tests::api::Approver;
 use proxy_tests::gate::{Gate, binary};
 use proxy_tests::message as m;
 use proxy_tests::postgres::{Database, Target, shared};
@@ -36,36 +33,6 @@ action = "allow"
 }
 
 const SECRET: &str = "a-secret-for-tests-that-is-long-enough";
-
-/// Approves whatever waits.
-struct Approver {
-    ends: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Approver {
-    fn of(gate: &Gate) -> Self {
-        let (ends, api) = (Arc::new(AtomicBool::new(false)), gate.api());
-        let end = Arc::clone(&ends);
-        let thread = std::thread::spawn(move || {
-            while !end.load(Ordering::Relaxed) {
-                for request in api.pending() {
-                    // It may have been withdrawn meanwhile.
-                    let _ = api.decide(request["id"].as_str().unwrap(), "approve", "go");
-                }
-                std::thread::park_timeout(Duration::from_millis(5));
-            }
-        });
-        Self { ends, thread: Some(thread) }
-    }
-}
-
-impl Drop for Approver {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
 
 struct Stage {
     database: Database,
@@ -97,7 +64,7 @@ fn stage_with(undo: &str, settings: &str, tables: &str, covered: &[&str]) -> Sta
             rules(undo)
         ))
         .start(database.target());
-    let approver = Some(Approver::of(&gate));
+    let approver = Some(Approver::of(gate.api()));
     let stage = Stage { database, gate, approver, keeper, app, undoer };
     let installed = stage.undo(&["install", "--run", &name, "--may-undo", &stage.undoer]);
     assert!(installed.status.success(), "{}", said(&installed));
@@ -271,7 +238,7 @@ fn an_undo_is_held_and_a_second_one_says_that_it_was_done() {
     });
     assert!(!refused.status.success() && said(&refused).contains("rejected by ann"), "{}", said(&refused));
     assert_ne!(stage.value(SHOP_SUM), before);
-    stage.approver = Some(Approver::of(&stage.gate));
+    stage.approver = Some(Approver::of(stage.gate.api()));
     assert!(stage.restore(&id, &[]).status.success());
     assert_eq!(stage.value(SHOP_SUM), before);
     let again = stage.restore(&id, &[]);

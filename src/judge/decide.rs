@@ -95,8 +95,8 @@ pub(super) fn message(
 
 /// What it would touch decides, unless it is rejected whatever that is. Until it is known nothing passes and nothing is rejected.
 fn to_examine(judgement: Judgement, findings: &[&Finding]) -> Judgement {
-    let rejected = |finding: &&&Finding| finding.verdict == Verdict::Reject && !finding.examine;
-    let examine = findings.iter().any(|finding| finding.examine) && !findings.iter().any(|finding| rejected(&finding));
+    let rejected = findings.iter().any(|finding| finding.verdict == Verdict::Reject && !finding.examine);
+    let examine = !rejected && findings.iter().any(|finding| finding.examine);
     // Fail closed: should nobody look, people are asked.
     let verdict = if examine { Verdict::Hold } else { judgement.verdict };
     Judgement { verdict, examine, ..judgement }
@@ -420,7 +420,6 @@ fn ask<'a>(
     let mut aside: Option<Said<'a>> = None;
     let (mut redact, mut examine, mut by_impact, mut most_rows) = (Redact::None, false, false, None);
     let mut sure: Option<&'a CompiledRule> = None;
-    let mut told: Option<Said<'a>> = None;
     for compiled in &class.rules {
         let besides = compiled.rule.matches_besides_impact(effect, object, column, scene);
         let matches = besides.min(compiled.rule.matches_impact(scene.impact));
@@ -442,8 +441,6 @@ fn ask<'a>(
         match matches {
             Match::Surely => {
                 sure = Some(compiled);
-                // What may have been meant before is told where this rule has nothing to tell.
-                told = said.or(aside);
                 break;
             }
             Match::Possibly => {
@@ -458,7 +455,9 @@ fn ask<'a>(
     // Fail closed: nothing matches, so people are asked.
     let action = sure.map_or(Action::Hold, |compiled| compiled.rule.action);
     let (verdict, kind) = says(action, class.observe || sure.is_some_and(|compiled| compiled.rule.observe));
-    let remark = if sure.is_some() { told } else { aside.or(kind.map(|kind| Said(kind, None))) };
+    let said = kind.map(|kind| Said(kind, sure));
+    // What may have been meant before is told where the rule that decides has nothing to tell, and in place of there being none.
+    let remark = if sure.is_some() { said.or(aside) } else { aside.or(said) };
     let (rule, also, uncertain) = (sure, Vec::new(), false);
     let answer = Answer { verdict, rule, also, uncertain, examine, by_impact, most_rows, redact, remark };
     match (verdict, sure) {
