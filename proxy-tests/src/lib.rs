@@ -29,6 +29,7 @@ pub mod raw;
 pub mod slack;
 pub mod tls;
 pub mod transcript;
+pub mod undo;
 
 /// How long a fixture waits for anything before it fails the test. Long, because a loaded machine is not a fault.
 pub const DEADLINE: Duration = Duration::from_secs(30);

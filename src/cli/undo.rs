@@ -33,6 +33,10 @@ enum Command {
         /// A role that may undo. Repeat it for several.
         #[arg(long, value_name = "ROLE")]
         may_undo: Vec<String>,
+        /// A role that may read what is kept, so that approvers are told which rows of an undo conflict: that of `[impact]`, unless it is a
+        /// member of pg_read_all_data. Repeat it for several.
+        #[arg(long, value_name = "ROLE")]
+        may_look: Vec<String>,
         /// Run it in this database instead of printing it.
         #[arg(long, value_name = "DATABASE")]
         run: Option<String>,
@@ -71,13 +75,15 @@ pub fn run(args: &Args) -> ExitCode {
     let Some(command) = &args.command else { return in_runtime(restore::run(&args.restore)) };
     match command {
         Command::Cover { tables } => print_cover(tables),
-        Command::Install { config, may_undo, run } => with_keeper(config, async |settings, keeper| match run {
-            None => {
-                print!("{}", settings.install(may_undo));
-                Ok(true)
-            }
-            Some(database) => keeper.run(database, &settings.install(may_undo)).await.map(|()| true),
-        }),
+        Command::Install { config, may_undo, may_look, run } => {
+            with_keeper(config, async |settings, keeper| match run {
+                None => {
+                    print!("{}", settings.install(may_undo, may_look));
+                    Ok(true)
+                }
+                Some(database) => keeper.run(database, &settings.install(may_undo, may_look)).await.map(|()| true),
+            })
+        }
         Command::Check { config, database } => with_keeper(config, async |settings, keeper| {
             let databases = database.as_ref().map_or(&settings.databases[..], std::slice::from_ref);
             let mut complete = true;

@@ -1,6 +1,6 @@
 //! Whether what was shown is still so: definitions, and numbers of rows. Pure.
 
-use super::report::{Impact, Known, Rows};
+use super::report::{Impact, Known, Rows, UndoneRows};
 
 /// Differences told one by one; of more only how many.
 const TOLD: usize = 6;
@@ -24,7 +24,37 @@ pub fn changes(before: &Impact, now: &Impact, tolerance: f64) -> Vec<String> {
         (Known::Unknown(_), _) => {}
     }
     rows(before, now, tolerance, &mut changed);
+    undone(before, now, &mut changed);
     changed
+}
+
+/// Rows that an undo leaves as they are are what people decide by, so one more is a change.
+fn undone(before: &Impact, now: &Impact, changed: &mut Vec<String>) {
+    let Some(Known::Known(shown)) = before.undo.as_ref().map(|undo| &undo.rows) else { return };
+    let found = match now.undo.as_ref().map(|undo| &undo.rows) {
+        Some(Known::Known(found)) => found,
+        // Fail closed.
+        Some(Known::Unknown(why)) => return changed.push(format!("what it brings back is not known any more: {why}")),
+        None => return changed.push("what it brings back is not known any more".to_owned()),
+    };
+    for found in found {
+        let same = |shown: &&UndoneRows| shown.table == found.table && shown.action == found.action;
+        let Some(shown) = shown.iter().find(same) else {
+            changed.push(format!("it writes {} rows of {} as well", found.rows, found.table));
+            continue;
+        };
+        let (Some(before), now) = (conflicting(shown), conflicting(found)) else { continue };
+        match now {
+            Some(now) if now <= before => {}
+            Some(now) => changed.push(format!("{now} rows of {} conflict now, {before} before", found.table)),
+            // Fail closed.
+            None => changed.push(format!("which rows of {} conflict is not known any more", found.table)),
+        }
+    }
+}
+
+fn conflicting(undone: &UndoneRows) -> Option<u64> {
+    undone.conflicts.known().map(|all| all.iter().map(|conflict| conflict.rows).fold(0, u64::saturating_add))
 }
 
 fn definitions(before: &Impact, now: &Impact, changed: &mut Vec<String>) {

@@ -32,6 +32,7 @@ mod settings;
 mod statement;
 mod survey;
 mod text;
+mod undo;
 mod uses;
 mod weigh;
 
@@ -42,8 +43,9 @@ pub use harmless::Value;
 pub use measure::measure;
 pub use prober::{Ask, Prober, called};
 pub use report::{
-    Action, AlterStep, AlterWork, Bound, Cascade, CascadeAction, Dependents, Impact, Kin, Known, ObjectImpact,
-    Resolved, Rows, SessionLocks, StatementImpact, TableFacts, Trigger, Waiting,
+    Action, AlterStep, AlterWork, Bound, Cascade, CascadeAction, Conflicting, Dependents, Impact, Kin, Known,
+    ObjectImpact, Resolved, Rows, SessionLocks, StatementImpact, TableFacts, Trigger, UndoAction, Undoing, UndoneRows,
+    Waiting,
 };
 pub use settings::{ImpactSettings, Password};
 pub use survey::Mark;

@@ -111,8 +111,12 @@ impl Prober {
         blocked
     }
 
+    pub(super) fn settings(&self) -> &ImpactSettings {
+        &self.settings
+    }
+
     /// A connection for one look, which has the budget's time from now on.
-    async fn open(&self, database: &str) -> Result<Asking, String> {
+    pub(super) async fn open(&self, database: &str) -> Result<Asking, String> {
         self.open_for(database, self.settings.budget).await
     }
 
@@ -139,7 +143,7 @@ impl Prober {
         Ok(Some((mark, parts)))
     }
 
-    async fn seat(&self) -> Result<SemaphorePermit<'_>, String> {
+    pub(super) async fn seat(&self) -> Result<SemaphorePermit<'_>, String> {
         let seat = tokio::time::timeout(self.settings.budget, self.seats.acquire()).await;
         seat.map_err(|_| "too many are being looked into".to_owned())?.map_err(|_| "nobody looks any more".to_owned())
     }

@@ -57,6 +57,9 @@ pub struct Impact {
     /// Partitions and children of the tables touched, and what these are partitions or children of; not on record. `None`: not known.
     #[serde(skip)]
     pub kin: Option<Vec<Kin>>,
+    /// It undoes what another request did: what that would bring back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Undoing>,
     /// The requester may read every row that was counted, so counts may be shown to them.
     pub requester_may_see: bool,
     /// What to keep in mind when reading the numbers.
@@ -74,6 +77,7 @@ impl Impact {
             fingerprint: Known::Unknown("nothing was looked up".to_owned()),
             definitions: BTreeMap::new(),
             kin: None,
+            undo: None,
             requester_may_see: false,
             notes: Vec::new(),
             trouble: Some(why.to_owned()),
@@ -87,6 +91,12 @@ impl Impact {
         self.fingerprint.hush();
         if let Some(session) = &mut self.session {
             session.hush();
+        }
+        if let Some(undo) = &mut self.undo {
+            undo.rows.hush();
+            if let Known::Known(tables) = &mut undo.rows {
+                tables.iter_mut().for_each(|table| table.conflicts.hush());
+            }
         }
         for statement in &mut self.statements {
             statement.notes.clear();
@@ -121,8 +131,52 @@ impl Impact {
                 .into_iter()
                 .fold(0, usize::saturating_add)
         };
-        self.statements.iter().map(parts).fold(1, usize::saturating_add).saturating_mul(EACH)
+        let undone = self.undo.as_ref().and_then(|undo| undo.rows.known()).map_or(0, Vec::len);
+        self.statements.iter().map(parts).chain([undone]).fold(1, usize::saturating_add).saturating_mul(EACH)
     }
+}
+
+/// What undoing a request would bring back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undoing {
+    /// The request.
+    pub request: String,
+    /// Its rows, by table and by what is done to them; empty: nothing is kept of it.
+    pub rows: Known<Vec<UndoneRows>>,
+}
+
+/// Rows of one table that an undo writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UndoneRows {
+    /// `schema.table`, as it was called when they were kept.
+    pub table: String,
+    /// What is done to them.
+    pub action: UndoAction,
+    /// How many.
+    pub rows: u64,
+    /// Those of them that conflict at present, by why.
+    pub conflicts: Known<Vec<Conflicting>>,
+}
+
+/// What an undo does to a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UndoAction {
+    /// Inserts it again.
+    BringBack,
+    /// Gives it its old values.
+    SetBack,
+    /// Deletes it.
+    Remove,
+}
+
+/// Rows that an undo would leave as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflicting {
+    /// Why.
+    pub why: String,
+    /// How many.
+    pub rows: u64,
 }
 
 /// Stands where a reason was.

@@ -2,7 +2,7 @@
 
 use super::report::{
     Action, AlterWork, Bound, Cascade, CascadeAction, Dependents, Impact, Known, ObjectImpact, Rows, StatementImpact,
-    TableFacts, Waiting,
+    TableFacts, UndoAction, Undoing, UndoneRows, Waiting,
 };
 
 /// Longest digest, in characters.
@@ -20,7 +20,7 @@ pub fn digest(impact: &Impact) -> String {
         return "what it would touch is not known".to_owned();
     }
     if !impact.requester_may_see {
-        return if impact.statements.iter().any(|statement| !statement.objects.is_empty()) {
+        return if impact.undo.is_some() || impact.statements.iter().any(|statement| !statement.objects.is_empty()) {
             "what it would touch is shown to approvers".to_owned()
         } else {
             String::new()
@@ -36,6 +36,7 @@ pub fn headlines(impact: &Impact) -> Vec<String> {
     if let Some(trouble) = &impact.trouble {
         lines.push(format!("what it would touch is not fully known: {trouble}"));
     }
+    lines.extend(impact.undo.iter().flat_map(undo_lines));
     for statement in &impact.statements {
         lines.extend(statement.objects.iter().map(|object| object_sentence(statement.action, object)));
         lines.extend(statement.cascades.iter().map(cascade_sentence));
@@ -62,6 +63,7 @@ pub fn summary(impact: &Impact) -> Vec<String> {
     if let Some(trouble) = &impact.trouble {
         lines.push(format!("what it would touch is not fully known: {trouble}"));
     }
+    lines.extend(impact.undo.iter().flat_map(undo_lines));
     for statement in &impact.statements {
         of_statement(statement, &mut lines);
     }
@@ -202,6 +204,38 @@ fn row_count(rows: &Rows) -> String {
             format!("an unknown number of rows ({})", why.strip_prefix("unknown: ").unwrap_or(why))
         }
     }
+}
+
+/// What an undo brings back, a line for each table.
+fn undo_lines(undo: &Undoing) -> Vec<String> {
+    let request = &undo.request;
+    match &undo.rows {
+        Known::Unknown(why) => vec![format!("what undoing {request} brings back is not known: {why}")],
+        Known::Known(tables) if tables.is_empty() => vec![format!("nothing is kept of {request}")],
+        Known::Known(tables) => {
+            tables.iter().map(|table| format!("undoing {request} {}", undone_rows(table))).collect()
+        }
+    }
+}
+
+/// `brings back 11 rows of public.orders; 2 conflict at present: 2 a row with its key exists`.
+fn undone_rows(undone: &UndoneRows) -> String {
+    let UndoneRows { table, action, rows, conflicts } = undone;
+    let verb = match action {
+        UndoAction::BringBack => "brings back",
+        UndoAction::SetBack => "sets back",
+        UndoAction::Remove => "removes",
+    };
+    let conflicts = match conflicts {
+        Known::Unknown(why) => format!("which conflict is not known: {why}"),
+        Known::Known(conflicts) if conflicts.is_empty() => "none conflicts at present".to_owned(),
+        Known::Known(conflicts) => {
+            let all = conflicts.iter().map(|conflict| conflict.rows).fold(0, u64::saturating_add);
+            let each = conflicts.iter().map(|conflict| format!("{} ({})", grouped(conflict.rows), conflict.why));
+            format!("CONFLICT at present: {} of them: {}", grouped(all), each.collect::<Vec<_>>().join(", "))
+        }
+    };
+    format!("{verb} {} {} of {table}; {conflicts}", grouped(*rows), plural(*rows))
 }
 
 fn plural(count: u64) -> &'static str {

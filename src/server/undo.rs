@@ -11,8 +11,8 @@ use tokio_postgres::{Client, Config, NoTls};
 use super::settings::Settings;
 use crate::approval::examiner::{Examiner, Examining, Looking};
 use crate::hold::HoldRequest;
-use crate::impact::{Dial, Impact, Prober};
-use crate::undo::{SCHEMA, UndoSettings};
+use crate::impact::{Dial, Impact, Known, Prober, UndoAction, Undoing, UndoneRows};
+use crate::undo::{SCHEMA, UndoSettings, edition, undoes};
 
 /// From dialling to the answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -61,6 +61,12 @@ impl Keeper {
             let key = "SELECT encode(sha256(inner_key), 'hex') = $1 FROM querygate_undo.key";
             if !client.query_opt(key, &[&digest]).await?.is_some_and(|row| row.get(0)) {
                 missing.push("its key is not made of the `secret` in [undo]".to_owned());
+            }
+            let same = "SELECT obj_description(oid, 'pg_namespace') = $1 FROM pg_namespace WHERE nspname = 'querygate_undo'";
+            if client.query_one(same, &[&edition()]).await?.get::<_, Option<bool>>(0) != Some(true) {
+                missing.push(format!(
+                    "its schema was set up by another version of the gate: once nothing kept is wanted any more, drop schema {SCHEMA}, install it and cover the tables anew"
+                ));
             }
             let covered = "SELECT count(*) FROM pg_trigger WHERE tgfoid = 'querygate_undo.capture()'::regprocedure AND tgenabled IN ('O', 'A')";
             if client.query_one(covered, &[]).await?.get::<_, i64>(0) == 0 {
@@ -115,18 +121,22 @@ impl Keeper {
         .await
     }
 
-    /// What undoing a request would bring back, in a sentence. Conflicts are not known before it is tried.
-    async fn foretell(&self, database: &str, request: &str) -> Result<String, String> {
-        let sql = "SELECT string_agg(format('%s %s %s of %s', CASE op WHEN 'D' THEN 'brings back' WHEN 'U' THEN 'sets back' ELSE 'removes' END, \
-                rows, CASE rows WHEN 1 THEN 'row' ELSE 'rows' END, name), ', ' ORDER BY name, op) \
-            FROM (SELECT format('%I.%I', c.schema_name, c.table_name) AS name, c.op, count(*) AS rows \
-                  FROM querygate_undo.change c JOIN querygate_undo.request r USING (request) \
-                  WHERE c.request = $1 AND NOT c.undone AND r.state = 'kept' AND r.kept_until > now() GROUP BY 1, 2) q";
-        self.with(database, async |client| {
-            let told: Option<String> = client.query_one(sql, &[&request]).await?.get(0);
-            Ok(told.map_or_else(|| format!("nothing is kept of {request}"), |told| format!("undoing {request} {told}")))
-        })
-        .await
+    /// What undoing a request would bring back. Conflicts are the prober's to find: this role may not read the tables.
+    async fn foretell(&self, database: &str, request: &str) -> Result<Vec<UndoneRows>, String> {
+        let sql = "SELECT format('%s.%s', c.schema_name, c.table_name), c.op::text, count(*) \
+            FROM querygate_undo.change c JOIN querygate_undo.request r USING (request) \
+            WHERE c.request = $1 AND NOT c.undone AND r.state = 'kept' AND r.kept_until > now() GROUP BY 1, 2 ORDER BY 1, 2";
+        let read = |row: &tokio_postgres::Row| UndoneRows {
+            table: row.get(0),
+            action: match row.get(1) {
+                "D" => UndoAction::BringBack,
+                "U" => UndoAction::SetBack,
+                _ => UndoAction::Remove,
+            },
+            rows: u64::try_from(row.get::<_, i64>(2)).unwrap_or_default(),
+            conflicts: Known::Unknown(String::new()),
+        };
+        self.with(database, async |client| Ok(client.query(sql, &[&request]).await?.iter().map(read).collect())).await
     }
 
     async fn with<T>(
@@ -171,17 +181,29 @@ impl Foretelling {
     }
 }
 
+impl Foretelling {
+    /// What would come back, with conflicts as far as the prober may look.
+    async fn foresee(&self, database: &str, request: &str) -> Result<Vec<UndoneRows>, String> {
+        let foretold = tokio::time::timeout(FORETELLING, self.keeper.foretell(database, request));
+        match tokio::join!(self.prober.foresee(database, request), foretold) {
+            (Ok(foreseen), _) => Ok(foreseen),
+            (Err(why), Ok(Ok(mut rows))) => {
+                rows.iter_mut().for_each(|rows| rows.conflicts = Known::Unknown(why.clone()));
+                Ok(rows)
+            }
+            (Err(_), Ok(Err(why))) => Err(why),
+            (Err(_), Err(_)) => Err("the database did not answer in time".to_owned()),
+        }
+    }
+}
+
 impl Examiner for Foretelling {
     fn examine<'a>(&'a self, request: &'a HoldRequest) -> Examining<'a> {
         Box::pin(async move {
-            let Some(undone) = undone_by(&request.statement.text) else { return self.prober.examine(request).await };
-            let foretold = tokio::time::timeout(FORETELLING, self.keeper.foretell(&request.origin.database, undone));
-            let (mut impact, foretold) = tokio::join!(self.prober.examine(request), foretold);
-            impact.notes.push(match foretold {
-                Ok(Ok(told)) => told,
-                Ok(Err(why)) => format!("what it would undo is not known: {why}"),
-                Err(_) => "what it would undo is not known: the database did not answer in time".to_owned(),
-            });
+            let Some(undone) = undoes(&request.statement.text) else { return self.prober.examine(request).await };
+            let database = &request.origin.database;
+            let (mut impact, rows) = tokio::join!(self.prober.examine(request), self.foresee(database, undone));
+            impact.undo = Some(Undoing { request: undone.to_owned(), rows: rows.into() });
             impact
         })
     }
@@ -197,15 +219,6 @@ impl Examiner for Foretelling {
     fn changes(&self, shown: &Impact, now: &Impact) -> Vec<String> {
         self.prober.changes(shown, now)
     }
-}
-
-/// The request that a statement undoes, if it is written as `querygate undo` writes it. Of any other text nothing is told.
-fn undone_by(text: &str) -> Option<&str> {
-    let (request, rest) = text.strip_prefix("SELECT * FROM querygate_undo.restore('")?.split_once('\'')?;
-    let ends = ["true", "false"]
-        .iter()
-        .any(|whole| ["true", "false"].iter().any(|rehearse| rest == format!(", {whole}, {rehearse})")));
-    (ends && request.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')).then_some(request)
 }
 
 fn said(error: &tokio_postgres::Error) -> String {
@@ -234,25 +247,6 @@ async fn keep_clear(keeper: Keeper, mut stop: watch::Receiver<bool>) {
                 }
                 Err(why) => tracing::warn!(%database, "rows kept for undos cannot be cleared away: {why}"),
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::undone_by;
-
-    #[test]
-    fn nothing_is_told_of_a_text_that_may_mean_another_request() {
-        assert_eq!(undone_by("SELECT * FROM querygate_undo.restore('qg-1', false, true)"), Some("qg-1"));
-        for text in [
-            "SELECT * FROM querygate_undo.restore('qg-1', false, true);",
-            "SELECT * FROM querygate_undo.restore('qg-1', false, true), querygate_undo.restore('qg-2')",
-            "SELECT * FROM querygate_undo.restore('qg-1' || 'x', false, true)",
-            "SELECT * FROM querygate_undo.restore('qg\\1', false, true)",
-            "/* */ SELECT * FROM querygate_undo.restore('qg-1', false, true)",
-        ] {
-            assert_eq!(undone_by(text), None, "{text}");
         }
     }
 }

@@ -156,11 +156,15 @@ impl UndoSettings {
         hex::encode(mac.finalize().into_bytes())
     }
 
-    /// SQL that sets a database up, for the role `user` to run. `undoers` are roles that may undo. It holds the key: whoever
-    /// reads it can have rows kept in sessions of their own.
+    /// SQL that sets a database up, for the role `user` to run. `undoers` are roles that may undo, `lookers` roles that may read what is
+    /// kept, to tell people what an undo would do. It holds the key: whoever reads it can have rows kept in sessions of their own.
     #[must_use]
-    pub fn install(&self, undoers: &[String]) -> String {
+    pub fn install(&self, undoers: &[String], lookers: &[String]) -> String {
         let mut sql = format!("BEGIN;\n{TABLES_AND_FUNCTIONS}\n{}", self.keys());
+        let _ = writeln!(sql, "COMMENT ON SCHEMA {SCHEMA} IS '{}';", edition());
+        for role in lookers {
+            let _ = writeln!(sql, "GRANT SELECT ON {SCHEMA}.request, {SCHEMA}.change TO {};", quoted(role));
+        }
         for role in undoers {
             let _ = writeln!(sql, "GRANT EXECUTE ON FUNCTION {FOR_UNDOERS} TO {};", quoted(role));
         }
@@ -201,6 +205,13 @@ impl Warrant {
     }
 }
 
+/// Names what a database is set up with; another version of the gate may set it up otherwise.
+#[must_use]
+pub fn edition() -> String {
+    let digest = hex::encode(Sha256::digest(TABLES_AND_FUNCTIONS));
+    format!("querygate undo {}", digest.get(..16).unwrap_or_default())
+}
+
 /// SQL that puts the trigger on a table, for its owner to run.
 #[must_use]
 pub fn cover(schema: &str, table: &str) -> String {
@@ -210,6 +221,20 @@ pub fn cover(schema: &str, table: &str) -> String {
         quoted(schema),
         quoted(table)
     )
+}
+
+/// The request that a statement undoes, if it is written as `querygate undo` writes it, or as people do who write the same by hand. Of any
+/// other text nothing is told.
+#[must_use]
+pub fn undoes(text: &str) -> Option<&str> {
+    let text = text.trim_ascii();
+    let text = text.strip_suffix(';').unwrap_or(text).trim_ascii_end();
+    let (request, rest) = text.strip_prefix("SELECT * FROM querygate_undo.restore('")?.split_once('\'')?;
+    let arguments = rest.strip_suffix(')')?;
+    let ends = arguments.split(',').skip(1).all(|word| matches!(word.trim_ascii(), "true" | "false"))
+        && arguments.split(',').next().is_some_and(|first| first.trim_ascii().is_empty());
+    (ends && !request.is_empty() && request.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'))
+        .then_some(request)
 }
 
 /// An identifier as SQL text, whatever it holds.
@@ -250,6 +275,29 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_told_of_a_text_that_may_mean_another_request() {
+        for text in [
+            "SELECT * FROM querygate_undo.restore('qg-1', false, true)",
+            "SELECT * FROM querygate_undo.restore('qg-1');",
+            " SELECT * FROM querygate_undo.restore('qg-1',true) ; ",
+        ] {
+            assert_eq!(undoes(text), Some("qg-1"), "{text}");
+        }
+        for text in [
+            "SELECT * FROM querygate_undo.restore('qg-1', false, true), querygate_undo.restore('qg-2')",
+            "SELECT * FROM querygate_undo.restore('qg-1'); SELECT * FROM querygate_undo.restore('qg-2')",
+            "SELECT * FROM querygate_undo.restore('qg-1' || 'x', false, true)",
+            "SELECT * FROM querygate_undo.restore('qg-1', false, true) WHERE false",
+            "SELECT * FROM querygate_undo.restore('qg-1'::text)",
+            "SELECT * FROM querygate_undo.restore('qg\\1', false, true)",
+            "SELECT * FROM querygate_undo.restore('')",
+            "/* */ SELECT * FROM querygate_undo.restore('qg-1', false, true)",
+        ] {
+            assert_eq!(undoes(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn names_of_tables_cannot_leave_their_quotes() {
         let warrant = settings().warrant("qg-1", 7, Limits { rows: 5, bytes: 100, strict: true }, 0).unwrap();
         let finish = warrant.finish("\"a'); DROP TABLE t; --\"", "DELETE'", None);
@@ -262,6 +310,6 @@ mod tests {
     fn the_secret_is_in_no_debug_output_and_not_as_such_in_the_sql() {
         let settings = settings();
         assert!(!format!("{settings:?}").contains("s3cret"));
-        assert!(!settings.install(&[]).contains("s3cret"));
+        assert!(!settings.install(&[], &[]).contains("s3cret"));
     }
 }
