@@ -34,7 +34,7 @@ enum Command {
         #[arg(long, value_name = "ROLE")]
         may_undo: Vec<String>,
         /// A role that may read what is kept, so that approvers are told which rows of an undo conflict: that of `[impact]`, unless it is a
-        /// member of pg_read_all_data. Repeat it for several.
+        /// member of `pg_read_all_data`. Repeat it for several.
         #[arg(long, value_name = "ROLE")]
         may_look: Vec<String>,
         /// Run it in this database instead of printing it.

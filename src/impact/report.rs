@@ -95,7 +95,9 @@ impl Impact {
         if let Some(undo) = &mut self.undo {
             undo.rows.hush();
             if let Known::Known(tables) = &mut undo.rows {
-                tables.iter_mut().for_each(|table| table.conflicts.hush());
+                for table in tables {
+                    table.conflicts.hush();
+                }
             }
         }
         for statement in &mut self.statements {

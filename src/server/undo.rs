@@ -188,7 +188,9 @@ impl Foretelling {
         match tokio::join!(self.prober.foresee(database, request), foretold) {
             (Ok(foreseen), _) => Ok(foreseen),
             (Err(why), Ok(Ok(mut rows))) => {
-                rows.iter_mut().for_each(|rows| rows.conflicts = Known::Unknown(why.clone()));
+                for rows in &mut rows {
+                    rows.conflicts = Known::Unknown(why.clone());
+                }
                 Ok(rows)
             }
             (Err(_), Ok(Err(why))) => Err(why),
