@@ -36,12 +36,12 @@ pub const SECRET: &str = "a-secret-for-tests-that-is-long-enough";
 
 /// All of it.
 pub struct Stage {
+    /// Approves whatever is held; ends before the gate does.
+    pub approver: Option<Approver>,
     /// The database itself.
     pub database: Database,
     /// The gate before it.
     pub gate: Gate,
-    /// Approves whatever is held.
-    pub approver: Option<Approver>,
     /// Owns what is kept.
     pub keeper: String,
     /// The client.
@@ -83,6 +83,23 @@ pub fn stage_with(undo: &str, settings: &str, tables: &str, covered: &[&str]) ->
 }
 
 impl Stage {
+    /// The gate is killed and started again on the same files.
+    pub fn restarted(self) -> Stage {
+        let Stage { approver, database, gate, keeper, app, undoer } = self;
+        drop(approver);
+        let gate = gate.kill_and_restart();
+        let approver = Some(Approver::of(gate.api()));
+        Stage { approver, database, gate, keeper, app, undoer }
+    }
+
+    /// Lines of the audit file of this kind about this request.
+    pub fn audited(&self, kind: &str, id: &str) -> Vec<Value> {
+        let file = self.gate.config.with_file_name("querygate-audit.jsonl");
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["event"]["event"] == kind && line.to_string().contains(id)).collect()
+    }
+
     /// `querygate undo` with the gate's configuration.
     pub fn undo(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(binary());
@@ -125,17 +142,15 @@ impl Stage {
 
     /// What is on record of the request in these frames.
     pub fn record(&self, frames: &[Frame]) -> Value {
-        let id = request(frames);
+        self.record_of(&request(frames))
+    }
+
+    /// What is on record of a request, once its result is.
+    pub fn record_of(&self, id: &str) -> Value {
         eventually("a result", || {
             let request = self.gate.api().get(&format!("/v1/requests/{id}"));
             (!request["progress"]["execution"].is_null()).then_some(request)
         })
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        drop(self.approver.take());
     }
 }
 

@@ -306,7 +306,7 @@ fn nobody_undoes_or_reads_what_is_kept_without_the_rights() {
         "TABLE querygate_undo.key",
         "UPDATE querygate_undo.request SET undone_at = now()",
         &format!("SELECT * FROM querygate_undo.read('{id}')"),
-        &format!("SELECT querygate_undo.settle('{id}', '{{1}}')"),
+        &format!("SELECT querygate_undo.settle('{id}', '{{1}}', 0)"),
         "CREATE TABLE mine (x int); CREATE TRIGGER t AFTER DELETE ON mine FOR EACH ROW EXECUTE FUNCTION querygate_undo.capture()",
     ] {
         assert_eq!(direct.query(sql)[0].sqlstate(), "42501", "{sql}");

@@ -12,7 +12,7 @@ use super::channel::{Acknowledged, Acknowledgement, Again, Milestone, RequestVie
 use super::people::People;
 use super::profile::{Profile, UnknownRequester};
 use super::stranger::{certainly_different, may_be, may_be_requester};
-use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest, Refused};
+use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest, Refused, Undone};
 use crate::impact::Impact;
 use crate::judge::Redact;
 use crate::store::redact::{hide, quiet};
@@ -155,6 +155,7 @@ impl Case {
             again: None,
             ended: None,
             execution: None,
+            undone: Vec::new(),
             timeline: vec![Milestone { at: request.opened_at, what: window::beginning(&request) }],
             request: Arc::clone(&request),
         };
@@ -411,6 +412,13 @@ impl Case {
         let what = format!("the emergency release was reviewed by {by}{said}");
         review.acknowledged = Some(Acknowledged { by, comment: comment.clone(), at: *at });
         self.note(*at, what);
+    }
+
+    /// What its statement did was undone, which is on record.
+    pub(super) fn undone(&mut self, undone: Undone, at: Timestamp) {
+        let what = undone.to_string();
+        self.view.undone.push(undone);
+        self.note(at, what);
     }
 
     pub(super) fn end(&mut self, ended: &Ended, what: String) {

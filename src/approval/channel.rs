@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::audience::Audience;
 use super::people::Person;
-use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest};
+use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest, Undone};
 use crate::impact::Impact;
 
 /// A request as channels show it.
@@ -63,6 +63,8 @@ pub struct RequestView {
     pub ended: Option<Ended>,
     /// What the database said, once it has.
     pub execution: Option<Execution>,
+    /// How often what it did was undone, and how far.
+    pub undone: Vec<Undone>,
     /// What has happened so far, oldest first.
     pub timeline: Vec<Milestone>,
 }

@@ -529,6 +529,7 @@ pub(super) mod beforehand;
 mod blocking;
 mod examine;
 mod review;
+mod undone;
 
 #[cfg(test)]
 mod tests;

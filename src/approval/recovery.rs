@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::case::Case;
 use super::channel::{Again, Milestone};
 use super::desk::ApprovalDesk;
-use crate::hold::{Execution, Outcome};
+use crate::hold::{Execution, HoldId, Outcome, Undone};
 use crate::store::{Event, Store, StoreError, StoredEvent, StoredRequest};
 
 /// The latest requests are looked at, no more.
@@ -160,6 +160,7 @@ fn put(desk: &ApprovalDesk, stored: StoredRequest, history: &[StoredEvent], now:
     case.view.break_glass = stored.break_glass;
     case.end(&ended, super::clerk::outcome_in_words(&ended));
     case.restore_window(history);
+    case.view.undone.extend(undone(history).cloned());
     let ran = released && case.view.window.is_none();
     if let Some(execution) = stored.execution.or(ran.then_some(Execution::Unknown)) {
         // When the database said it is not on record beside it; the line in the thread keeps the order.
@@ -168,6 +169,28 @@ fn put(desk: &ApprovalDesk, stored: StoredRequest, history: &[StoredEvent], now:
     }
     desk.put(case, stored.announcements.into_iter().collect());
     desk.retire(&id);
+}
+
+/// A request that has ended comes back on the desk, so that people who were told of it can be told more. `false`: it is not on record, or has
+/// not ended.
+///
+/// # Errors
+/// The record cannot be read.
+pub async fn take_up(desk: &ApprovalDesk, store: &Store, id: &HoldId, now: Timestamp) -> Result<bool, String> {
+    let said = |error: StoreError| error.to_string();
+    let Some(stored) = store.find(id).await.map_err(said)?.filter(|stored| stored.ended.is_some()) else {
+        return Ok(false);
+    };
+    let history = store.history(id).await.map_err(said)?;
+    if desk.place(id).is_none() {
+        put(desk, stored, &history, now);
+    }
+    Ok(true)
+}
+
+/// How often what it did was undone, by what is on record.
+pub fn undone(history: &[StoredEvent]) -> impl Iterator<Item = &Undone> {
+    history.iter().filter_map(|event| if let Event::Undone { undone, .. } = &event.event { Some(undone) } else { None })
 }
 
 /// What happened between a request's beginning and its end, in the words of the timeline.
@@ -183,6 +206,7 @@ fn milestone(event: &Event) -> Option<String> {
             Some(format!("the same statement may run again in its session until {until:.0}"))
         }
         Event::Revoked { by, .. } => Some(format!("its approval stands no more: revoked by {by}")),
+        Event::Undone { undone, .. } => Some(undone.to_string()),
         Event::Used { request, .. } => Some(format!("passed as request {request}")),
         Event::Answered(_)
         | Event::Lapsed { .. }

@@ -156,6 +156,7 @@ pub(crate) fn request(user: &str, text: &str) -> HoldRequest {
         standing: crate::hold::Standing::default(),
         guard: None,
         beforehand: None,
+        undoes: None,
         setting: Some(crate::hold::Setting {
             search_path: Some("\"$user\", public".to_owned()),
             role: Some(user.to_owned()),

@@ -20,7 +20,7 @@ pub use passed::{PassedBatch, PassedOrigin, PassedRow};
 pub use quota::OverLimit;
 pub use request::{
     Beforehand, Cause, Decision, Done, Execution, HoldId, HoldRequest, Origin, Outcome, Parameter, Same, SessionId,
-    Setting, Standing, StatementText,
+    Setting, Standing, StatementText, Undone,
 };
 pub use settings::HoldSettings;
 

@@ -179,6 +179,9 @@ pub struct HoldRequest {
     /// It was asked for before it runs; `None` for a held statement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beforehand: Option<Beforehand>,
+    /// The request that it undoes, if its text says so plainly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<HoldId>,
 }
 
 /// What tells, besides the text, what a statement means: asked of the session itself at the moment it was held. Nothing else runs in
@@ -372,6 +375,40 @@ pub enum Execution {
     },
     /// The connection ended before the database answered: it may have run or not.
     Unknown,
+}
+
+/// What a request's statement did was undone, all of it or some: the database's word on that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undone {
+    /// Names the undo in its database.
+    pub number: i64,
+    /// The request that did it; `None`: not known, or it went past the gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<HoldId>,
+    /// The database role that did it.
+    pub role: String,
+    /// When, by the database's clock.
+    pub at: Timestamp,
+    /// Rows that were restored.
+    pub restored: u64,
+    /// Rows that conflicted and were left alone.
+    pub conflicts: u64,
+}
+
+impl fmt::Display for Undone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { by, role, restored, conflicts, .. } = self;
+        f.write_str("undone by ")?;
+        if let Some(by) = by {
+            write!(f, "{by}, ")?;
+        }
+        let plural = |count: u64| if count == 1 { "row" } else { "rows" };
+        write!(f, "role {role}: {restored} {} restored", plural(*restored))?;
+        if *conflicts > 0 {
+            write!(f, ", {conflicts} {} in conflict left alone", plural(*conflicts))?;
+        }
+        Ok(())
+    }
 }
 
 /// serde's own support for `Arc` would also deserialize shared text into separate copies, so it is not switched on.

@@ -10,6 +10,7 @@ mod listen;
 mod notices;
 pub mod passing;
 pub mod undo;
+mod undone;
 pub mod watch;
 mod workers;
 

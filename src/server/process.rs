@@ -133,6 +133,7 @@ impl Server {
         begin(&store, &desk, &settings, recovered).await.map_err(StartError::Record)?;
         let (admin_stop, stop) = watch::channel(false);
         keep_house(&board, &settings, &shared, &stop);
+        super::undone::start(&settings, dial(&shared), &board, &desk, &store, &stop);
         functions::start(&shared, prober, books.as_ref(), &stop);
         let channels = Channels::start(&desk, &store, &settings).await.map_err(StartError::Slack)?;
         let clerk = tokio::spawn(approval::clerk::run(Arc::clone(&desk), stop.clone()));

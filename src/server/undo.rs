@@ -139,6 +139,28 @@ impl Keeper {
         self.with(database, async |client| Ok(client.query(sql, &[&request]).await?.iter().map(read).collect())).await
     }
 
+    /// Undos that were committed and are not on record yet, oldest first.
+    pub(super) async fn told(&self, database: &str) -> Result<Vec<Told>, String> {
+        let sql = "SELECT number, request, (extract(epoch FROM at) * 1000000)::bigint, role, pid, restored, conflicts \
+                   FROM querygate_undo.undoing ORDER BY number LIMIT 1000";
+        let read = |row: &tokio_postgres::Row| Told {
+            number: row.get(0),
+            request: row.get(1),
+            at: row.get(2),
+            role: row.get(3),
+            pid: row.get(4),
+            restored: row.get(5),
+            conflicts: row.get(6),
+        };
+        self.with(database, async |client| Ok(client.query(sql, &[]).await?.iter().map(read).collect())).await
+    }
+
+    /// One of them is on record.
+    pub(super) async fn heard(&self, database: &str, number: i64) -> Result<(), String> {
+        let sql = "DELETE FROM querygate_undo.undoing WHERE number = $1";
+        self.with(database, async |client| client.execute(sql, &[&number]).await.map(|_| ())).await
+    }
+
     async fn with<T>(
         &self,
         database: &str,
@@ -163,6 +185,24 @@ impl Keeper {
         };
         tokio::time::timeout(PATIENCE, asked).await.map_err(|_| "the database did not answer in time".to_owned())?
     }
+}
+
+/// An undo, as its database tells of it.
+pub(super) struct Told {
+    /// Names it there.
+    pub(super) number: i64,
+    /// The request that was undone.
+    pub(super) request: String,
+    /// Microseconds of the Unix epoch.
+    pub(super) at: i64,
+    /// Who did it.
+    pub(super) role: String,
+    /// In which session.
+    pub(super) pid: i32,
+    /// Rows restored.
+    pub(super) restored: i64,
+    /// Rows left alone.
+    pub(super) conflicts: i64,
 }
 
 /// Tells people what a statement that undoes would bring back, besides what the prober finds out.

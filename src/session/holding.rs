@@ -314,6 +314,7 @@ pub(super) fn request(
         standing: draft.standing,
         guard: draft.guard,
         beforehand: None,
+        undoes: crate::undo::undoes(&text).map(HoldId::parse),
         setting: draft.setting,
     }
 }

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::hold::{Decision, Execution, HoldId, HoldRequest, Notice, Outcome, PassedBatch};
+use crate::hold::{Decision, Execution, HoldId, HoldRequest, Notice, Outcome, PassedBatch, Undone};
 use crate::impact::Impact;
 use crate::judge::RemarkKind;
 
@@ -121,6 +121,13 @@ pub enum Event {
         /// Its word.
         execution: Execution,
     },
+    /// What a released statement did was undone in the database, all of it or some.
+    Undone {
+        /// The request of that statement.
+        id: HoldId,
+        /// By whom, and how far.
+        undone: Undone,
+    },
     /// With their approval people approved the same statement again in its session, for a while. What is released under that is held
     /// and decided like everything else; its decision names this request.
     Granted {
@@ -223,6 +230,7 @@ impl Event {
             | Self::Reminded { id, .. }
             | Self::Ended { id, .. }
             | Self::Executed { id, .. }
+            | Self::Undone { id, .. }
             | Self::Granted { id, .. }
             | Self::Revoked { id, .. }
             | Self::Used { id, .. }
@@ -252,6 +260,7 @@ impl Event {
             Self::Reminded { .. } => "reminded",
             Self::Ended { .. } => "ended",
             Self::Executed { .. } => "executed",
+            Self::Undone { .. } => "undone",
             Self::Granted { .. } => "granted",
             Self::Revoked { .. } => "revoked",
             Self::Used { .. } => "used",

@@ -51,6 +51,7 @@ pub(super) fn apply(connection: &Connection, line: &Line, event: &Event) -> Resu
         | Event::NotAnnounced { .. }
         | Event::Examined { .. }
         | Event::Reminded { .. }
+        | Event::Undone { .. }
         | Event::Granted { .. }
         | Event::Revoked { .. }
         | Event::Used { .. }
@@ -118,6 +119,7 @@ pub(super) fn policy_version(event: &Event) -> Option<&str> {
         | Event::Reminded { .. }
         | Event::Ended { .. }
         | Event::Executed { .. }
+        | Event::Undone { .. }
         | Event::Granted { .. }
         | Event::Revoked { .. }
         | Event::Used { .. }

@@ -72,6 +72,7 @@ pub(super) fn redact(setting: Redact, event: Event, of_request: impl FnOnce(&Hol
         | Event::Escalated { .. }
         | Event::Reminded { .. }
         | Event::Ended { .. }
+        | Event::Undone { .. }
         | Event::Granted { .. }
         | Event::Revoked { .. }
         | Event::Used { .. }

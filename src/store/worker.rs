@@ -303,6 +303,7 @@ fn weight(event: &Event) -> usize {
         | Event::Reminded { .. }
         | Event::Ended { .. }
         | Event::Executed { .. }
+        | Event::Undone { .. }
         | Event::Granted { .. }
         | Event::Revoked { .. }
         | Event::Used { .. }

@@ -31,9 +31,22 @@ CREATE TABLE querygate_undo.request (
     kept_at timestamptz NOT NULL DEFAULT now(),
     kept_until timestamptz NOT NULL,
     undone_at timestamptz,
-    undone_by text
+    undone_by text,
+    -- The transaction that undoes it at this moment, or did last.
+    undoing bigint
 );
 CREATE INDEX ON querygate_undo.request (kept_until);
+
+-- One row for each undo that was committed, until the gate has put it on record.
+CREATE TABLE querygate_undo.undoing (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    request text NOT NULL REFERENCES querygate_undo.request ON DELETE CASCADE,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    role text NOT NULL,
+    pid integer NOT NULL,
+    restored bigint NOT NULL,
+    conflicts bigint NOT NULL
+);
 
 CREATE SEQUENCE querygate_undo.changes;
 
@@ -252,6 +265,7 @@ BEGIN
     IF hidden IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = format('querygate: %s may not read all rows of %s', session_user, hidden);
     END IF;
+    UPDATE querygate_undo.request SET undoing = txid_current() WHERE request = which;
     -- Who could read the rows of a table that is gone nobody knows any more.
     RETURN QUERY SELECT c.request, c.seq, c.relation, c.schema_name, c.table_name, c.op, c.direct,
             CASE WHEN t.oid IS NOT NULL THEN c.before END, CASE WHEN t.oid IS NOT NULL THEN c.after END,
@@ -260,11 +274,20 @@ BEGIN
         WHERE c.request = which AND NOT c.undone ORDER BY c.seq DESC;
 END $$;
 
--- Notes what was undone.
-CREATE FUNCTION querygate_undo.settle(which text, numbers bigint[]) RETURNS void
+-- Notes what was undone in this transaction, and what conflicted.
+CREATE FUNCTION querygate_undo.settle(which text, numbers bigint[], conflicts bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    restored bigint;
 BEGIN
-    UPDATE querygate_undo.change SET undone = true WHERE request = which AND seq = ANY (numbers);
+    -- Who may not read what is kept cannot have undone it.
+    IF NOT EXISTS (SELECT FROM querygate_undo.request WHERE request = which AND undoing = txid_current()) THEN
+        RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = 'querygate: that request is not being undone here';
+    END IF;
+    UPDATE querygate_undo.change SET undone = true WHERE request = which AND seq = ANY (numbers) AND NOT undone;
+    GET DIAGNOSTICS restored = ROW_COUNT;
+    INSERT INTO querygate_undo.undoing (request, role, pid, restored, conflicts)
+    VALUES (which, session_user, pg_backend_pid(), restored, conflicts);
     UPDATE querygate_undo.request SET undone_at = now(), undone_by = session_user
     WHERE request = which AND NOT EXISTS (SELECT FROM querygate_undo.change WHERE request = which AND NOT undone);
 END $$;
@@ -386,7 +409,7 @@ BEGIN
         IF rehearse OR whole AND cardinality(later) > 0 THEN
             RAISE EXCEPTION USING ERRCODE = 'QGALL', MESSAGE = 'all of it is taken back';
         END IF;
-        PERFORM querygate_undo.settle(which, numbers);
+        PERFORM querygate_undo.settle(which, numbers, cardinality(later));
     EXCEPTION WHEN SQLSTATE 'QGALL' THEN
         undone := false;
     END;

@@ -62,6 +62,7 @@ impl Case {
                 | Event::Reminded { .. }
                 | Event::Ended { .. }
                 | Event::Executed { .. }
+                | Event::Undone { .. }
                 | Event::Granted { .. }
                 | Event::Noticed { .. }
                 | Event::WouldHaveHeld { .. }

@@ -298,6 +298,7 @@ impl ApprovalDesk {
             setting: None,
             guard: None,
             beforehand: Some(Beforehand { by: person.name.clone(), statements }),
+            undoes: None,
         })
     }
 

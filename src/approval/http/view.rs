@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::approval::channel;
-use crate::hold::{Decision, Ended, Execution, Hold, HoldRequest, Outcome, Parameter, Phase};
+use crate::hold::{Decision, Ended, Execution, Hold, HoldRequest, Outcome, Parameter, Phase, Undone};
 use crate::impact::{self, Impact};
 use crate::judge::{Effect, Ownership, Risk};
 
@@ -74,6 +74,9 @@ pub struct RequestView {
     /// What it runs under once it is released, in a sentence, where a rule gives it a `guard`.
     #[serde(default)]
     pub guard: Option<String>,
+    /// The request that it undoes, where its text says so plainly.
+    #[serde(default)]
+    pub undoes: Option<String>,
     /// The requester's own words.
     pub reason: Option<String>,
     /// When it was held (RFC 3339).
@@ -192,6 +195,9 @@ pub struct ProgressView {
     /// What the database said to it, once it has.
     #[schema(value_type = Option<Object>)]
     pub execution: Option<Execution>,
+    /// How often what it did was undone (`querygate undo`), by whom and how far.
+    #[serde(default)]
+    pub undone: Vec<UndoneView>,
     /// What has happened so far, oldest first.
     pub timeline: Vec<MilestoneView>,
 }
@@ -257,6 +263,33 @@ pub struct ReviewBody {
     pub comment: Option<String>,
 }
 
+/// What a request did was undone, all of it or some.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UndoneView {
+    /// The request that did it, where that is known.
+    pub by: Option<String>,
+    /// The database role that did it.
+    pub role: String,
+    /// When (RFC 3339).
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Rows that were restored.
+    pub restored: u64,
+    /// Rows that conflicted and were left alone.
+    pub conflicts: u64,
+    /// The same in a sentence.
+    pub text: String,
+}
+
+impl From<&Undone> for UndoneView {
+    fn from(undone: &Undone) -> Self {
+        let Undone { by, role, at, restored, conflicts, .. } = undone;
+        let by = by.as_ref().map(|by| by.0.clone());
+        let (restored, conflicts, text) = (*restored, *conflicts, undone.to_string());
+        Self { by, role: role.clone(), at: *at, restored, conflicts, text }
+    }
+}
+
 /// A line of a request's history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MilestoneView {
@@ -283,6 +316,7 @@ impl From<&channel::RequestView> for ProgressView {
             under: view.decision.as_ref().and_then(Decision::under).map(|id| id.0.clone()),
             review: view.review.as_ref().map(ReviewView::from),
             execution: view.execution.clone(),
+            undone: view.undone.iter().map(UndoneView::from).collect(),
             timeline: view
                 .timeline
                 .iter()
@@ -524,6 +558,7 @@ impl RequestView {
                 }
             }),
             guard: request.guard.clone(),
+            undoes: request.undoes.as_ref().map(|id| id.0.clone()),
             reason: request.reason.clone(),
             opened_at: request.opened_at,
             deadline: request.deadline,

@@ -12,7 +12,7 @@ use slack_morphism::blocks::SlackBlock;
 
 use crate::approval::channel::RequestView;
 use crate::approval::people::People;
-use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest, Outcome};
+use crate::hold::{Decision, Ended, Execution, HoldId, HoldRequest, Outcome, Undone};
 use crate::impact::headlines;
 use crate::judge::{EffectKind, Redact};
 
@@ -22,7 +22,10 @@ use super::footer::footer;
 use super::glass;
 use super::kit::{self, limit};
 use super::settings::LongStatements;
-use super::text::{clip, code, length, literal, literal_line, person, plain, start, words};
+use super::text::{clip, code, length, literal, literal_line, moment, person, plain, start, words};
+
+/// How many undos of a request are told; the latest.
+const MOST_UNDONE: usize = 3;
 
 /// What rendering has to know besides the request.
 #[derive(Clone, Copy)]
@@ -307,9 +310,23 @@ fn in_room(view: &RequestView, look: &Look<'_>, state: State, shown: &Shown, roo
         blocks.push(glass::review(request));
     }
     blocks.extend(again::standing(view));
+    blocks.extend(undone(view, room.words));
     let footer = footer(view, look, state, room.words);
     blocks.push(kit::context(format!("{footer} · `{}`", request.id)));
     blocks
+}
+
+/// That what it did was undone; the last few times.
+fn undone(view: &RequestView, most: usize) -> Vec<SlackBlock> {
+    let skipped = view.undone.len().saturating_sub(MOST_UNDONE);
+    let line = |undone: &Undone| {
+        kit::context(format!(
+            ":leftwards_arrow_with_hook: {} at {}",
+            words(&undone.to_string(), most),
+            moment(undone.at)
+        ))
+    };
+    view.undone.iter().skip(skipped).map(line).collect()
 }
 
 fn header(view: &RequestView, state: State) -> String {

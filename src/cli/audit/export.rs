@@ -208,6 +208,7 @@ impl Row {
             }
             Event::Ended { outcome, .. } => Self { outcome: outcome_word(outcome), ..row },
             Event::Executed { execution, .. } => Self { result: result_words(execution), ..row },
+            Event::Undone { undone, .. } => Self { by: undone.role.clone(), result: undone.to_string(), ..row },
             Event::Granted { by, until, .. } => Self { by: by.clone(), result: format!("until {until:.0}"), ..row },
             Event::Used { request, .. } => Self { result: format!("passes as {request}"), ..row },
             Event::Revoked { channel, by, .. } => Self { channel: channel.clone(), by: by.clone(), ..row },

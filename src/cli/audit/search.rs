@@ -123,6 +123,7 @@ fn words(event: &Event) -> String {
             Execution::Failed { sqlstate, message, .. } => format!("failed with {sqlstate}: {message}"),
             Execution::Unknown => "unknown: the connection ended first".to_owned(),
         },
+        Event::Undone { undone, .. } => undone.to_string(),
         Event::Granted { by, until, .. } => format!("again in its session until {until:.0}, by {by}"),
         Event::Revoked { by, .. } => format!("by {by}"),
         Event::Used { request, statements, .. } => {

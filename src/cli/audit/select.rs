@@ -152,6 +152,7 @@ fn people(event: &Event) -> impl Iterator<Item = &str> {
         | Event::Used { .. }
         | Event::Lapsed { .. }
         | Event::Executed { .. } => "",
+        Event::Undone { undone, .. } => &undone.role,
     };
     // A decision names all who approved. A name with a comma in it is found by the whole, too.
     by.split(", ").map(person_alone).chain(by.contains(", ").then_some(by)).filter(|name| !name.is_empty())

@@ -119,6 +119,7 @@ fn recorded(event: &Event) -> Option<Recorded<'_>> {
         | Event::Reminded { .. }
         | Event::Ended { .. }
         | Event::Executed { .. }
+        | Event::Undone { .. }
         | Event::Granted { .. }
         | Event::Revoked { .. }
         | Event::Used { .. }

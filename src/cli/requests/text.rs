@@ -218,6 +218,7 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
     }
     let transaction = if request.in_transaction { "open: its locks stay while this waits" } else { "none open" };
     facts.push(("transaction", transaction.to_owned()));
+    facts.extend(request.undoes.as_deref().map(|undoes| ("undoes", one_line(undoes))));
     facts.extend(request.guard.as_deref().map(|guard| ("guard", one_line(guard))));
     if !is_beforehand(request) {
         // What could not be asked must not look like what is usual.
@@ -283,6 +284,9 @@ fn outcome(request: &RequestView) -> Vec<(&'static str, String)> {
         }
         Some(Execution::Unknown) => facts.push(("result", "not known: the connection ended first".to_owned())),
         None => {}
+    }
+    for undone in request.progress.iter().flat_map(|progress| &progress.undone) {
+        facts.push(("undone", format!("{} ({:.0})", one_line(&undone.text), undone.at)));
     }
     facts
 }

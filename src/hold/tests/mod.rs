@@ -49,6 +49,7 @@ pub(super) fn request(id: &str, session: u64, user: &str) -> HoldRequest {
         standing: crate::hold::Standing::default(),
         guard: None,
         beforehand: None,
+        undoes: None,
         setting: None,
     }
 }

@@ -66,6 +66,7 @@ fn request(name: &str) -> HoldRequest {
         standing: crate::hold::Standing::default(),
         guard: None,
         beforehand: None,
+        undoes: None,
         setting: None,
     }
 }

@@ -69,6 +69,7 @@ fn view(request: HoldRequest) -> RequestView {
         again: None,
         ended: None,
         execution: None,
+        undone: Vec::new(),
         timeline: vec![Milestone { at: at(0), what: "asked".to_owned() }],
     }
 }

@@ -57,6 +57,7 @@ pub(super) fn view(id: &str) -> RequestView {
         why: "deletes rows".to_owned(),
         policy_version: "v1".to_owned(),
         guard: None,
+        undoes: None,
         in_transaction: true,
         role: Some("app".to_owned()),
         search_path: Some("public".to_owned()),
