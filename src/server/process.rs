@@ -132,8 +132,7 @@ impl Server {
         let desk = Arc::new(examined(desk, &shared, prober.clone()));
         begin(&store, &desk, &settings, recovered).await.map_err(StartError::Record)?;
         let (admin_stop, stop) = watch::channel(false);
-        keep_house(&board, &settings, &shared, &stop);
-        super::undone::start(&settings, dial(&shared), &board, &desk, &store, &stop);
+        keep_house(&board, &settings, &shared, (&desk, &store), &stop);
         functions::start(&shared, prober, books.as_ref(), &stop);
         let channels = Channels::start(&desk, &store, &settings).await.map_err(StartError::Slack)?;
         let clerk = tokio::spawn(approval::clerk::run(Arc::clone(&desk), stop.clone()));
@@ -311,9 +310,16 @@ impl Drop for Server {
 }
 
 /// What goes on beside the sessions, and nobody waits for.
-fn keep_house(board: &Board, settings: &Settings, shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
+fn keep_house(
+    board: &Board,
+    settings: &Settings,
+    shared: &Arc<Shared>,
+    (desk, store): (&Arc<ApprovalDesk>, &Store),
+    stop: &watch::Receiver<bool>,
+) {
     tokio::spawn(approval::journal::keep(board.clone(), stop.clone()));
     super::undo::start(settings, dial(shared), stop);
+    super::undone::start(settings, dial(shared), board, desk, store, stop);
 }
 
 /// Connections to the server behind a running gate, for questions of the gate's own.
