@@ -70,7 +70,7 @@ pub fn stage_with(undo: &str, settings: &str, tables: &str, covered: &[&str]) ->
         ))
         .start(database.target());
     let approver = Some(Approver::of(gate.api()));
-    let stage = Stage { database, gate, approver, keeper, app, undoer };
+    let stage = Stage { approver, database, gate, keeper, app, undoer };
     let installed = stage.undo(&["install", "--run", &name, "--may-undo", &stage.undoer]);
     assert!(installed.status.success(), "{}", said(&installed));
     stage.database.run(tables);
@@ -84,6 +84,7 @@ pub fn stage_with(undo: &str, settings: &str, tables: &str, covered: &[&str]) ->
 
 impl Stage {
     /// The gate is killed and started again on the same files.
+    #[must_use]
     pub fn restarted(self) -> Stage {
         let Stage { approver, database, gate, keeper, app, undoer } = self;
         drop(approver);

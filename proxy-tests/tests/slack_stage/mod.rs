@@ -213,6 +213,7 @@ fn request(user: &str, text: &str, rule: &str) -> HoldRequest {
         standing: Standing::default(),
         guard: None,
         beforehand: None,
+        undoes: None,
         setting: None,
     }
 }
