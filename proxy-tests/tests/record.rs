@@ -70,6 +70,7 @@ fn held(name: &str, user: &str, sql: &str) -> Event {
         standing: querygate::hold::Standing::default(),
         guard: None,
         beforehand: None,
+        undoes: None,
         setting: None,
     };
     Event::Held { request: Box::new(request) }
