@@ -5,6 +5,7 @@ use std::thread;
 
 use clap::{Parser, Subcommand};
 
+use crate::server::evaluator;
 use crate::server::settings::LoadError;
 
 pub mod audit;
@@ -50,6 +51,9 @@ enum Command {
     Undo(undo::Args),
     /// Try it: a throw-away Postgres, the gate, and a live view to approve in.
     Demo(demo::Args),
+    /// Evaluate a policy in Rego for the gate that started this.
+    #[command(name = evaluator::SUBCOMMAND, hide = true)]
+    RegoEvaluator,
 }
 
 /// Why there is no configuration. Problems in a file begin with its name and line, as compilers write them, so that
@@ -88,5 +92,6 @@ pub fn main() -> ExitCode {
         Command::Impact(args) => impact::run(&args),
         Command::Undo(args) => undo::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::RegoEvaluator => evaluator::serve().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
     }
 }

@@ -31,7 +31,7 @@ impl Policy {
         let freezes: Vec<&str> = freezes.map(|freeze| freeze.name.as_str()).collect();
         let mut steps = Vec::new();
         if let Some(rego) = self.rego() {
-            let answer = rego.ask(&rego.session(facts, &freezes), effect, object, scene);
+            let answer = rego.ask(&rego.session(facts, &freezes), effect, object, scene, false);
             let (matches, because) = match answer {
                 Ok(answer) if answer.is_empty() => (Match::No, vec!["undefined"]),
                 Ok(_) => (Match::Surely, Vec::new()),

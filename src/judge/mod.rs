@@ -46,7 +46,7 @@ pub use policy::{
     Action, DEFAULT_RULE, EMPTY_RULE, Facts, Judgement, NothingPrepared, Parts, Policy, PolicyError, Prepared, Remark,
     RemarkKind, SessionClass, Somebody, Verdict,
 };
-pub use rego::{REGO_FAILED, Rego, RegoParts};
+pub use rego::{Evaluate, Interpreter, REGO_FAILED, Rego, RegoParts};
 pub use risks::{Risk, RiskKind};
 pub use rule::{
     AddressRange, Bytes, Critical, Freeze, Frozen, Glob, Guard, ImpactCondition, Match, Measure, Measured, Moment,

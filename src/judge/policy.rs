@@ -446,7 +446,7 @@ impl Policy {
         let by_column = rules.iter().any(|compiled| compiled.rule.columns.is_some());
         let by_risk = rules.iter().any(|compiled| compiled.rule.risks.is_some())
             || self.rego.as_ref().is_some_and(|rego| rego.reads.risks);
-        let rego = self.rego.clone().zip(session).map(|(rego, session)| RegoClass { rego, session });
+        let rego = self.rego.clone().zip(session).map(|(rego, session)| RegoClass { rego, session, ahead: false });
         let class = SessionClass(Arc::new(ClassRules {
             rules,
             by_column,
@@ -545,6 +545,21 @@ impl SessionClass {
     /// The same rules, with what is called judged by a book; see [`Book::bind`].
     pub(super) fn with_functions(&self, functions: Option<Arc<Book>>) -> Self {
         Self(Arc::new(ClassRules { functions, ..ClassRules::clone(&self.0) }))
+    }
+
+    /// Whether a verdict that is not remembered may take its time: it is best asked for ahead.
+    pub fn takes_time(&self) -> bool {
+        self.0.rego.is_some()
+    }
+
+    /// Finds out what has to be known for a verdict that takes its time; the next one who decides the same need not wait, unless it
+    /// depends on what the session has prepared. `measure`: as for [`Self::decide_measured`].
+    pub fn ask_ahead(&self, analysis: &Analysis, in_transaction: bool, measure: Option<&Measure>) {
+        let Some(rego) = &self.0.rego else { return };
+        let rego = Some(RegoClass { ahead: true, ..rego.clone() });
+        let ahead = Self(Arc::new(ClassRules { rego, ..ClassRules::clone(&self.0) }));
+        let impact = measure.map(|measure| ahead.measured(measure));
+        decide::message(&ahead, analysis, in_transaction, &NothingPrepared, impact);
     }
 
     /// Version of the policy it belongs to.

@@ -4,21 +4,22 @@
 //! Asked effect by effect, for a policy that says "allow if *some* effect reads" must not let a DROP through beside it; the
 //! strictest answer is found by [`super::decide`], as for rules.
 //!
-//! Start at [`Rego::new`], then [`Rego::ask`].
+//! Start at [`Rego::with`], then [`Rego::ask`].
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU32;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
-use regorus::Engine;
-use regorus::utils::limits::ExecutionTimerConfig;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
+
+mod interpreter;
+
+pub use interpreter::Interpreter;
 
 use super::{Action, DEFAULT_RULE, EMPTY_RULE, Effect, EffectKind, Facts, ObjectName, Redact, Scene, Zone};
 
@@ -31,27 +32,18 @@ const UNNAMED: &str = "rego";
 
 /// Answers remembered.
 const REMEMBERED: usize = 10_000;
-/// Interpreters kept for the next question.
-const MAX_ENGINES: usize = 32;
+/// Failures that wait for whoever was to be told.
+const WAITING: usize = 1_000;
 /// Longest name of a rule, and message, in bytes.
 const MAX_NAME: usize = 100;
 const MAX_MESSAGE: usize = 1_000;
 /// Most decisions of one answer.
 const MAX_DECISIONS: usize = 20;
-/// Steps of the interpreter between two looks at its clock.
-const CHECKED_EVERY: u32 = 16;
-/// A policy is asked for the first time when it is loaded; that takes longer.
-const FIRST_TIME: u32 = 50;
-/// Stack an evaluation has, and how much it takes of its own if there is less.
-const STACK: usize = 1 << 20;
-const OWN_STACK: usize = 8 << 20;
 /// Longest explanation of a failure, in characters.
 const MAX_WHY: usize = 300;
-/// Builtins whose work no limit interrupts.
-const UNBOUNDED: &[&str] = &["numbers.range", "numbers.range_step"];
 
 /// What a Rego policy is made of.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RegoParts {
     /// Names and texts of the policy files.
     pub modules: Vec<(String, String)>,
@@ -59,16 +51,28 @@ pub struct RegoParts {
     pub data: Vec<(String, String)>,
     /// Longest time an evaluation may take.
     pub limit: Duration,
+    /// Most that a process which evaluates may allocate, in bytes.
+    pub memory: u64,
     /// Whose clock `input.time` tells.
     pub zone: Zone,
+}
+
+/// Where a policy is evaluated.
+pub trait Evaluate: Debug + Send + Sync {
+    /// The value of `data.querygate.decision` for an input; both are JSON. Null: it is undefined.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn evaluate(&self, input: &str) -> Result<Value, String>;
 }
 
 /// A policy in Rego. Shared by all threads.
 #[derive(Debug)]
 pub struct Rego {
-    template: Engine,
-    engines: Mutex<Vec<Engine>>,
+    evaluator: Box<dyn Evaluate>,
     answers: Cache<Box<str>, Arc<[Decision]>>,
+    /// Failures of questions that were asked ahead; each is told once.
+    failed: Cache<Box<str>, Arc<str>>,
     /// What the policy reads of what changes often.
     pub(super) reads: Reads,
     zone: Zone,
@@ -115,26 +119,23 @@ struct Written {
 }
 
 impl Rego {
-    /// A policy of these parts, after it was asked about one effect of each kind.
+    /// A policy of these parts that is evaluated in this process, where nothing limits its memory: for trying it out.
     ///
     /// # Errors
-    /// What the compiler says, or what an evaluation failed with.
+    /// As [`Self::with`].
     pub fn new(parts: &RegoParts) -> Result<Self, String> {
-        let mut template = Engine::new();
-        for (name, text) in &parts.modules {
-            if let Some(builtin) = UNBOUNDED.iter().find(|builtin| text.contains(*builtin)) {
-                return Err(format!("{name}: `{builtin}` is not available: no limit would stop it"));
-            }
-            template.add_policy(name.clone(), text.clone()).map_err(|error| brief(&error.to_string()))?;
-        }
-        for (name, text) in &parts.data {
-            template.add_data_json(text).map_err(|error| format!("{name}: {}", brief(&error.to_string())))?;
-        }
-        limit(&mut template, parts.limit.saturating_mul(FIRST_TIME));
-        let mut rego = Self {
-            template,
-            engines: Mutex::default(),
+        Self::with(parts, Box::new(Interpreter::new(parts)?))
+    }
+
+    /// A policy of these parts that is evaluated there, after it was asked about one effect of each kind.
+    ///
+    /// # Errors
+    /// What an evaluation failed with.
+    pub fn with(parts: &RegoParts, evaluator: Box<dyn Evaluate>) -> Result<Self, String> {
+        let rego = Self {
+            evaluator,
             answers: Cache::new(REMEMBERED),
+            failed: Cache::new(WAITING),
             reads: Reads::of(&parts.modules),
             zone: parts.zone.clone(),
             profiles: OnceLock::new(),
@@ -142,13 +143,6 @@ impl Rego {
             version: version(parts),
         };
         rego.rehearse()?;
-        let mut template = rego.engines.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if let Some(template) = &mut template {
-            limit(template, parts.limit);
-        }
-        // It is ready to be asked, which its copies then are as well.
-        rego.template = template.unwrap_or(rego.template);
-        rego.failures = AtomicU64::new(0);
         Ok(rego)
     }
 
@@ -193,7 +187,8 @@ impl Rego {
         all
     }
 
-    /// What it says to an effect on one of its objects. Empty: it is undefined.
+    /// What it says to an effect on one of its objects. Empty: it is undefined. What is asked ahead is asked for somebody who will
+    /// ask soon; they are told of a failure without another evaluation.
     ///
     /// # Errors
     /// Why it could not be asked, or what is wrong with its answer.
@@ -203,22 +198,28 @@ impl Rego {
         effect: &Effect,
         object: Option<&ObjectName>,
         scene: Scene<'_>,
+        ahead: bool,
     ) -> Result<Arc<[Decision]>, String> {
-        let input = self.input(session, effect, object, scene);
-        let key: Box<str> = input.to_string().into();
+        let key: Box<str> = self.input(session, effect, object, scene).to_string().into();
         if let Some(known) = self.answers.get(&*key) {
             return Ok(known);
         }
-        let answer = self.evaluate(input).and_then(|answer| self.read(&answer));
+        if !ahead && let Some((_, why)) = self.failed.remove(&*key) {
+            return Err(why.to_string());
+        }
+        let answer = self.evaluator.evaluate(&key).and_then(|answer| self.read(&answer));
         match answer {
             Ok(decisions) => {
                 let decisions: Arc<[Decision]> = decisions.into();
                 self.answers.insert(key, Arc::clone(&decisions));
                 Ok(decisions)
             }
-            // Not remembered: it may have been the machine that was slow.
+            // Not remembered for long: it may have been the machine that was slow.
             Err(why) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
+                if ahead {
+                    self.failed.insert(key, why.as_str().into());
+                }
                 Err(why)
             }
         }
@@ -248,29 +249,6 @@ impl Rego {
             input.extend(all);
         }
         input
-    }
-
-    fn evaluate(&self, input: Value) -> Result<Value, String> {
-        let kept = self.engines.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut engine = kept.unwrap_or_else(|| self.template.clone());
-        let run = AssertUnwindSafe(|| {
-            engine.set_input(regorus::Value::from(input));
-            engine.eval_rule(ENTRY.to_owned())
-        });
-        // Fail closed: a panic of the interpreter is no answer.
-        let answer = stacker::maybe_grow(STACK, OWN_STACK, || catch_unwind(run))
-            .map_err(|_| "the interpreter failed".to_owned())?
-            .map_err(|error| brief(&error.to_string()))?;
-        // Only one that is certainly well is used again.
-        let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
-        if engines.len() < MAX_ENGINES {
-            engines.push(engine);
-        }
-        drop(engines);
-        if answer == regorus::Value::Undefined {
-            return Ok(Value::Null);
-        }
-        serde_json::to_value(&answer).map_err(|error| brief(&error.to_string()))
     }
 
     /// A decision, or a list or set of some; null: undefined.
@@ -336,9 +314,8 @@ impl Rego {
                 let scene =
                     Scene { in_transaction: false, tags: &tags, risks: Some(&[]), effects: &effects, impact: None };
                 let input = self.input(&session, &effect, object, scene);
-                let answer = self.evaluate(input)?;
-                // Which profiles there are is not known yet.
-                serde_json::to_string(&answer).map_err(|error| error.to_string())?;
+                // Which profiles there are is not known yet, so nothing reads the answer.
+                self.evaluator.evaluate(&input.to_string())?;
             }
         }
         Ok(())
@@ -357,11 +334,6 @@ impl Reads {
             redacts: names("redact"),
         }
     }
-}
-
-fn limit(engine: &mut Engine, limit: Duration) {
-    let check_interval = NonZeroU32::new(CHECKED_EVERY).unwrap_or(NonZeroU32::MIN);
-    engine.set_execution_timer_config(ExecutionTimerConfig { limit, check_interval });
 }
 
 fn version(parts: &RegoParts) -> String {

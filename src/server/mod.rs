@@ -3,6 +3,7 @@
 //! Start at [`Server::start`].
 
 pub mod settings;
+pub mod evaluator;
 mod process;
 mod channels;
 mod functions;

@@ -16,6 +16,8 @@ const MAX_OBJECTS: usize = 200;
 pub(in crate::judge) struct RegoClass {
     pub(in crate::judge) rego: Arc<Rego>,
     pub(in crate::judge) session: Value,
+    /// It is asked for somebody who will ask soon.
+    pub(in crate::judge) ahead: bool,
 }
 
 impl RegoClass {
@@ -31,7 +33,7 @@ impl RegoClass {
                 failed = Some(format!("it names more than {MAX_OBJECTS} objects"));
                 break;
             }
-            match self.rego.ask(&self.session, effect, *object, scene) {
+            match self.rego.ask(&self.session, effect, *object, scene, self.ahead) {
                 Ok(answer) if answer.is_empty() => undecided.extend(object.cloned()),
                 Ok(answer) => {
                     let object = object.cloned();

@@ -30,7 +30,8 @@ use crate::approval::webhook::WebhookSettings;
 use crate::approval::{AdminSettings, ApprovalSettings};
 use crate::hold::HoldSettings;
 use crate::impact::ImpactSettings;
-use crate::judge::{Glob, Policy};
+use crate::judge::{Evaluate, Glob, Policy, RegoParts};
+use crate::server::evaluator::Evaluator;
 use crate::server::passing::PassingSettings;
 use crate::session::{ListenTlsSettings, SessionSettings, UpstreamSettings};
 use crate::store::StoreSettings;
@@ -229,6 +230,8 @@ trait Sources {
     fn path(&self, written: &Path) -> PathBuf;
     /// Everybody on this machine may read the configuration itself.
     fn is_public(&self) -> bool;
+    /// Where a policy in Rego is evaluated.
+    fn evaluator(&self, policy: &RegoParts) -> Result<Box<dyn Evaluate>, String>;
 }
 
 /// The real one.
@@ -277,6 +280,10 @@ impl Sources for World {
 
     fn is_public(&self) -> bool {
         self.mode & OTHERS_READ != 0
+    }
+
+    fn evaluator(&self, policy: &RegoParts) -> Result<Box<dyn Evaluate>, String> {
+        Ok(Box::new(Evaluator::start(policy)?))
     }
 }
 

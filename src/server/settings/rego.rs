@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::Sources;
 use super::reader::Section;
-use super::sections::{Zero, time};
+use super::sections::{Zero, size, time};
 use crate::judge::{Rego, RegoParts};
 
 /// What judges statements.
@@ -23,8 +23,10 @@ enum Engine {
 
 /// How long an evaluation may take.
 const LIMIT: Duration = Duration::from_millis(20);
-/// The longest it may be allowed to: a session's thread waits for it, and all its other sessions with it.
-const LONGEST: Duration = Duration::from_secs(1);
+/// The longest it may be allowed to: now and then a session's thread waits for it, and its other sessions with it.
+const LONGEST: Duration = Duration::from_millis(200);
+/// What a process that evaluates may allocate.
+const MEMORY: usize = 64 << 20;
 /// Most files of a policy.
 const MAX_FILES: usize = 100;
 
@@ -37,13 +39,16 @@ pub(super) fn read(section: &mut Section<'_, '_>, sources: &dyn Sources) -> Resu
     let mut parts = RegoParts { limit: LIMIT, ..RegoParts::default() };
     time(section, "rego_limit", Zero::No, &mut parts.limit);
     section.set("rego_zone", &mut parts.zone);
+    let mut memory = MEMORY;
+    size(section, "rego_memory", &mut memory);
+    parts.memory = u64::try_from(memory).unwrap_or(u64::MAX);
     let span = section.span();
     let wrong = |message: String| {
         document.error(span.clone(), message);
         Err(())
     };
     if parts.limit > LONGEST {
-        return wrong("`rego_limit`: at most a second, for others wait meanwhile".to_owned());
+        return wrong("`rego_limit`: at most 200ms, for others may wait meanwhile".to_owned());
     }
     if engine == Engine::Toml {
         return if rego.is_some() || data.is_some() {
@@ -75,7 +80,7 @@ pub(super) fn read(section: &mut Section<'_, '_>, sources: &dyn Sources) -> Resu
     if parts.modules.is_empty() {
         return wrong("`engine = \"rego\"` needs `rego = [\"policy.rego\"]`".to_owned());
     }
-    match Rego::new(&parts) {
+    match sources.evaluator(&parts).and_then(|evaluator| Rego::with(&parts, evaluator)) {
         Ok(rego) => Ok(Some(Arc::new(rego))),
         Err(why) => wrong(format!("the policy in Rego: {why}")),
     }

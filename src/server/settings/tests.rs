@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::judge::{Facts, Verdict};
+use crate::judge::{Facts, Interpreter, Verdict};
 
 /// A world made of a map; everything in it is private unless its name says otherwise.
 #[derive(Default)]
@@ -38,6 +38,10 @@ impl Sources for Fake {
 
     fn is_public(&self) -> bool {
         self.public
+    }
+
+    fn evaluator(&self, policy: &RegoParts) -> Result<Box<dyn Evaluate>, String> {
+        Ok(Box::new(Interpreter::new(policy)?))
     }
 }
 
@@ -139,7 +143,7 @@ fn a_policy_in_rego_that_is_wrong_is_an_error() {
         ("[policy]\nengine = \"rego\"\n", "", "needs `rego ="),
         ("[policy]\nengine = \"rego\"\nrego = [\"q.rego\"]\n", "", "no such file"),
         ("[policy]\nrego = [\"p.rego\"]\n", "", "need `engine"),
-        ("[policy]\nrego_limit = \"2s\"\n", "", "at most a second"),
+        ("[policy]\nrego_limit = \"2s\"\n", "", "at most 200ms"),
     ] {
         let errors = errors_in(config, &world(text));
         assert!(errors.len() == 1 && errors[0].contains(told), "{config}{text}: {errors:?}");
