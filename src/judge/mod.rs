@@ -128,6 +128,20 @@ impl Judge {
         }
     }
 
+    /// The verdict of a text that was seen before, if it is remembered; decides nothing.
+    pub fn remembered(
+        &self,
+        cache: &mut JudgeCache,
+        text: &[u8],
+        class: &SessionClass,
+        in_transaction: bool,
+    ) -> Option<Judged> {
+        match cache.find(text, class, in_transaction) {
+            Found::Judged(judged) => Some(judged),
+            Found::Analysed(_) | Found::Alike(_) | Found::Nothing => None,
+        }
+    }
+
     /// Judges what [`Self::analyse`] said about `text`, and remembers the answer.
     pub fn conclude(
         &self,

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ const UNNAMED: &str = "rego";
 const REMEMBERED: usize = 10_000;
 /// Failures that wait for whoever was to be told.
 const WAITING: usize = 1_000;
+/// How often one is told before it is asked about anew: a message may be decided about more than once until it is held.
+const MAX_TOLD: u32 = 4;
 /// Longest name of a rule, and message, in bytes.
 const MAX_NAME: usize = 100;
 const MAX_MESSAGE: usize = 1_000;
@@ -71,14 +73,21 @@ pub trait Evaluate: Debug + Send + Sync {
 pub struct Rego {
     evaluator: Box<dyn Evaluate>,
     answers: Cache<Box<str>, Arc<[Decision]>>,
-    /// Failures of questions that were asked ahead; each is told once.
-    failed: Cache<Box<str>, Arc<str>>,
+    /// Failures of questions that were asked ahead, and how often each was told.
+    failed: Cache<Box<str>, Arc<Failed>>,
     /// What the policy reads of what changes often.
     pub(super) reads: Reads,
     zone: Zone,
     profiles: OnceLock<BTreeSet<String>>,
     failures: AtomicU64,
     version: String,
+}
+
+/// Why a question that was asked ahead has no answer.
+#[derive(Debug)]
+struct Failed {
+    why: String,
+    told: AtomicU32,
 }
 
 /// The parts of the input that the policy names; the others are not in it, so no answer depends on them.
@@ -204,13 +213,17 @@ impl Rego {
         if let Some(known) = self.answers.get(&*key) {
             return Ok(known);
         }
-        if !ahead && let Some((_, why)) = self.failed.remove(&*key) {
-            return Err(why.to_string());
+        if !ahead && let Some(failed) = self.failed.get(&*key) {
+            if failed.told.fetch_add(1, Ordering::Relaxed) >= MAX_TOLD {
+                self.failed.remove(&*key);
+            }
+            return Err(failed.why.clone());
         }
         let answer = self.evaluator.evaluate(&key).and_then(|answer| self.read(&answer));
         match answer {
             Ok(decisions) => {
                 let decisions: Arc<[Decision]> = decisions.into();
+                self.failed.remove(&*key);
                 self.answers.insert(key, Arc::clone(&decisions));
                 Ok(decisions)
             }
@@ -218,7 +231,7 @@ impl Rego {
             Err(why) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 if ahead {
-                    self.failed.insert(key, why.as_str().into());
+                    self.failed.insert(key, Arc::new(Failed { why: why.clone(), told: AtomicU32::new(0) }));
                 }
                 Err(why)
             }

@@ -37,6 +37,8 @@ use crate::store::{Event, Recovered, Store, StoreError, StoreSettings};
 
 /// Threads for texts too large to be read between other sessions' messages. One hostile text must not stop the others.
 const ANALYSIS_THREADS: usize = 2;
+/// Threads that wait for a policy in Rego. Each question is a process's work.
+const QUESTION_THREADS: usize = 4;
 
 /// Time for the last events to be put on record.
 const LAST_RECORDS: Duration = Duration::from_secs(5);
@@ -410,6 +412,7 @@ fn gate(
         passing,
         functions,
         offload: Offload::start(ANALYSIS_THREADS).map_err(StartError::Threads)?,
+        questions: Offload::start(QUESTION_THREADS).map_err(StartError::Threads)?,
         terms: terms(&settings.approval),
         cache_bytes: u64::try_from(settings.limits.verdict_cache_bytes).unwrap_or(u64::MAX),
         secret,

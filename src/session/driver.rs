@@ -513,7 +513,7 @@ impl<'a> Session<'a> {
         let Some(measuring) = &mut self.measuring else {
             return false;
         };
-        let Poll::Ready(measure) = measuring.poll(cx) else {
+        let Poll::Ready(measure) = measuring.poll(&self.worker.shared, cx) else {
             return false;
         };
         if self.stop_measuring() {
@@ -653,6 +653,10 @@ impl<'a> Session<'a> {
                         None => answer,
                     });
                 }
+                Action::AskAhead { text, in_transaction } => {
+                    let class = self.class.class.clone();
+                    self.analysis = Some(self.worker.shared.questions.ask_ahead(text, class, in_transaction));
+                }
                 Action::Examine(draft) => self.measure(*draft),
                 Action::OpenHold(draft) => self.open_hold(cx, *draft),
                 Action::Notice(draft) => {
@@ -675,7 +679,7 @@ impl<'a> Session<'a> {
             return;
         }
         self.signal.signal().begin_hold();
-        self.measuring = Some(Measuring::begin(&self.worker.shared, &self.origin, draft));
+        self.measuring = Some(Measuring::begin(&self.worker.shared, &self.origin, &self.class.class, draft));
     }
 
     fn open_hold(&mut self, cx: &mut Context<'_>, draft: super::machine::Draft) {

@@ -47,6 +47,13 @@ impl Judging for SessionJudge<'_> {
     fn judge(&mut self, text: &[u8], in_transaction: bool, prepared: &dyn Prepared) -> Reading {
         let (judge, own) = (self.judge, self.own_class());
         let class = own.as_ref().unwrap_or(self.class);
+        if class.takes_time() {
+            // Nobody else on this thread should wait for it.
+            return match judge.remembered(self.cache, text, class, in_transaction) {
+                Some(judged) => self.read(judged),
+                None => Reading::Ahead,
+            };
+        }
         let judged = match judge.known(self.cache, text, class, in_transaction, prepared) {
             Some(judged) => judged,
             None if text.len() > self.inline_bytes => return Reading::Elsewhere,
@@ -55,14 +62,20 @@ impl Judging for SessionJudge<'_> {
                 judge.conclude(self.cache, text, analysis, class, in_transaction, prepared)
             }
         };
-        let Judged { judgement, analysis } = judged;
-        // It would be held for what is not known, or may have changed: somebody is about to look.
-        let raised = !judgement.raised.is_empty() && judgement.verdict != Verdict::Allow && self.can_wait();
-        if raised || self.trust.as_ref().is_some_and(|trust| trust.waits_for_the_first()) {
-            return Reading::Elsewhere;
-        }
-        self.note(&judgement);
-        Reading::Judged(analysis, ruling(&judgement))
+        self.read(judged)
+    }
+
+    fn conclude(
+        &mut self,
+        text: &[u8],
+        analysis: Arc<Analysis>,
+        in_transaction: bool,
+        prepared: &dyn Prepared,
+    ) -> Reading {
+        let (judge, own) = (self.judge, self.own_class());
+        let class = own.as_ref().unwrap_or(self.class);
+        let judged = judge.conclude(self.cache, text, analysis, class, in_transaction, prepared);
+        self.read(judged)
     }
 
     fn is_in_doubt(&self) -> bool {
@@ -81,6 +94,18 @@ impl Judging for SessionJudge<'_> {
 }
 
 impl SessionJudge<'_> {
+    /// What is to be done by a verdict, unless somebody is about to look.
+    fn read(&mut self, judged: Judged) -> Reading {
+        let Judged { judgement, analysis } = judged;
+        // It would be held for what is not known, or may have changed: somebody is about to look.
+        let raised = !judgement.raised.is_empty() && judgement.verdict != Verdict::Allow && self.can_wait();
+        if raised || self.trust.as_ref().is_some_and(|trust| trust.waits_for_the_first()) {
+            return Reading::Elsewhere;
+        }
+        self.note(&judgement);
+        Reading::Judged(analysis, ruling(&judgement))
+    }
+
     /// The class to judge by if what came before in the same breath may have changed what functions do.
     fn own_class(&self) -> Option<SessionClass> {
         self.trust.as_ref().filter(|trust| trust.is_in_doubt()).map(|trust| trust.bind(self.class))

@@ -1,4 +1,5 @@
-//! Analysis of large texts off the session threads, so that one huge statement slows nobody else.
+//! What takes its time off the session threads, so that it slows nobody else: analysis of large texts, and whatever a policy has to be
+//! asked that no session should wait for.
 //!
 //! The threads have large stacks: trees of hostile statements are deep.
 
@@ -9,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::sync::oneshot;
 
-use crate::judge::{Analysis, Judge, Policy};
+use crate::judge::{Analysis, Judge, Measure, Policy, SessionClass};
 
 /// Stack of a thread that analyses, in bytes. Only pages touched take memory.
 pub const ANALYSIS_STACK: usize = 256 << 20;
@@ -17,9 +18,25 @@ pub const ANALYSIS_STACK: usize = 256 << 20;
 /// Texts that may wait. Each session has at most one.
 const QUEUE: usize = 65_536;
 
-struct Job {
-    text: Vec<u8>,
-    answer: oneshot::Sender<Arc<Analysis>>,
+enum Job {
+    /// Of the whole message, so that it can be judged; and then asked about as this class will ask.
+    Analyse { text: Vec<u8>, ask: Option<(SessionClass, bool)>, answer: oneshot::Sender<Arc<Analysis>> },
+    /// It was looked into what it would touch: asked about again.
+    Ask { ask: Asking, measure: Measure, done: oneshot::Sender<Measure> },
+}
+
+/// What a policy is to be asked about.
+pub(super) struct Asking {
+    class: SessionClass,
+    analysis: Arc<Analysis>,
+    in_transaction: bool,
+}
+
+impl Asking {
+    /// This message, as this class asks.
+    pub(super) fn new(class: &SessionClass, analysis: &Arc<Analysis>, in_transaction: bool) -> Self {
+        Self { class: class.clone(), analysis: Arc::clone(analysis), in_transaction }
+    }
 }
 
 /// The threads' letter box. They end when it is dropped.
@@ -46,10 +63,27 @@ impl Offload {
 
     /// Has a text analysed. If that is impossible the answer says that the text is unknown.
     pub(super) fn analyse(&self, text: Vec<u8>) -> Answer {
+        self.read(text, None)
+    }
+
+    /// The same, and what its verdict depends on is found out: the verdict then takes no time.
+    pub(super) fn ask_ahead(&self, text: Vec<u8>, class: SessionClass, in_transaction: bool) -> Answer {
+        self.read(text, Some((class, in_transaction)))
+    }
+
+    fn read(&self, text: Vec<u8>, ask: Option<(SessionClass, bool)>) -> Answer {
         let (answer, receiver) = oneshot::channel();
         // A full letter box drops the job, and with it the sender: the answer is then "unknown".
-        let _ = self.0.try_send(Job { text, answer });
+        let _ = self.0.try_send(Job::Analyse { text, ask, answer });
         Answer { receiver, first: None }
+    }
+
+    /// What the verdict of something depends on of which it is known what it would touch. The measure comes back when it is found out,
+    /// and not at all if that is impossible.
+    pub(super) fn ask_measured(&self, ask: Asking, measure: Measure) -> oneshot::Receiver<Measure> {
+        let (done, receiver) = oneshot::channel();
+        let _ = self.0.try_send(Job::Ask { ask, measure, done });
+        receiver
     }
 }
 
@@ -58,12 +92,21 @@ fn work(inbox: &Mutex<Receiver<Job>>) {
     let judge = Judge::new(Arc::new(Policy::shipped()));
     loop {
         let job = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { text, answer }) = job else {
-            return;
-        };
         // A client that left in the meantime does not want it any more.
-        if !answer.is_closed() {
-            let _ = answer.send(Arc::new(judge.analyse(&text)));
+        match job {
+            Err(_) => return,
+            Ok(Job::Analyse { text, ask, answer }) if !answer.is_closed() => {
+                let analysis = Arc::new(judge.analyse(&text));
+                if let Some((class, in_transaction)) = ask {
+                    class.ask_ahead(&analysis, in_transaction, None);
+                }
+                let _ = answer.send(analysis);
+            }
+            Ok(Job::Ask { ask: Asking { class, analysis, in_transaction }, measure, done }) if !done.is_closed() => {
+                class.ask_ahead(&analysis, in_transaction, Some(&measure));
+                let _ = done.send(measure);
+            }
+            Ok(Job::Analyse { .. } | Job::Ask { .. }) => {}
         }
     }
 }

@@ -115,6 +115,8 @@ pub struct Gate {
     pub functions: Option<Arc<Books>>,
     /// Analysis of large texts.
     pub offload: Offload,
+    /// Questions to the policy that take their time.
+    pub questions: Offload,
     /// Who is asked, and for how long.
     pub terms: Terms,
     /// Verdicts remembered per thread, in bytes.
@@ -141,6 +143,7 @@ pub struct Shared {
     passing: Option<Passing>,
     pub(super) functions: Option<Arc<Books>>,
     pub(super) offload: Offload,
+    pub(super) questions: Offload,
     judge: ArcSwap<Judge>,
     who: ArcSwap<Who>,
     terms: ArcSwap<Terms>,
@@ -167,6 +170,7 @@ impl Shared {
             passing: gate.passing,
             functions: gate.functions,
             offload: gate.offload,
+            questions: gate.questions,
             judge: ArcSwap::from_pointee(gate.judge),
             who: ArcSwap::from_pointee(gate.who),
             terms: ArcSwap::from_pointee(gate.terms),

@@ -24,7 +24,7 @@ enum Engine {
 /// How long an evaluation may take.
 const LIMIT: Duration = Duration::from_millis(20);
 /// The longest it may be allowed to: now and then a session's thread waits for it, and its other sessions with it.
-const LONGEST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(1);
 /// What a process that evaluates may allocate.
 const MEMORY: usize = 64 << 20;
 /// Most files of a policy.
@@ -48,7 +48,7 @@ pub(super) fn read(section: &mut Section<'_, '_>, sources: &dyn Sources) -> Resu
         Err(())
     };
     if parts.limit > LONGEST {
-        return wrong("`rego_limit`: at most 200ms, for others may wait meanwhile".to_owned());
+        return wrong("`rego_limit`: at most a second, for others may wait meanwhile".to_owned());
     }
     if engine == Engine::Toml {
         return if rego.is_some() || data.is_some() {

@@ -143,7 +143,7 @@ fn a_policy_in_rego_that_is_wrong_is_an_error() {
         ("[policy]\nengine = \"rego\"\n", "", "needs `rego ="),
         ("[policy]\nengine = \"rego\"\nrego = [\"q.rego\"]\n", "", "no such file"),
         ("[policy]\nrego = [\"p.rego\"]\n", "", "need `engine"),
-        ("[policy]\nrego_limit = \"2s\"\n", "", "at most 200ms"),
+        ("[policy]\nrego_limit = \"2s\"\n", "", "at most a second"),
     ] {
         let errors = errors_in(config, &world(text));
         assert!(errors.len() == 1 && errors[0].contains(told), "{config}{text}: {errors:?}");

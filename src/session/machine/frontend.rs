@@ -280,7 +280,7 @@ impl Machine {
             {
                 // A portal may turn out to have run, or never to have been bound.
                 if !self.caught_up(None, out) {
-                    self.at_front.analysed = Some(Analysed { text: digest(text), analysis });
+                    self.at_front.analysed = Some(Analysed { text: digest(text), analysis, ahead: false });
                     return Step::Stay;
                 }
                 self.refuse_query(pinned(), out);
@@ -288,7 +288,7 @@ impl Machine {
             }
             Some((analysis, ruling @ (Ruling::Allow | Ruling::Notice(_)))) => {
                 if self.depends_on_status(&analysis, judging) {
-                    self.at_front.analysed = Some(Analysed { text: digest(text), analysis });
+                    self.at_front.analysed = Some(Analysed { text: digest(text), analysis, ahead: false });
                     self.caught_up(None, out);
                     return Step::Stay;
                 }
@@ -367,17 +367,27 @@ impl Machine {
     fn read(&mut self, text: &[u8], judging: &mut dyn Judging) -> Option<(Arc<Analysis>, Ruling)> {
         let in_transaction = self.in_transaction();
         let known = self.at_front.analysed.take().filter(|known| known.text == digest(text));
-        let (analysis, ruling) = if let Some(Analysed { analysis, .. }) = known {
-            let ruling = judging.decide(&analysis, in_transaction, &self.names);
-            (analysis, ruling)
-        } else {
-            match judging.judge(text, in_transaction, &self.names) {
-                Reading::Judged(analysis, ruling) => (analysis, ruling),
-                Reading::Elsewhere => {
-                    self.waiting = Waiting::Analysis(digest(text));
-                    self.act(Action::Analyse(text.to_vec()));
-                    return None;
-                }
+        let reading = match known {
+            Some(Analysed { analysis, ahead: true, .. }) => {
+                judging.conclude(text, analysis, in_transaction, &self.names)
+            }
+            Some(Analysed { analysis, .. }) => {
+                let ruling = judging.decide(&analysis, in_transaction, &self.names);
+                Reading::Judged(analysis, ruling)
+            }
+            None => judging.judge(text, in_transaction, &self.names),
+        };
+        let (analysis, ruling) = match reading {
+            Reading::Judged(analysis, ruling) => (analysis, ruling),
+            Reading::Elsewhere => {
+                self.waiting = Waiting::Analysis { text: digest(text), ahead: false };
+                self.act(Action::Analyse(text.to_vec()));
+                return None;
+            }
+            Reading::Ahead => {
+                self.waiting = Waiting::Analysis { text: digest(text), ahead: true };
+                self.act(Action::AskAhead { text: text.to_vec(), in_transaction });
+                return None;
             }
         };
         if matches!(ruling, Ruling::Allow | Ruling::Notice(_)) && self.doubts_encoding_of(text) {

@@ -166,7 +166,7 @@ impl Machine {
             Waiting::Measuring(held) => self.at_front.measured = Some(Measured { digest: held.digest, measure }),
             other @ (Waiting::Nothing
             | Waiting::CatchUp
-            | Waiting::Analysis(_)
+            | Waiting::Analysis { .. }
             | Waiting::Opening(_)
             | Waiting::Decision(_)) => self.waiting = other,
         }
@@ -181,7 +181,7 @@ impl Machine {
             }
             other @ (Waiting::Nothing
             | Waiting::CatchUp
-            | Waiting::Analysis(_)
+            | Waiting::Analysis { .. }
             | Waiting::Measuring(_)
             | Waiting::Decision(_)) => self.waiting = other,
         }
@@ -209,21 +209,21 @@ impl Machine {
                 }
             },
             // Nothing is held: there is nothing to end.
-            other @ (Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis(_)) => self.waiting = other,
+            other @ (Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis { .. }) => self.waiting = other,
         }
     }
 
     pub(super) fn waiting_statement(&self) -> Option<&Held> {
         match &self.waiting {
             Waiting::Opening(held) | Waiting::Decision(held) => Some(held),
-            Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis(_) | Waiting::Measuring(_) => None,
+            Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis { .. } | Waiting::Measuring(_) => None,
         }
     }
 
     pub(super) fn waiting_statement_mut(&mut self) -> Option<&mut Held> {
         match &mut self.waiting {
             Waiting::Opening(held) | Waiting::Decision(held) => Some(held),
-            Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis(_) | Waiting::Measuring(_) => None,
+            Waiting::Nothing | Waiting::CatchUp | Waiting::Analysis { .. } | Waiting::Measuring(_) => None,
         }
     }
 

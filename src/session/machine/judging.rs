@@ -21,6 +21,18 @@ pub trait Judging {
     /// Reads and decides.
     fn judge(&mut self, text: &[u8], in_transaction: bool, prepared: &dyn Prepared) -> Reading;
 
+    /// Decides about a text that was asked about ahead, now that its verdict takes no time.
+    fn conclude(
+        &mut self,
+        _text: &[u8],
+        analysis: Arc<Analysis>,
+        in_transaction: bool,
+        prepared: &dyn Prepared,
+    ) -> Reading {
+        let ruling = self.decide(&analysis, in_transaction, prepared);
+        Reading::Judged(analysis, ruling)
+    }
+
     /// What came before may have changed what statements do that were allowed: they are to be judged anew.
     fn is_in_doubt(&self) -> bool {
         false
@@ -44,6 +56,8 @@ pub enum Reading {
     Judged(Arc<Analysis>, Ruling),
     /// To be analysed off the session's thread.
     Elsewhere,
+    /// To be analysed there, and asked about: its verdict takes its time.
+    Ahead,
 }
 
 /// What is to be done.

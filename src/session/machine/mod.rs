@@ -92,6 +92,13 @@ pub enum Action {
     ApplicationName(String),
     /// Analyse this text off the thread and answer with [`Machine::handle_analysis`].
     Analyse(Vec<u8>),
+    /// The same, and have found out there what its verdict depends on.
+    AskAhead {
+        /// The text.
+        text: Vec<u8>,
+        /// What it will be judged by.
+        in_transaction: bool,
+    },
     /// Have it looked into what this would touch, and answer with [`Machine::handle_measured`] or [`Machine::end_hold`].
     Examine(Box<Draft>),
     /// Open a ticket and answer with [`Machine::handle_opened`] (and later [`Machine::handle_asked`]) or [`Machine::end_hold`].
@@ -121,8 +128,8 @@ enum Waiting {
     Nothing,
     /// For the backend's outstanding answers.
     CatchUp,
-    /// For an analysis made elsewhere, of the text with this digest.
-    Analysis(held::Digest),
+    /// For an analysis made elsewhere, of the text with this digest, which is perhaps asked about there.
+    Analysis { text: held::Digest, ahead: bool },
     /// For what the database says this would touch.
     Measuring(Box<Held>),
     /// For the driver to open a ticket.
@@ -162,6 +169,8 @@ struct Rehearsed {
 struct Analysed {
     text: held::Digest,
     analysis: Arc<Analysis>,
+    /// It was asked about as well.
+    ahead: bool,
 }
 
 /// COPY FROM STDIN, as far as the server has said.

@@ -193,9 +193,9 @@ impl Machine {
 
     /// The text at the front has been analysed. The driver then hands over the client's bytes again.
     pub fn handle_analysis(&mut self, analysis: Arc<Analysis>) {
-        if let Waiting::Analysis(text) = self.waiting {
+        if let Waiting::Analysis { text, ahead } = self.waiting {
             self.waiting = Waiting::Nothing;
-            self.at_front.analysed = Some(Analysed { text, analysis });
+            self.at_front.analysed = Some(Analysed { text, analysis, ahead });
         }
     }
 
