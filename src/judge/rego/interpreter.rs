@@ -63,10 +63,11 @@ impl Evaluate for Interpreter {
             engines.extend(engine);
         }
         drop(engines);
-        match answer? {
-            Value::Undefined => Ok(serde_json::Value::Null),
-            answer => serde_json::to_value(&answer).map_err(|error| brief(&error.to_string())),
+        let answer = answer?;
+        if answer == Value::Undefined {
+            return Ok(serde_json::Value::Null);
         }
+        serde_json::to_value(&answer).map_err(|error| brief(&error.to_string()))
     }
 }
 

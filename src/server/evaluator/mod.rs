@@ -67,6 +67,7 @@ struct Process {
 }
 
 /// Why there is no answer.
+#[derive(Clone, Copy)]
 enum Lost {
     /// It did not come in time.
     Late,
@@ -182,7 +183,11 @@ impl Process {
         let mut buffer = [0; 4096];
         while answer.last() != Some(&b'\n') {
             self.socket.set_read_timeout(Some(left(until)?)).map_err(|_| Lost::Gone)?;
-            let count = self.socket.read(&mut buffer).map_err(|error| lost(&error))?;
+            let count = match self.socket.read(&mut buffer) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(lost(&error)),
+            };
             if count == 0 {
                 return Err(Lost::Gone);
             }
@@ -225,8 +230,6 @@ fn left(until: Option<Instant>) -> Result<Duration, Lost> {
 }
 
 fn lost(error: &io::Error) -> Lost {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Lost::Late,
-        _ => Lost::Gone,
-    }
+    let is_late = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+    if is_late { Lost::Late } else { Lost::Gone }
 }
