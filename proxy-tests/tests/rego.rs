@@ -128,7 +128,7 @@ fn an_evaluation_without_measure_or_end_is_held_with_the_reason_and_the_gate_goe
     for (name, _, why) in WITHOUT_MEASURE {
         // What the database refuses nobody is asked about.
         database.run(&format!("CREATE TABLE {name} (); CREATE TABLE after_{name} ()"));
-        raw.send(m::query(&format!("SELECT * FROM {name}")));
+        raw.send(m::query(format!("SELECT * FROM {name}")));
         let id = gate.api().wait_held(name);
         let request = gate.api().get(&format!("/v1/requests/{id}"));
         assert_eq!(request["rule"], "rego-failed", "{name}: {request}");
