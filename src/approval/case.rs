@@ -170,42 +170,9 @@ impl Case {
         }
     }
 
-    /// What it would touch is being looked into.
-    pub(super) fn begin_examination(mut self) -> Self {
-        self.view.examining = true;
-        self
-    }
-
-    /// What it would touch is on record.
-    pub(super) fn examined(&mut self, mut impact: Impact, at: Timestamp) {
-        self.shown = Some(Arc::new(impact.clone()));
-        if !self.view.request.redact.is_none() {
-            impact.hush();
-        }
-        let what = match &impact.trouble {
-            None => "the database was asked what it would touch".to_owned(),
-            Some(why) => format!("what it would touch could not be had: {why}"),
-        };
-        self.view.impact = Some(Arc::new(impact));
-        self.view.examining = false;
-        self.note(at, what);
-    }
-
     /// Others wait for its transaction's locks, so it is withdrawn.
     pub(super) fn kept_waiting(&mut self, who: &str, at: Timestamp) {
         self.note(at, format!("its transaction kept others waiting for its locks: {who}"));
-    }
-
-    /// It is not what people were shown any more: whatever they answered, they are asked anew.
-    pub(super) fn changed(&mut self, impact: Impact, changed: Vec<String>, at: Timestamp) {
-        self.approved.clear();
-        self.view.approved_by.clear();
-        self.again = None;
-        self.view.quorum = self.profile.needed(self.requester_is_known);
-        self.view.round = self.view.round.saturating_add(1);
-        self.examined(impact, at);
-        self.note(at, "it has changed since it was shown, so it is asked anew".to_owned());
-        self.view.changed = changed;
     }
 
     /// Nobody has decided and it is not over.
@@ -319,11 +286,10 @@ impl Case {
         Ok(Step::Decide(Decision::Approve { by, reason, at, under: None }))
     }
 
-    /// A request that a standing approval decides.
-    pub(super) fn decided_under(mut self, decision: &Decision, under: &HoldId) -> Self {
+    /// A request that is decided by what was approved earlier.
+    pub(super) fn decide_under(&mut self, decision: &Decision, under: &HoldId) {
         self.view.decision = Some(decision.clone());
         self.note(decision.at(), format!("released under the standing approval of request {under}"));
-        self
     }
 
     /// The answer is on record.
@@ -503,6 +469,7 @@ fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
 }
 
 mod again;
+mod examination;
 mod window;
 
 pub(super) use window::OVER;

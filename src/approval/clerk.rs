@@ -13,15 +13,13 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::case::Case;
 use super::desk::beforehand::stands_alone;
-use super::desk::{ApprovalDesk, Change, Place};
+use super::desk::{ApprovalDesk, Change};
 use crate::clock;
 use crate::hold::{self, Cause, Decision, Ended, Execution, HoldId, HoldRequest, Outcome, Phase};
 use crate::store::{Event, Store, StoreError, StoredEvent};
 
 /// How often deadlines of reminders and escalations are looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// A record that takes longer is taken for failed: a client waits for it.
-const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request that waited when the process ended.
 #[derive(Debug, Clone)]
@@ -117,6 +115,7 @@ pub async fn recover_beforehand(desk: &ApprovalDesk, store: &Store, now: Timesta
         let settings = desk.settings();
         let mut case = Case::new(&request, settings.profile_of(&request), &settings.people);
         let used = case.restore_window(&history);
+        case.restore_examination(&history);
         case.end(&ended, format!("approved beforehand; {} statements have passed", used.len()));
         desk.put(case, stored.announcements.into_iter().collect());
         let evident = evident(store, &history).await?;
@@ -245,19 +244,11 @@ async fn opened(desk: &Arc<ApprovalDesk>, request: Arc<HoldRequest>) {
     if desk.place(&request.id).is_some() {
         return;
     }
-    if let Some(place) = desk.standing_for(&request) {
-        // Neither revoked nor used by another meanwhile.
-        let _turn = place.turn().await;
-        let now = clock::wall();
-        if let Some(decision) = desk.decide_again(&place, &request, now) {
-            return again(desk, &place, &request, decision, now).await;
-        }
-    }
-    if desk.pass_beforehand(&request, clock::wall()).await {
+    // Where somebody can look into it, that comes first, and may take a while.
+    if !desk.examines() && desk.use_earlier(&request).await {
         return;
     }
-    let event = Event::Held { request: Box::new((*request).clone()) };
-    if let Err(why) = record(desk, event).await {
+    if let Err(why) = record(desk, Event::Held { request: Box::new((*request).clone()) }).await {
         // Fail closed: what is not on record is not asked.
         tracing::error!(request = %request.id, "cannot record a held statement, so it is refused: {why}");
         let _ = desk.board.fail(&request.id, Cause::NotRecorded, clock::wall());
@@ -274,23 +265,6 @@ async fn opened(desk: &Arc<ApprovalDesk>, request: Arc<HoldRequest>) {
         desk.put(case, HashMap::new());
         desk.board.ask(&request.id, String::new());
     }
-}
-
-/// The request is one that was approved before, by a standing approval.
-async fn again(desk: &ApprovalDesk, place: &Place, request: &Arc<HoldRequest>, decision: Decision, now: Timestamp) {
-    let Some(under) = decision.under().cloned() else { return };
-    let held = Event::Held { request: Box::new((**request).clone()) };
-    let decided = Event::Decided { id: request.id.clone(), decision: decision.clone() };
-    if let Err(why) = record_all(desk, vec![held, decided]).await {
-        // Fail closed: what is not on record is not released.
-        tracing::error!(request = %request.id, "cannot record the use of a standing approval, so it is refused: {why}");
-        let _ = desk.board.fail(&request.id, Cause::NotRecorded, clock::wall());
-        return;
-    }
-    let settings = desk.settings();
-    let profile = settings.profile_of(request);
-    let case = Case::new(request, profile, &settings.people).decided_under(&decision, &under);
-    desk.used_again(place, case, decision, now);
 }
 
 async fn over(desk: &ApprovalDesk, request: &HoldRequest, ended: &Ended) {
@@ -366,7 +340,7 @@ async fn look_at_clocks(desk: &ApprovalDesk, now: Timestamp) {
         let stands_until = place.case().view.again.clone().filter(|again| again.ended.is_none());
         if stands_until.is_some_and(|again| now >= again.until) {
             desk.end_again(&place, "its time is over", now);
-            if let Err(why) = record(desk, Event::Lapsed { id: id.clone() }).await {
+            if let Err(why) = record(desk, Event::Lapsed { id: id.clone(), why: None }).await {
                 tracing::error!(request = %id, "cannot record the end of a standing approval: {why}");
             }
         }
@@ -377,13 +351,7 @@ async fn look_at_clocks(desk: &ApprovalDesk, now: Timestamp) {
 }
 
 async fn record(desk: &ApprovalDesk, event: Event) -> Result<(), String> {
-    record_all(desk, vec![event]).await
-}
-
-async fn record_all(desk: &ApprovalDesk, events: Vec<Event>) -> Result<(), String> {
-    timeout(RECORD_TIMEOUT, desk.record.record(events))
-        .await
-        .unwrap_or_else(|_| Err(format!("the store did not answer within {} s", RECORD_TIMEOUT.as_secs())))
+    desk.put_on_record(vec![event]).await
 }
 
 pub(super) fn outcome_in_words(ended: &Ended) -> String {

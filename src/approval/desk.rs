@@ -529,6 +529,7 @@ pub(super) mod beforehand;
 mod blocking;
 mod examine;
 mod review;
+mod second;
 mod undone;
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::hold::HoldRequest;
-use crate::impact::{Ask, Impact, Prober, Value, Waiting, changes, measure};
+use crate::impact::{Ask, Impact, Own, Prober, Value, Waiting, changes_beside, measure};
 use crate::judge::Measure;
 
 /// What asking yields.
@@ -34,7 +34,12 @@ pub trait Examiner: Send + Sync + 'static {
     fn patience(&self) -> Option<Duration>;
 
     /// How what it would touch `now` differs from what people were shown, in sentences; empty: what they answered still holds.
-    fn changes(&self, shown: &Impact, now: &Impact) -> Vec<String>;
+    fn changes(&self, shown: &Impact, now: &Impact) -> Vec<String> {
+        self.changes_beside(shown, now, &Own::default())
+    }
+
+    /// The same, less what statements of the same text have done themselves that have run by now.
+    fn changes_beside(&self, shown: &Impact, now: &Impact, own: &Own) -> Vec<String>;
 }
 
 impl Examiner for Prober {
@@ -56,13 +61,17 @@ impl Examiner for Prober {
         Some(self.blocking()).filter(|time| !time.is_zero())
     }
 
-    fn changes(&self, shown: &Impact, now: &Impact) -> Vec<String> {
-        changes(shown, now, self.tolerance())
+    fn changes_beside(&self, shown: &Impact, now: &Impact, own: &Own) -> Vec<String> {
+        changes_beside(shown, now, self.tolerance(), own)
     }
 }
 
 fn ask(request: &HoldRequest) -> Ask {
-    let setting = request.setting.clone().unwrap_or_default();
+    let mut setting = request.setting.clone().unwrap_or_default();
+    if request.beforehand.is_some() {
+        // It passes only in sessions that began plainly, as what the user and the database are configured to begin with.
+        setting.role = Some(request.origin.user.clone());
+    }
     let values = request.parameters.iter().map(|parameter| Value {
         type_name: parameter.type_name.clone(),
         text: parameter.value.clone(),

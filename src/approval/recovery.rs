@@ -82,6 +82,7 @@ pub async fn ask_again(
     Ok(desk.ask_again(&stored.request, stored.decision.as_ref(), now, |request| {
         let profile = settings.profile_of(request);
         let mut case = Case::new(request, profile, &settings.people);
+        case.restore_examination(&history);
         for event in &history {
             if let Event::Escalated { step, .. } = &event.event {
                 case.escalate(*step, event.at);
@@ -115,7 +116,7 @@ async fn end_standing(desk: &ApprovalDesk, store: &Store, now: Timestamp) -> Res
     let said = |error: StoreError| error.to_string();
     for (stored, uses) in store.standing().await.map_err(said)? {
         let id = stored.request.id.clone();
-        desk.record.record(vec![Event::Lapsed { id: id.clone() }]).await?;
+        desk.record.record(vec![Event::Lapsed { id: id.clone(), why: None }]).await?;
         if stored.announcements.is_empty() || desk.place(&id).is_some() {
             continue;
         }

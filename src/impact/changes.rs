@@ -1,5 +1,6 @@
 //! Whether what was shown is still so: definitions, and numbers of rows. Pure.
 
+use super::own::Own;
 use super::report::{Impact, Known, Rows, UndoneRows};
 
 /// Differences told one by one; of more only how many.
@@ -10,10 +11,16 @@ const TOLD: usize = 6;
 ///
 /// What was not known before cannot have changed, and people have seen that it was not. What was known and is not any more has.
 pub fn changes(before: &Impact, now: &Impact, tolerance: f64) -> Vec<String> {
+    changes_beside(before, now, tolerance, &Own::default())
+}
+
+/// The same, where some of the statements have run by now: what they may have done themselves does not count.
+pub fn changes_beside(before: &Impact, now: &Impact, tolerance: f64, own: &Own) -> Vec<String> {
     let mut changed = Vec::new();
     match (&before.fingerprint, &now.fingerprint) {
         (Known::Known(one), Known::Known(two)) if one == two => {}
-        (Known::Known(_), Known::Known(_)) => definitions(before, now, &mut changed),
+        (Known::Known(_), Known::Known(_)) => definitions(before, now, own, &mut changed),
+        (Known::Known(_), Known::Unknown(_)) if own.unseen => {}
         // Fail closed: it may be anything by now.
         (Known::Known(_), Known::Unknown(why)) => {
             changed.push(format!(
@@ -23,7 +30,7 @@ pub fn changes(before: &Impact, now: &Impact, tolerance: f64) -> Vec<String> {
         }
         (Known::Unknown(_), _) => {}
     }
-    rows(before, now, tolerance, &mut changed);
+    rows(before, now, tolerance, own, &mut changed);
     undone(before, now, &mut changed);
     changed
 }
@@ -57,15 +64,24 @@ fn conflicting(undone: &UndoneRows) -> Option<u64> {
     undone.conflicts.known().map(|all| all.iter().map(|conflict| conflict.rows).fold(0, u64::saturating_add))
 }
 
-fn definitions(before: &Impact, now: &Impact, changed: &mut Vec<String>) {
+fn definitions(before: &Impact, now: &Impact, own: &Own, changed: &mut Vec<String>) {
     let (one, two) = (&before.definitions, &now.definitions);
-    let gone = one.keys().filter(|label| !two.contains_key(*label)).map(|label| format!("{label} is gone"));
-    let new = two.keys().filter(|label| !one.contains_key(*label)).map(|label| format!("{label} is new"));
-    let other = one.iter().filter(|(label, hash)| two.get(*label).is_some_and(|now| now != *hash));
-    let other = other.map(|(label, _)| format!("{label} was redefined"));
-    let all: Vec<String> = new.chain(gone).chain(other).collect();
-    changed.extend(all.iter().take(TOLD).cloned());
-    match all.len().saturating_sub(TOLD) {
+    if one.is_empty() {
+        // They are not on record: all that is known of an earlier process is their hash.
+        changed.push("definitions have changed".to_owned());
+        return;
+    }
+    let gone = one.iter().filter(|(label, _)| !two.contains_key(*label)).map(|of| (of, "is gone"));
+    let new = two.iter().filter(|(label, _)| !one.contains_key(*label)).map(|of| (of, "is new"));
+    let other = one.iter().filter(|(label, was)| two.get(*label).is_some_and(|now| now != *was));
+    let all: Vec<_> = new.chain(gone).chain(other.map(|of| (of, "was redefined"))).collect();
+    let others: Vec<String> = all
+        .iter()
+        .filter(|((_, definition), _)| !own.defines(&definition.subject))
+        .map(|((label, _), what)| format!("{label} {what}"))
+        .collect();
+    changed.extend(others.iter().take(TOLD).cloned());
+    match others.len().saturating_sub(TOLD) {
         // Fail closed: the hash says so, whatever the list does.
         0 if all.is_empty() => changed.push("definitions have changed".to_owned()),
         0 => {}
@@ -76,17 +92,25 @@ fn definitions(before: &Impact, now: &Impact, changed: &mut Vec<String>) {
 /// A number of rows, and what it counts.
 struct Counted<'a> {
     of: String,
+    /// The table, without its schema.
+    table: &'a str,
+    /// Which statement's, from 0.
+    statement: usize,
     rows: &'a Rows,
 }
 
-fn rows(before: &Impact, now: &Impact, tolerance: f64, changed: &mut Vec<String>) {
+fn rows(before: &Impact, now: &Impact, tolerance: f64, own: &Own, changed: &mut Vec<String>) {
     let (one, two) = (counted(before), counted(now));
-    for counted in &one {
+    // What those that ran took along by foreign keys is theirs as well.
+    let along: Vec<&str> = one.iter().filter(|all| own.ran.contains(&all.statement)).map(|all| all.table).collect();
+    let is_own = |all: &Counted<'_>| own.rows_of(all.table) || along.contains(&all.table);
+    for counted in one.iter().filter(|all| !own.ran.contains(&all.statement) && !is_own(all)) {
         let Some(shown) = best(counted.rows) else { continue };
         let found = two.iter().find(|other| other.of == counted.of);
         match found.map(|other| best(other.rows)) {
             Some(Some(found)) if !is_more(shown, found, tolerance) => {}
             Some(Some(found)) => changed.push(format!("{found} rows of {} now, {shown} before", counted.of)),
+            Some(None) if own.unseen => {}
             // Fail closed: how many there are by now is not known.
             Some(None) => changed.push(format!("how many rows of {} is not known any more", counted.of)),
             // Something else stands in its place, or it was followed no further: definitions tell that.
@@ -105,11 +129,15 @@ fn counted(impact: &Impact) -> Vec<Counted<'_>> {
         };
         for object in &statement.objects {
             if let (Some(resolved), Some(rows)) = (object.resolved.known(), &object.rows) {
-                all.push(Counted { of: format!("{}{place}", resolved.qualified()), rows });
+                let of = format!("{}{place}", resolved.qualified());
+                all.push(Counted { of, table: &resolved.name, statement: index, rows });
             }
         }
         for cascade in &statement.cascades {
-            all.push(Counted { of: format!("{} by {}{place}", cascade.to, cascade.constraint), rows: &cascade.rows });
+            let of = format!("{} by {}{place}", cascade.to, cascade.constraint);
+            // Of one read from the record only the words for people are left: then nothing is its own doing.
+            let table = cascade.child.as_ref().map_or("", |child| child.name.as_str());
+            all.push(Counted { of, table, statement: index, rows: &cascade.rows });
         }
     }
     all
@@ -130,7 +158,9 @@ fn is_more(before: u64, now: u64, tolerance: f64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{Action, Bound, ObjectImpact, Resolved, StatementImpact};
+    use std::collections::BTreeSet;
+
+    use super::super::report::{Action, Bound, Definition, ObjectImpact, Resolved, StatementImpact};
     use super::*;
 
     fn impact(fingerprint: &str, definitions: &[(&str, &str)], rows: Known<u64>) -> Impact {
@@ -161,10 +191,19 @@ mod tests {
         Impact {
             statements: vec![statement],
             fingerprint: Known::Known(fingerprint.to_owned()),
-            definitions: definitions.iter().map(|(label, hash)| ((*label).to_owned(), (*hash).to_owned())).collect(),
+            definitions: definitions
+                .iter()
+                .map(|(label, hash)| ((*label).to_owned(), definition(label, hash)))
+                .collect(),
             trouble: None,
             ..Impact::unknown("")
         }
+    }
+
+    /// It belongs to the last word of its label.
+    fn definition(label: &str, hash: &str) -> Definition {
+        let subject = label.rsplit(' ').next().unwrap_or_default().to_owned();
+        Definition { subject, hash: hash.to_owned() }
     }
 
     fn unseen() -> Impact {
@@ -201,8 +240,8 @@ mod tests {
         assert_eq!(changes(&shown, &now, 0.0), ["d is new", "a is gone", "b was redefined"]);
         let names: Vec<String> = (0..20).map(|n| format!("n{n:02}")).collect();
         let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
-        let told = changes(&impact("x", &[], Known::Known(3)), &impact("y", &many, Known::Known(3)), 0.0);
-        assert_eq!((told.len(), told.last().map(String::as_str)), (7, Some("and 14 changes of definitions more")));
+        let told = changes(&impact("x", &[("n00", "1")], Known::Known(3)), &impact("y", &many, Known::Known(3)), 0.0);
+        assert_eq!((told.len(), told.last().map(String::as_str)), (7, Some("and 13 changes of definitions more")));
         let other_hash = impact("z", &[("a", "1"), ("b", "1"), ("c", "1")], Known::Known(3));
         assert_eq!(changes(&shown, &other_hash, 0.0), ["definitions have changed"]);
     }
@@ -224,5 +263,43 @@ mod tests {
             assert_eq!(!changes(&of(before), &of(now), tolerance).is_empty(), differs, "{before} {now} {tolerance}");
         }
         assert_eq!(changes(&of(3), &of(9), 0.1), ["9 rows of s.t now, 3 before"]);
+    }
+
+    #[test]
+    fn what_its_own_statements_have_done_does_not_count_and_nothing_else_is_forgiven() {
+        // The two statements name two tables.
+        let both = |fingerprint, definitions: &[(&str, &str)], first, second| {
+            let mut all = impact(fingerprint, definitions, Known::Known(first));
+            let mut other = impact("", &[], Known::Known(second)).statements;
+            if let Some(Known::Known(resolved)) =
+                other.first_mut().and_then(|one| one.objects.first_mut()).map(|object| &mut object.resolved)
+            {
+                "u".clone_into(&mut resolved.name);
+            }
+            all.statements.extend(other);
+            all
+        };
+        let own = |text| Own::of(text, &BTreeSet::from([0]));
+        let deletes = own("DELETE FROM t; DELETE FROM u");
+        let alters = own("ALTER TABLE t ADD x int; DELETE FROM u");
+        let shown = both("a", &[("relation t", "1"), ("relation u", "1")], 3, 3);
+        let told = |now: &Impact, own: &Own| changes_beside(&shown, now, 0.0, own);
+        // Rows: its own, somebody's.
+        assert_eq!(told(&both("a", &[], 9, 3), &deletes), [""; 0]);
+        assert_eq!(told(&both("a", &[], 9, 3), &Own::default()), ["9 rows of s.t (statement 1) now, 3 before"]);
+        assert_eq!(told(&both("a", &[], 3, 9), &deletes), ["9 rows of s.u (statement 2) now, 3 before"]);
+        // Definitions: its own if it defines, somebody's whatever ran.
+        let first = both("b", &[("relation t", "2"), ("column x of t", "1"), ("relation u", "1")], 3, 3);
+        assert_eq!(told(&first, &alters), [""; 0]);
+        assert_eq!(told(&first, &deletes), ["column x of t is new", "relation t was redefined"]);
+        let second = both("b", &[("relation t", "2"), ("relation u", "2")], 3, 3);
+        assert_eq!(told(&second, &alters), ["relation u was redefined"]);
+        // Of an earlier process only the hash is left.
+        let restored = both("a", &[], 3, 3);
+        assert_eq!(changes_beside(&restored, &first, 0.0, &alters), ["definitions have changed"]);
+        // Its own locks may keep from looking: what is seen counts all the same.
+        let inside = alters.unseen(true);
+        assert_eq!(told(&unseen(), &inside), [""; 0]);
+        assert_eq!(told(&second, &inside), ["relation u was redefined"]);
     }
 }

@@ -25,6 +25,7 @@ mod harmless;
 mod locks;
 mod lookup;
 mod measure;
+mod own;
 mod pool;
 mod prober;
 mod report;
@@ -36,16 +37,17 @@ mod undo;
 mod uses;
 mod weigh;
 
-pub use changes::changes;
+pub use changes::{changes, changes_beside};
 pub use connection::{Dial, Dialling, Stream};
 pub use functions::{FunctionFacts, FunctionLookup};
 pub use harmless::Value;
 pub use measure::measure;
+pub use own::Own;
 pub use prober::{Ask, Prober, called};
 pub use report::{
-    Action, AlterStep, AlterWork, Bound, Cascade, CascadeAction, Conflicting, Dependents, Impact, Kin, Known,
-    ObjectImpact, Resolved, Rows, SessionLocks, StatementImpact, TableFacts, Trigger, UndoAction, Undoing, UndoneRows,
-    Waiting,
+    Action, AlterStep, AlterWork, Bound, Cascade, CascadeAction, Conflicting, Definition, Dependents, Impact, Kin,
+    Known, ObjectImpact, Resolved, Rows, SessionLocks, StatementImpact, TableFacts, Trigger, UndoAction, Undoing,
+    UndoneRows, Waiting,
 };
 pub use settings::{ImpactSettings, Password};
 pub use survey::Mark;

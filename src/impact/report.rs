@@ -50,10 +50,9 @@ pub struct Impact {
     pub session: Option<Known<SessionLocks>>,
     /// Hash over the definitions of all objects touched. Equal: nothing was redefined, as far as the hash looks.
     pub fingerprint: Known<String>,
-    /// A hash of each of these definitions, by what it is of ("column public.orders.note"); not on record. Empty if the fingerprint is
-    /// not known.
+    /// Each of these definitions, by what it is of ("column public.orders.note"); not on record. Empty if the fingerprint is not known.
     #[serde(skip)]
-    pub definitions: BTreeMap<String, String>,
+    pub definitions: BTreeMap<String, Definition>,
     /// Partitions and children of the tables touched, and what these are partitions or children of; not on record. `None`: not known.
     #[serde(skip)]
     pub kin: Option<Vec<Kin>>,
@@ -179,6 +178,15 @@ pub struct Conflicting {
     pub why: String,
     /// How many.
     pub rows: u64,
+}
+
+/// One of the definitions a fingerprint covers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Definition {
+    /// The relation, function, operator or type it belongs to, without schema.
+    pub subject: String,
+    /// SHA-256 of it, in hexadecimal digits.
+    pub hash: String,
 }
 
 /// Stands where a reason was.

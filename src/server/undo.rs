@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use super::settings::Settings;
 use crate::approval::examiner::{Examiner, Examining, Looking};
 use crate::hold::HoldRequest;
-use crate::impact::{Dial, Impact, Known, Prober, UndoAction, Undoing, UndoneRows};
+use crate::impact::{Dial, Impact, Known, Own, Prober, UndoAction, Undoing, UndoneRows};
 use crate::undo::{SCHEMA, UndoSettings, edition, undoes};
 
 /// From dialling to the answer.
@@ -258,8 +258,8 @@ impl Examiner for Foretelling {
         self.prober.patience()
     }
 
-    fn changes(&self, shown: &Impact, now: &Impact) -> Vec<String> {
-        self.prober.changes(shown, now)
+    fn changes_beside(&self, shown: &Impact, now: &Impact, own: &Own) -> Vec<String> {
+        self.prober.changes_beside(shown, now, own)
     }
 }
 

@@ -156,10 +156,13 @@ pub enum Event {
         /// Which of its statements, counted from 0.
         statements: Vec<usize>,
     },
-    /// The window of a pre-approval or the time of a standing approval is over.
+    /// The window of a pre-approval or the time of a standing approval is over, or it holds no more for another reason.
     Lapsed {
         /// The request it was given for.
         id: HoldId,
+        /// The other reason.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// A statement was released by one person in an emergency and somebody else has looked at it now, or tried to.
     Reviewed {
@@ -234,7 +237,7 @@ impl Event {
             | Self::Granted { id, .. }
             | Self::Revoked { id, .. }
             | Self::Used { id, .. }
-            | Self::Lapsed { id }
+            | Self::Lapsed { id, .. }
             | Self::Reviewed { id, .. } => Some(id),
         }
     }

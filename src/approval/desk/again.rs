@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::beforehand::may_pass;
 use super::{ApprovalDesk, Change, Place};
-use crate::approval::case::{Case, Denied};
+use crate::approval::case::Denied;
 use crate::approval::channel::{Actor, RequestView, Revocation};
 use crate::approval::people::Person;
 use crate::hold::{Decision, Hold, HoldId, HoldRequest, Refused, SessionId};
@@ -128,20 +128,6 @@ impl ApprovalDesk {
             .collect();
         views.sort_by_key(|view| view.request.opened_at);
         views.iter().filter_map(|view| self.find(person, &view.request.id)).collect()
-    }
-
-    /// A use, on record by now: the desk knows both requests' new state, and then the session wakes.
-    pub(in crate::approval) fn used_again(&self, place: &Place, case: Case, decision: Decision, now: Timestamp) {
-        let view = {
-            let mut granting = place.case();
-            granting.used_again(now);
-            granting.view.clone()
-        };
-        self.tell(Change::Changed(Box::new(view)));
-        let id = case.view.request.id.clone();
-        self.put(case, std::collections::HashMap::new());
-        // If its session has ended meanwhile, that is what counts; the record has both.
-        let _ = self.board.decide(&id, decision);
     }
 }
 

@@ -22,6 +22,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
+use approved::Approved;
+
 use super::{ApprovalDesk, Change, SETTLE, tidy_reason};
 use crate::approval::case::{Case, Denied, OVER};
 use crate::approval::channel::RequestView;
@@ -29,7 +31,7 @@ use crate::approval::people::Person;
 use crate::clock;
 use crate::hold::{
     Beforehand, Cause, Decision, Execution, HoldId, HoldRequest, Origin, Outcome, Phase, Refused, SessionId, Standing,
-    StatementText, Ticket, era,
+    StatementText, Ticket,
 };
 use crate::judge::{EffectKind, Limits, Piece, Risk, analyse, is_plain_control, lex};
 use crate::store::Event;
@@ -60,83 +62,18 @@ pub struct Wish {
     pub window: Duration,
 }
 
-/// Statements that were approved beforehand, and which of them have passed.
-#[derive(Debug, Clone)]
-pub(super) struct Approved {
-    request: Arc<HoldRequest>,
-    profile: String,
-    by: String,
-    /// What a session sent before it began is not for it.
-    since: u64,
-    used: BTreeSet<usize>,
-    /// Those that have surely taken effect for every session.
-    evident: BTreeSet<usize>,
-    /// Uses outside of transactions that the database has not answered.
-    running: HashMap<HoldId, Vec<usize>>,
-}
-
-impl Approved {
-    /// Which of the statements the request consists of, if it is for these: each at most once.
-    fn matching(&self, request: &HoldRequest, profile: &str, now: Timestamp) -> Option<Vec<usize>> {
-        let own = self.request.beforehand.as_ref()?;
-        let (pieces, ran) = (request.standing.pieces.as_ref()?, request.standing.ran.as_ref()?);
-        let fits = now < self.request.deadline
-            && request.beforehand.is_none()
-            && request.parameters.is_empty()
-            && !request.statement.lossy
-            && !pieces.is_empty()
-            && request.origin.user == self.request.origin.user
-            && request.origin.database == self.request.origin.database
-            && profile == self.profile
-            // Fail closed: whoever owns something else was not asked.
-            && request.owners.iter().all(|owner| self.request.owners.iter().any(|asked| asked.same_owner(owner)));
-        if !fits {
-            return None;
-        }
-        // Fail closed: anything else that ran may have changed what the statements mean.
-        let ours: BTreeSet<&str> = own.statements.iter().map(String::as_str).collect();
-        if !ran.iter().all(|digest| ours.contains(hex::encode(digest).as_str())) {
-            return None;
-        }
-        let has_run = self.has_run(request, &own.statements);
-        // In the order in which they were shown; what was left out stays behind.
-        let mut next = self.used.last().map_or(0, |last| last.saturating_add(1));
-        let mut taken = Vec::new();
-        for piece in pieces {
-            let wanted = hex::encode(piece);
-            let alike = own.statements.iter().enumerate().skip(next);
-            let index = alike.filter(|(_, statement)| **statement == wanted).map(|(index, _)| index).next()?;
-            // Fail closed: without those before it, it may mean something else (a table renamed away, one of the session's own made).
-            let all = (0..index).all(|at| taken.contains(&at) || has_run.get(at).is_some_and(|has_run| *has_run));
-            if !all {
-                return None;
-            }
-            next = index.saturating_add(1);
-            taken.push(index);
-        }
-        Some(taken)
-    }
-
-    /// Which of the statements have surely taken effect for what the request would run: they were sent in its session, in order and
-    /// as often as they are shown; or, where it is not within a transaction (whose snapshot may be older), they are committed.
-    fn has_run(&self, request: &HoldRequest, statements: &[String]) -> Vec<bool> {
-        let done = request.standing.done.iter().filter(|done| done.era >= self.since);
-        let mut done = done.map(|done| hex::encode(done.statement)).collect::<Vec<_>>().into_iter();
-        let mut has_run = Vec::new();
-        for (at, statement) in statements.iter().enumerate() {
-            let mut rest = done.clone();
-            let here = rest.any(|done| done == *statement);
-            if here {
-                done = rest;
-            }
-            has_run.push(here || !request.in_transaction && self.evident.contains(&at));
-        }
-        has_run
-    }
-}
-
 /// The statements of a text by digest, transaction control left out; or why they cannot be asked for beforehand.
 fn statements(sql: &str) -> Result<Vec<String>, Denied> {
+    let found = kept_in(sql)?;
+    if found.is_empty() || found.len() > MAX_STATEMENTS {
+        let why = format!("it has to have 1 to {MAX_STATEMENTS} statements besides transaction control");
+        return Err(Denied::NotBeforehand(why));
+    }
+    Ok(found.into_iter().map(|(_, text)| hex::encode(Sha256::digest(text.as_bytes()))).collect())
+}
+
+/// The statements of a text, each with its place in it (0: first), transaction control left out.
+fn kept_in(sql: &str) -> Result<Vec<(usize, &str)>, Denied> {
     let no = |why: String| Denied::NotBeforehand(why);
     let tokens = lex(sql.as_bytes(), true).map_err(|error| no(error.to_string()))?;
     if tokens.plain_backslash {
@@ -144,16 +81,13 @@ fn statements(sql: &str) -> Result<Vec<String>, Denied> {
         return Err(no("a plain string in it holds a backslash; write E'…' instead".to_owned()));
     }
     let mut found = Vec::new();
-    for (number, piece) in (1_usize..).zip(&tokens.pieces) {
+    for (place, piece) in tokens.pieces.iter().enumerate() {
         let text = sql.get(piece.range.clone()).unwrap_or_default();
         match kept(text) {
-            Ok(true) => found.push(hex::encode(Sha256::digest(text.as_bytes()))),
+            Ok(true) => found.push((place, text)),
             Ok(false) => {}
-            Err(why) => return Err(no(format!("statement {number} {why}"))),
+            Err(why) => return Err(no(format!("statement {} {why}", place.saturating_add(1)))),
         }
-    }
-    if found.is_empty() || found.len() > MAX_STATEMENTS {
-        return Err(no(format!("it has to have 1 to {MAX_STATEMENTS} statements besides transaction control")));
     }
     Ok(found)
 }
@@ -351,51 +285,41 @@ impl ApprovalDesk {
             return;
         }
         let profile = self.settings.load().profile_of_rules(request).name.clone();
-        let approved = Approved {
-            request: Arc::clone(request),
-            profile,
-            by: decision.by().to_owned(),
-            since: era::begin(),
-            used,
-            evident,
-            running: HashMap::new(),
-        };
+        let approved = Approved::new(request, profile, decision.by(), used, evident);
         self.beforehand.lock().await.insert(request.id.clone(), approved);
     }
 
-    /// Releases a held request that was approved beforehand. `false`: it was not, and people are asked.
-    pub(in crate::approval) async fn pass_beforehand(&self, request: &Arc<HoldRequest>, now: Timestamp) -> bool {
+    /// The pre-approval a held request is for; `None`: there is none.
+    pub(super) async fn fits_beforehand(&self, request: &HoldRequest, now: Timestamp) -> Option<HoldId> {
+        let profile = self.settings.load().profile_of_rules(request).name.clone();
+        let all = self.beforehand.lock().await;
+        all.iter().find_map(|(id, one)| one.matching(request, &profile, now).map(|_| id.clone()))
+    }
+
+    /// Releases a held request by the pre-approval `id`. `false`: it is not for it, and people are asked.
+    pub(super) async fn pass_beforehand(&self, id: &HoldId, request: &Arc<HoldRequest>, now: Timestamp) -> bool {
         // Held while a use is put on record, so that two sessions never use one statement.
         let mut all = self.beforehand.lock().await;
-        let settings = self.settings.load_full();
-        let profile = settings.profile_of(request);
-        let of_rules = settings.profile_of_rules(request);
-        let found = all.iter().find_map(|(id, one)| Some((id.clone(), one.matching(request, &of_rules.name, now)?)));
-        let Some((id, statements)) = found else { return false };
-        let Some(approved) = all.get_mut(&id) else { return false };
+        let profile = self.settings.load().profile_of_rules(request).name.clone();
+        let Some(approved) = all.get_mut(id) else { return false };
+        let Some(statements) = approved.matching(request, &profile, now) else { return false };
         // Whatever becomes of the record: a use that was tried is used.
         approved.used.extend(statements.iter().copied());
+        if request.in_transaction {
+            approved.inside.insert(request.origin.session);
+        }
         if stands_alone(request) {
             approved.running.insert(request.id.clone(), statements.clone());
         }
         let decision = Decision::Approve { by: approved.by.clone(), reason: None, at: now, under: Some(id.clone()) };
-        let events = vec![
-            Event::Held { request: Box::new((**request).clone()) },
-            Event::Used { id: id.clone(), request: request.id.clone(), statements: statements.clone() },
-            Event::Decided { id: request.id.clone(), decision: decision.clone() },
-        ];
-        if let Err(why) = self.record.record(events).await {
-            // Fail closed: what is not on record is not released.
-            tracing::error!(request = %request.id, "cannot record the use of a pre-approval, so it is refused: {why}");
-            let _ = self.board.fail(&request.id, Cause::NotRecorded, clock::wall());
+        let used = Event::Used { id: id.clone(), request: request.id.clone(), statements: statements.clone() };
+        if !self.release_under(request, &decision, id, vec![used]).await {
             return true;
         }
-        let case = Case::new(request, profile, &settings.people).decided_under(&decision, &id);
-        self.put(case, HashMap::new());
         let numbers: Vec<_> = statements.iter().map(|index| index.saturating_add(1).to_string()).collect();
         let of = approved.request.beforehand.as_ref().map_or(0, |own| own.statements.len());
         let words = format!("statement {} of {of} passed as request {}", numbers.join(", "), request.id);
-        self.change(&id, |case| case.passed(&statements, words, now));
+        self.change(id, |case| case.passed(&statements, words, now));
         let _ = self.board.decide(&request.id, decision);
         true
     }
@@ -470,7 +394,7 @@ impl ApprovalDesk {
             all.iter().filter(|(_, one)| now >= one.request.deadline).map(|(id, _)| id.clone()).collect()
         };
         for id in over {
-            let event = Event::Lapsed { id: id.clone() };
+            let event = Event::Lapsed { id: id.clone(), why: None };
             if let Err(error) = self.close_beforehand(&id, event, OVER, now).await {
                 tracing::error!(request = %id, "cannot record the end of a pre-approval: {error}");
             }
@@ -522,5 +446,6 @@ async fn keep(mut ticket: Ticket) {
     }
 }
 
+mod approved;
 #[cfg(test)]
 mod tests;

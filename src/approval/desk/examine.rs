@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::second::Second;
 use super::{ApprovalDesk, Change, Place};
 use crate::approval::case::Denied;
 use crate::clock;
@@ -20,19 +21,28 @@ impl ApprovalDesk {
         self.examiner.is_some()
     }
 
-    /// Has it examined, puts that on record, and lets people be asked. The request is on the desk already.
+    /// Has it examined, puts that on record, and lets people be asked, unless it was approved earlier. The request is on the desk already.
     pub(in crate::approval) async fn examine(self: Arc<Self>, request: Arc<HoldRequest>) {
         let Some(place) = self.place(&request.id) else { return };
-        let impact = self.impact_of(&request).await;
+        let (seen, changed) = match self.look_again(&place, &request).await {
+            Second::Settled => return place.ready(),
+            Second::Ask { seen, changed } => (seen, changed),
+        };
+        let impact = match seen {
+            Some(seen) => *seen,
+            None => self.impact_of(&request).await,
+        };
         let _turn = place.turn().await;
         if place.case().view.ended.is_none() {
-            self.examined(&place, &request, impact).await;
+            self.examined(&place, &request, impact, changed).await;
         }
         place.ready();
     }
 
-    async fn examined(&self, place: &Place, request: &HoldRequest, impact: Impact) {
-        let event = Event::Examined { id: request.id.clone(), impact: Box::new(impact.clone()), changed: Vec::new() };
+    /// `changed`: how it differs from what people were shown who approved it earlier.
+    async fn examined(&self, place: &Place, request: &HoldRequest, impact: Impact, changed: Vec<String>) {
+        let event =
+            Event::Examined { id: request.id.clone(), impact: Box::new(impact.clone()), changed: changed.clone() };
         if let Err(why) = self.record.record(vec![event]).await {
             // Fail closed: what is not on record is not asked.
             tracing::error!(request = %request.id, "cannot record what a held statement would touch, so it is refused: {why}");
@@ -40,9 +50,15 @@ impl ApprovalDesk {
             return;
         }
         let said = digest(&impact);
-        place.case().examined(impact, clock::wall());
+        let why =
+            if changed.is_empty() { "" } else { "What was approved earlier has changed since, so people are asked. " };
+        {
+            let mut case = place.case();
+            case.examined(impact, clock::wall());
+            case.view.changed = changed;
+        }
         let said = if said.is_empty() { said } else { format!("Impact: {said}.") };
-        self.board.ask(&request.id, said);
+        self.board.ask(&request.id, format!("{why}{said}").trim_end().to_owned());
         let view = place.case().view.clone();
         self.tell(Change::Changed(Box::new(view)));
     }
@@ -94,7 +110,7 @@ impl ApprovalDesk {
     }
 
     /// What it would touch; unknown if nobody can say.
-    async fn impact_of(&self, request: &Arc<HoldRequest>) -> Impact {
+    pub(super) async fn impact_of(&self, request: &Arc<HoldRequest>) -> Impact {
         let Some(examiner) = self.examiner.clone() else {
             return Impact::unknown("nothing is configured to look into it");
         };

@@ -120,7 +120,7 @@ async fn a_standing_approval_of_an_earlier_process_is_over_and_its_message_says_
     ran(&store, &use_of_it).await;
     let over = left_behind(&store, 3_600, true, granted).await;
     ran(&store, &over).await;
-    store.record(Event::Lapsed { id: over.clone() }).await.unwrap();
+    store.record(Event::Lapsed { id: over.clone(), why: None }).await.unwrap();
     // Not among those that are told again for another reason.
     let newest = left_behind(&store, 0, false, approved).await;
     ran(&store, &newest).await;
@@ -241,7 +241,7 @@ async fn what_was_approved_beforehand_has_no_result_of_its_own_to_miss() {
             Event::Decided { id: id.clone(), decision },
             Event::Ended { id: id.clone(), outcome: Outcome::Released, at: at(0) },
             Event::Used { id: id.clone(), request: HoldId("qg-used000000".to_owned()), statements: vec![0] },
-            Event::Lapsed { id: id.clone() },
+            Event::Lapsed { id: id.clone(), why: None },
         ])
         .await
         .unwrap();

@@ -175,7 +175,8 @@ impl Row {
         };
         match event {
             Event::Started { version, .. } => Self { result: format!("querygate {version}"), ..row },
-            Event::Stopped | Event::PolicyChanged { .. } | Event::Lapsed { .. } => row,
+            Event::Lapsed { why, .. } => Self { why: why.clone().unwrap_or_default(), ..row },
+            Event::Stopped | Event::PolicyChanged { .. } => row,
             Event::Passed { batch } => {
                 let count = batch.rows.iter().map(|row| row.count).fold(0, u64::saturating_add);
                 Self {

@@ -134,7 +134,7 @@ fn words(event: &Event) -> String {
             let count = batch.rows.iter().map(|row| row.count).fold(0, u64::saturating_add);
             format!("{count} statements of {} kinds since {:.0}; {} more", batch.rows.len(), batch.from, batch.dropped)
         }
-        Event::Lapsed { .. } => "its window is over".to_owned(),
+        Event::Lapsed { why, .. } => why.clone().unwrap_or_else(|| "its window is over".to_owned()),
         Event::Reviewed { by, note, refused, .. } => {
             let refused = refused.as_deref().map_or_else(String::new, |why| format!(" (did not count: {why})"));
             format!("by {by}{}{refused}", said(note.as_deref()))

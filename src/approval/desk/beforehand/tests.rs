@@ -4,7 +4,7 @@ use super::*;
 use crate::approval::channel::Receipt;
 use crate::approval::testing::{desk_with, person, request, settings, taken_in};
 use crate::approval::{Answer, Forgetful, Profile};
-use crate::hold::{Board, Done, Parameter};
+use crate::hold::{Board, Done, Parameter, era};
 
 const SQL: &str = "BEGIN;\nDROP TABLE a; -- the old one\nDELETE FROM b;\nDELETE FROM b;\nCOMMIT;";
 
@@ -130,10 +130,9 @@ async fn a_rule_with_approvers_of_its_own_is_not_satisfied_by_others() {
 #[tokio::test]
 async fn two_sessions_at_once_use_a_statement_once() {
     let (desk, board, _id) = approved().await;
-    let now = clock::wall();
     let both: Vec<_> = (0..2).map(|_| Arc::new(held_as("dev_db", &["DROP TABLE a"], &[]))).collect();
     let [one, other] = both.as_slice() else { unreachable!() };
-    let (one, other) = tokio::join!(desk.pass_beforehand(one, now), desk.pass_beforehand(other, now));
+    let (one, other) = tokio::join!(desk.use_earlier(one), desk.use_earlier(other));
     assert_eq!(u8::from(one) + u8::from(other), 1);
     assert!(board.list().is_empty());
 }
@@ -147,7 +146,8 @@ async fn it_ends_with_its_window_and_when_whoever_asked_withdraws_it() {
     let (desk, _board, _id) = approved().await;
     let later = clock::wall() + SignedDuration::from_secs(7_201);
     let request = Arc::new(held_as("dev_db", &["DROP TABLE a"], &[]));
-    assert!(!desk.pass_beforehand(&request, later).await);
+    assert!(desk.fits_beforehand(&request, clock::wall()).await.is_some());
+    assert_eq!(desk.fits_beforehand(&request, later).await, None);
     desk.lapse_beforehand(later).await;
     assert!(desk.beforehand.lock().await.is_empty());
 }

@@ -13,8 +13,8 @@ use crate::approval::examiner::{Examiner, Examining, Looking};
 use crate::approval::record::{Record, Recording};
 use crate::approval::settings::ApprovalSettings;
 use crate::approval::testing::{at, desk_of, opened, person, request, settings, taken_in};
-use crate::hold::{Board, HoldSettings, Outcome, Ticket};
-use crate::impact::{Known, Waiting, changes};
+use crate::hold::{Board, HoldSettings, Outcome, Same, Standing, Ticket};
+use crate::impact::{Known, Own, Waiting, changes_beside};
 
 /// Says what it was told to say, one thing after the other, the last for ever.
 #[derive(Default)]
@@ -71,8 +71,8 @@ impl Examiner for Script {
         None
     }
 
-    fn changes(&self, shown: &Impact, now: &Impact) -> Vec<String> {
-        changes(shown, now, 0.0)
+    fn changes_beside(&self, shown: &Impact, now: &Impact, own: &Own) -> Vec<String> {
+        changes_beside(shown, now, 0.0, own)
     }
 }
 
@@ -274,4 +274,49 @@ async fn only_a_transaction_that_keeps_others_waiting_for_long_enough_is_withdra
         (Some(Cause::BlocksOthers), None),
         "without a transaction nothing is kept"
     );
+}
+
+#[tokio::test]
+async fn a_standing_approval_is_used_while_it_is_as_shown_and_ends_when_nobody_can_tell() {
+    let mut settings = settings();
+    Arc::make_mut(&mut settings.default).again = Duration::from_secs(900);
+    let says = ["a", "a", "a"].map(Says::Fingerprint).into_iter().chain([Says::Panic]).collect::<Vec<_>>();
+    let stage = Stage::with(Script::new(&says), settings);
+    let standing = Standing { same: Some(Same { statement: [7; 32], moment: 1 }), ..Standing::default() };
+    let first = HoldRequest { standing, ..request("app", "DELETE FROM t") };
+    let open = async || {
+        let ticket = stage.board.open(HoldRequest { id: HoldId::generate().unwrap(), ..first.clone() }).unwrap();
+        taken_in(&stage.desk, &ticket).await;
+        stage.desk.place(ticket.id()).unwrap().made_ready().await;
+        ticket
+    };
+    let given = open().await;
+    let again = Answer { approve: true, again: Some(Duration::from_secs(600)), ..Answer::default() };
+    let ann = person(&stage.desk, "ann");
+    assert_eq!(stage.desk.answer(&ann, given.id(), again, at(0)).await, Ok(Receipt::Decided));
+    let mut changes = stage.desk.changes();
+    assert_eq!(given.finish(at(0)), Outcome::Released);
+    while stage.desk.view_of(&first_of(&stage)).unwrap().ended.is_none() {
+        changes.recv().await.unwrap();
+    }
+    let used = open().await;
+    assert_eq!(used.finish(at(1)), Outcome::Released, "nothing has changed");
+    let asked = open().await;
+    let view = stage.desk.view_of(asked.id()).unwrap();
+    assert_eq!(view.decision, None);
+    assert!(view.changed.iter().any(|line| line.contains("cannot be told")), "{:?}", view.changed);
+    assert!(asked.take_asked().is_some(), "the client is told that people are asked");
+    let kinds = stage.notebook.kinds();
+    let expected = [
+        "held", "examined", "answered", "decided", "granted", "ended", "held", "decided", "ended", "held", "lapsed",
+        "examined",
+    ];
+    assert_eq!(kinds, expected);
+}
+
+/// The first request on record.
+fn first_of(stage: &Stage) -> HoldId {
+    let events = stage.notebook.0.lock().unwrap();
+    let Some(Event::Held { request }) = events.first() else { panic!("{events:?}") };
+    request.id.clone()
 }
