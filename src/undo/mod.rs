@@ -9,7 +9,9 @@
 //! and row security take care of themselves, and a client needs no privilege it did not need before.
 //!
 //! *Warrants.* Anybody may call `querygate_undo.begin`, and it does nothing without a [`Warrant`]: a digest over the request, the server
-//! process of the session, an expiry and the limits, made with a key that only the gate and a table of the schema's owner have.
+//! process of the session, an expiry, the limits and a ticket, made with a key that only the gate and a table of the schema's owner have.
+//! The ticket is drawn by the session right before, in the same transaction, and goes with it: a warrant is good for once, also where
+//! that is rolled back.
 //!
 //! *In the statement's transaction.* The gate sends `begin` before a released statement and `finish` behind it, under guard's own
 //! transaction where none is open. `finish` fails where something is missing, and that undoes the statement.
@@ -108,8 +110,13 @@ pub struct Limits {
 /// Has a session keep the rows of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warrant {
-    begin: String,
+    key: Secret,
+    /// What the digest is over, but for the ticket.
+    said: String,
+    /// Arguments of `begin`, but for the ticket and the digest.
+    arguments: String,
     request: String,
+    /// Known with the ticket.
     digest: String,
 }
 
@@ -126,13 +133,9 @@ impl UndoSettings {
         let [rows, bytes, total, seconds] = numbers;
         let expires = now.saturating_add(WARRANT_LASTS);
         let strict = if limits.strict { "strict" } else { "lax" };
-        let said = format!("querygate undo 1|{request}|{pid}|{expires}|{rows}|{bytes}|{total}|{seconds}|{strict}");
-        let digest = self.digest(said.as_bytes());
-        let begin = format!(
-            "SELECT {SCHEMA}.begin('{request}', {expires}, {rows}, {bytes}, {total}, {seconds}, {}, '{digest}')",
-            limits.strict
-        );
-        Some(Warrant { begin, request: request.to_owned(), digest })
+        let said = format!("querygate undo 2|{request}|{pid}|{expires}|{rows}|{bytes}|{total}|{seconds}|{strict}");
+        let arguments = format!("'{request}', {expires}, {rows}, {bytes}, {total}, {seconds}, {}", limits.strict);
+        Some(Warrant { key: self.secret.clone(), said, arguments, request: request.to_owned(), digest: String::new() })
     }
 
     /// SHA-256 of the inner key, in hex: tells whether a database was set up with this secret.
@@ -146,14 +149,6 @@ impl UndoSettings {
         let mut block = [with; BLOCK];
         block.iter_mut().zip(key.iter()).for_each(|(byte, key)| *byte ^= key);
         block
-    }
-
-    fn digest(&self, said: &[u8]) -> String {
-        let key = Sha256::digest(self.secret.reveal());
-        // A key of any length is taken.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&key) else { return String::new() };
-        mac.update(said);
-        hex::encode(mac.finalize().into_bytes())
     }
 
     /// SQL that sets a database up, for the role `user` to run. `undoers` are roles that may undo, `lookers` roles that may read what is
@@ -182,10 +177,24 @@ impl UndoSettings {
 }
 
 impl Warrant {
-    /// What comes before the statement.
+    /// What the session is asked for first: its only column is the ticket.
     #[must_use]
-    pub fn begin(&self) -> &str {
-        &self.begin
+    pub fn draw() -> String {
+        format!("SELECT {SCHEMA}.draw()")
+    }
+
+    /// What comes before the statement, in a session that has drawn this ticket. `None`: that is no ticket.
+    #[must_use]
+    pub fn begin(&mut self, ticket: &str) -> Option<String> {
+        // It is written into SQL.
+        if ticket.is_empty() || !ticket.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            return None;
+        }
+        // A key of any length is taken.
+        let mut mac = Hmac::<Sha256>::new_from_slice(&Sha256::digest(self.key.reveal())).ok()?;
+        mac.update(format!("{}|{ticket}", self.said).as_bytes());
+        self.digest = hex::encode(mac.finalize().into_bytes());
+        Some(format!("SELECT {SCHEMA}.begin({}, '{ticket}', '{}')", self.arguments, self.digest))
     }
 
     /// What comes behind it: `target` is the table it names, `verb` and `rows` its command tag. Its only column says what is kept.
@@ -254,24 +263,27 @@ mod tests {
     #[test]
     fn a_warrant_is_for_one_request_one_session_one_time_and_its_limits() {
         let limits = Limits { rows: 5, bytes: 100, strict: true };
-        let warrant = settings().warrant("qg-1", 7, limits, 1000).unwrap();
+        let mut warrant = settings().warrant("qg-1", 7, limits, 1000).unwrap();
+        let begin = warrant.begin("t-1").unwrap();
+        assert!(begin.starts_with("SELECT querygate_undo.begin('qg-1', 1060, 5, 100, "), "{begin}");
         let others = [
-            settings().warrant("qg-2", 7, limits, 1000),
-            settings().warrant("qg-1", 8, limits, 1000),
-            settings().warrant("qg-1", 7, limits, 1001),
-            settings().warrant("qg-1", 7, Limits { rows: 6, ..limits }, 1000),
-            settings().warrant("qg-1", 7, Limits { strict: false, ..limits }, 1000),
-            UndoSettings { secret: Secret::new("another"), ..settings() }.warrant("qg-1", 7, limits, 1000),
+            (settings().warrant("qg-2", 7, limits, 1000), "t-1"),
+            (settings().warrant("qg-1", 8, limits, 1000), "t-1"),
+            (settings().warrant("qg-1", 7, limits, 1001), "t-1"),
+            (settings().warrant("qg-1", 7, Limits { rows: 6, ..limits }, 1000), "t-1"),
+            (settings().warrant("qg-1", 7, Limits { strict: false, ..limits }, 1000), "t-1"),
+            (settings().warrant("qg-1", 7, limits, 1000), "t-2"),
+            (UndoSettings { secret: Secret::new("another"), ..settings() }.warrant("qg-1", 7, limits, 1000), "t-1"),
         ];
-        for other in others {
-            assert_ne!(other.unwrap().digest, warrant.digest);
+        for (other, ticket) in others {
+            let mut other = other.unwrap();
+            assert!(other.begin(ticket).is_some());
+            assert_ne!(other.digest, warrant.digest);
         }
         assert_eq!(settings().warrant("qg-1'", 7, limits, 1000), None);
-        assert!(
-            warrant.begin().starts_with("SELECT querygate_undo.begin('qg-1', 1060, 5, 100, "),
-            "{}",
-            warrant.begin()
-        );
+        for ticket in ["", "t'", "t|1"] {
+            assert_eq!(warrant.begin(ticket), None, "{ticket}");
+        }
     }
 
     #[test]

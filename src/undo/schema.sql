@@ -50,6 +50,13 @@ CREATE TABLE querygate_undo.undoing (
 
 CREATE SEQUENCE querygate_undo.changes;
 
+-- A ticket that a session has drawn in this transaction. Never lasts: `begin` takes it, and a rollback, to a savepoint too, takes it away.
+CREATE TABLE querygate_undo.ticket (
+    ticket text NOT NULL,
+    pid integer NOT NULL,
+    txid bigint NOT NULL
+);
+
 -- One row for each row that was written.
 CREATE TABLE querygate_undo.change (
     request text NOT NULL REFERENCES querygate_undo.request ON DELETE CASCADE,
@@ -95,16 +102,29 @@ BEGIN
     DELETE FROM querygate_undo.change WHERE request = which;
 END $$;
 
--- Begins keeping. Anybody may call it, and it does nothing without a warrant of the gate's for this session.
-CREATE FUNCTION querygate_undo.begin(which text, expires bigint, rows bigint, bytes bigint, total bigint, seconds bigint,
-                                     strict boolean, warrant text) RETURNS text
+-- Draws a ticket, which a warrant has to name: so a warrant is good for once, also where what it was for is rolled back. Anybody may; one
+-- session has one at most.
+CREATE FUNCTION querygate_undo.draw() RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    said bytea := convert_to(concat_ws('|', 'querygate undo 1', which, pg_backend_pid(), expires, rows, bytes, total, seconds,
-                                       CASE WHEN strict THEN 'strict' ELSE 'lax' END), 'UTF8');
+    drawn text := gen_random_uuid();
+BEGIN
+    DELETE FROM querygate_undo.ticket WHERE pid = pg_backend_pid();
+    INSERT INTO querygate_undo.ticket VALUES (drawn, pg_backend_pid(), txid_current());
+    RETURN drawn;
+END $$;
+
+-- Begins keeping. Anybody may call it, and it does nothing without a warrant of the gate's for this session and for the ticket it has drawn.
+CREATE FUNCTION querygate_undo.begin(which text, expires bigint, rows bigint, bytes bigint, total bigint, seconds bigint,
+                                     strict boolean, drawn text, warrant text) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    said bytea := convert_to(concat_ws('|', 'querygate undo 2', which, pg_backend_pid(), expires, rows, bytes, total, seconds,
+                                       CASE WHEN strict THEN 'strict' ELSE 'lax' END, drawn), 'UTF8');
     used bigint;
 BEGIN
-    IF warrant IS DISTINCT FROM (SELECT encode(sha256(outer_key || sha256(inner_key || said)), 'hex') FROM querygate_undo.key)
+    DELETE FROM querygate_undo.ticket t WHERE t.ticket = drawn AND t.pid = pg_backend_pid() AND t.txid = txid_current();
+    IF NOT FOUND OR drawn IS NULL OR warrant IS DISTINCT FROM (SELECT encode(sha256(outer_key || sha256(inner_key || said)), 'hex') FROM querygate_undo.key)
         OR expires < extract(epoch FROM clock_timestamp())
     THEN
         RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = 'querygate: the gate has given no warrant to keep rows in this session',
@@ -427,5 +447,6 @@ END $$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA querygate_undo FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA querygate_undo FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION querygate_undo.begin(text, bigint, bigint, bigint, bigint, bigint, boolean, text),
+GRANT EXECUTE ON FUNCTION querygate_undo.draw(),
+    querygate_undo.begin(text, bigint, bigint, bigint, bigint, bigint, boolean, text, text),
     querygate_undo.finish(text, text, oid, text, bigint) TO PUBLIC;

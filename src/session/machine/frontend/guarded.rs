@@ -69,6 +69,15 @@ impl Machine {
                     guarding.stage = Stage::Setting;
                     commands
                 }
+                Stage::Drawn(ticket) if how != How::Block || self.status == b'T' => {
+                    let Some(begin) = guarding.begins_keeping(&ticket) else {
+                        // Fail closed: whatever answered is not what the gate asked.
+                        self.lost_count();
+                        return Err(Step::Drop);
+                    };
+                    guarding.stage = Stage::Setting;
+                    vec![begin]
+                }
                 Stage::Set if how != How::Block || self.status == b'T' => {
                     guarding.stage = Stage::Set;
                     self.guard = Some(guarding);
@@ -77,6 +86,7 @@ impl Machine {
                 Stage::Failed => return Err(Step::Drop),
                 // Fail closed: the gate's transaction is not open, or a statement is released while another one runs.
                 Stage::Set
+                | Stage::Drawn(_)
                 | Stage::Asking
                 | Stage::Setting
                 | Stage::Bound
@@ -130,6 +140,7 @@ impl Machine {
             Stage::New
             | Stage::Asking
             | Stage::Asked(_)
+            | Stage::Drawn(_)
             | Stage::Setting
             | Stage::Set
             | Stage::Failed

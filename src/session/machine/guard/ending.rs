@@ -67,6 +67,7 @@ impl Machine {
             Stage::New
             | Stage::Asking
             | Stage::Asked(_)
+            | Stage::Drawn(_)
             | Stage::Setting
             | Stage::Set
             | Stage::Failed
@@ -106,7 +107,7 @@ impl Machine {
         let Some(guarding) = &mut self.guard else { return self.lost_count() };
         match guarding.stage {
             Stage::Asking => guarding.stage = Stage::Asked(values),
-            Stage::Setting => guarding.stage = Stage::Set,
+            Stage::Setting => guarding.stage = guarding.was_set(values),
             Stage::Ending(End::Keep) => {
                 let (kept, query) = (guarding.kept.take(), guarding.query);
                 let said = values.into_iter().next().flatten().filter(|_| guarding.warrant.is_some());
@@ -126,7 +127,7 @@ impl Machine {
                 }
             }
             Stage::Failed | Stage::Ending(End::Undo | End::Over(_)) => {}
-            Stage::New | Stage::Asked(_) | Stage::Set | Stage::Bound | Stage::Running | Stage::AwaitSync => {
+            Stage::New | Stage::Asked(_) | Stage::Drawn(_) | Stage::Set | Stage::Bound | Stage::Running | Stage::AwaitSync => {
                 self.lost_count();
             }
         }
@@ -167,7 +168,7 @@ impl Machine {
             }
             // Tried again.
             Stage::Failed | Stage::Ending(End::Undo | End::Over(_)) => return Fate::Swallow,
-            Stage::New | Stage::Asked(_) | Stage::Set | Stage::Bound | Stage::Running | Stage::AwaitSync => {
+            Stage::New | Stage::Asked(_) | Stage::Drawn(_) | Stage::Set | Stage::Bound | Stage::Running | Stage::AwaitSync => {
                 self.lost_count();
             }
         }
@@ -201,6 +202,7 @@ impl Machine {
             Stage::New
             | Stage::Asking
             | Stage::Asked(_)
+            | Stage::Drawn(_)
             | Stage::Setting
             | Stage::Set
             | Stage::Failed

@@ -2,7 +2,7 @@
 //! it. Knows no key and no schema: a [`Warrant`] has the texts.
 
 use super::super::Machine;
-use super::Guarding;
+use super::{Guarding, Stage};
 use crate::judge::{Analysis, EffectKind, ObjectName, Otherwise, Undo};
 use crate::undo::{Limits, Warrant, quoted};
 use crate::wire::reply::Report;
@@ -59,9 +59,22 @@ pub(super) fn target(analysis: &Analysis) -> Result<String, String> {
 }
 
 impl Guarding {
-    /// Comes right before the statement.
-    pub(super) fn begins_keeping(&self) -> Option<String> {
-        self.warrant.as_ref().map(|warrant| warrant.begin().to_owned())
+    /// Comes before the statement, as the last of what is set: what the session draws is told with the answer.
+    pub(super) fn draws(&self) -> Option<String> {
+        self.warrant.as_ref().map(|_| Warrant::draw())
+    }
+
+    /// What comes next, once the session has answered what was set.
+    pub(super) fn was_set(&mut self, answers: Vec<Option<String>>) -> Stage {
+        if self.warrant.is_none() || std::mem::replace(&mut self.begun, true) {
+            return Stage::Set;
+        }
+        Stage::Drawn(answers.into_iter().next_back().flatten().unwrap_or_default())
+    }
+
+    /// Comes right before the statement. `None`: that is no ticket.
+    pub(in super::super) fn begins_keeping(&mut self, ticket: &str) -> Option<String> {
+        self.warrant.as_mut()?.begin(ticket)
     }
 
     /// Comes right behind it: fails where its rows had to be kept and are not.

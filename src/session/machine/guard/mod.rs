@@ -16,7 +16,7 @@
 //! not be: whatever ends or rolls back the failed transaction undoes SET LOCAL too (`AtEOXact_GUC`). What may not run in a transaction
 //! (VACUUM, CREATE INDEX CONCURRENTLY) has them set for its session, and set back after it.
 //!
-//! *Rows kept for an undo* are kept in the same transaction: `querygate_undo.begin` is the last of what comes before the statement and
+//! *Rows kept for an undo* are kept in the same transaction: `querygate_undo.draw` and then `begin` are the last of what comes before the statement and
 //! `finish` the first of what comes behind it. Where either fails, the statement is undone as by any error.
 //!
 //! While the gate's own commands are on their way nothing of the client's is handled.
@@ -47,6 +47,8 @@ pub(super) struct Guarding {
     pub(super) plan: Plan,
     /// Has the session keep the statement's rows, where its plan says so.
     warrant: Option<Box<Warrant>>,
+    /// A ticket for it is drawn: keeping begins, or has.
+    begun: bool,
     /// Names the request to the client.
     request: Box<str>,
     /// A Query, not a portal.
@@ -81,6 +83,8 @@ pub(super) enum Stage {
     Asked(Vec<Option<String>>),
     /// It is being set.
     Setting,
+    /// It is set, and the session has drawn this ticket, for which keeping may begin.
+    Drawn(String),
     /// The statement may go.
     Set,
     /// A command before it failed, and the client has the error: the statement does not go.
@@ -111,6 +115,7 @@ impl Guarding {
         Self {
             plan,
             warrant,
+            begun: false,
             request,
             query,
             portal: Box::default(),
@@ -168,7 +173,7 @@ impl Guarding {
             }
         }
         self.restore = restore;
-        set.extend(self.begins_keeping());
+        set.extend(self.draws());
         Some(set)
     }
 

@@ -16,6 +16,17 @@ fn warrant(bench: &Bench) -> Warrant {
     settings.warrant("qg-0000000000", 77, limits, 1000).unwrap()
 }
 
+/// What the session is asked, and answers, before a statement goes.
+const TICKET: &str = "t-1";
+
+fn draw() -> String {
+    Warrant::draw()
+}
+
+fn drawn() -> Vec<u8> {
+    answers(&[Some(TICKET)])
+}
+
 fn bench() -> Bench {
     let mut bench = Bench::ready();
     bench.server(&[build(b'K', &[&77_i32.to_be_bytes(), &[1; 4]])]);
@@ -44,14 +55,16 @@ fn kept(said: &str) -> Vec<u8> {
 
 #[test]
 fn keeping_begins_before_the_statement_and_ends_before_it_is_committed() {
-    let (mut bench, warrant) = released("HOLDK me");
-    assert_eq!(bench.sent(), [gate(1, &["BEGIN", warrant.begin()]), sync()].concat());
-    bench.server(&[answers(&[None, Some("open")]), ready(b'T')]);
+    let (mut bench, mut warrant) = released("HOLDK me");
+    assert_eq!(bench.sent(), [gate(1, &["BEGIN", &draw()]), sync()].concat());
+    bench.server(&[answers(&[None, Some(TICKET)]), ready(b'T')]);
+    assert_eq!(bench.sent(), [gate(2, &[&warrant.begin(TICKET).unwrap()]), sync()].concat());
+    bench.server(&[answers(&[Some("open")]), ready(b'T')]);
     assert_eq!(bench.sent(), query("HOLDK me"));
     bench.server(&[row("x"), done("DELETE 2"), ready(b'T')]);
     assert_eq!(bench.told(), row("x"));
     let finish = warrant.finish("\"t\"", "DELETE", Some(2));
-    assert_eq!(bench.sent(), [gate(2, &[&finish, "COMMIT"]), sync()].concat());
+    assert_eq!(bench.sent(), [gate(3, &[&finish, "COMMIT"]), sync()].concat());
     bench.server(&[answers(&[Some("kept for an undo"), None]), ready(b'I')]);
     assert_eq!(bench.told(), [kept("kept for an undo"), done("DELETE 2"), ready(b'I')].concat());
     assert_eq!(bench.sent(), query("SELECT 2"));
@@ -65,14 +78,15 @@ fn keeping_begins_before_the_statement_and_ends_before_it_is_committed() {
 #[test]
 fn where_rows_were_not_kept_nothing_is_committed() {
     let (mut bench, _) = released("HOLDK me");
-    bench.server(&[answers(&[None, Some("open")]), ready(b'T')]);
+    bench.server(&[answers(&[None, Some(TICKET)]), ready(b'T')]);
+    bench.server(&[answers(&[Some("open")]), ready(b'T')]);
     bench.server(&[done("DELETE 2"), ready(b'T')]);
     bench.sent();
     bench.told();
     let failed = error("its rows could not be kept");
     bench.server(&[tag(b'1'), tag(b'2'), failed.clone(), ready(b'E')]);
     assert_eq!(bench.told(), failed);
-    assert_eq!(bench.sent(), [gate(3, &["ROLLBACK"]), sync()].concat());
+    assert_eq!(bench.sent(), [gate(4, &["ROLLBACK"]), sync()].concat());
     bench.server(&[answers(&[None]), ready(b'I')]);
     assert_eq!(bench.told(), ready(b'I'));
     assert_eq!(bench.sent(), query("SELECT 2"));
@@ -82,22 +96,34 @@ fn where_rows_were_not_kept_nothing_is_committed() {
 #[test]
 fn what_may_not_be_kept_is_not_run() {
     let (mut bench, _) = released("HOLDK me");
+    bench.server(&[answers(&[None, Some(TICKET)]), ready(b'T')]);
     bench.sent();
     let failed = error("no warrant");
-    bench.server(&[
-        tag(b'1'),
-        tag(b'2'),
-        complete(),
-        tag(b'3'),
-        tag(b'3'),
-        tag(b'1'),
-        tag(b'2'),
-        failed.clone(),
-        ready(b'E'),
-    ]);
-    assert_eq!(bench.sent(), [gate(2, &["ROLLBACK"]), sync()].concat(), "the statement does not go");
+    bench.server(&[tag(b'1'), tag(b'2'), failed.clone(), ready(b'E')]);
+    assert_eq!(bench.sent(), [gate(3, &["ROLLBACK"]), sync()].concat(), "the statement does not go");
     bench.server(&[answers(&[None]), ready(b'I')]);
     assert_eq!(bench.told(), [failed, ready(b'I')].concat());
+}
+
+#[test]
+fn what_draws_no_ticket_is_not_run() {
+    // The schema is not there; and an answer that is none.
+    let (mut bench, _) = released("HOLDK me");
+    bench.sent();
+    let failed = error("no schema");
+    let begun = [tag(b'1'), tag(b'2'), complete(), tag(b'3'), tag(b'3')].concat();
+    bench.server(&[begun, tag(b'1'), tag(b'2'), failed.clone(), ready(b'E')]);
+    assert_eq!(bench.sent(), [gate(2, &["ROLLBACK"]), sync()].concat());
+    for ticket in [None, Some(""), Some("x'); DROP TABLE t; --")] {
+        let (mut bench, _) = released("HOLDK me");
+        bench.sent();
+        bench.server(&[answers(&[None, ticket]), ready(b'T')]);
+        assert_eq!(bench.sent(), b"", "{ticket:?}");
+        assert!(
+            std::iter::from_fn(|| bench.machine.poll_action()).any(|action| matches!(action, Action::Close(_))),
+            "fails closed: {ticket:?}"
+        );
+    }
 }
 
 #[test]
@@ -117,17 +143,19 @@ fn a_portal_s_rows_are_kept_before_its_batch_goes_on() {
     bench.say(&[parse("a", "HOLDK"), bind("", "a"), execute(""), sync(), query("SELECT 2")]);
     bench.server(&[tag(b'1'), ready(b'I')]);
     bench.opened();
-    let warrant = warrant(&bench);
+    let mut warrant = warrant(&bench);
     bench.machine.may_keep(warrant.clone());
     bench.sent();
     bench.told();
     bench.end(Ending::Release);
-    assert_eq!(bench.sent(), [gate(1, &[warrant.begin()]), flush()].concat());
+    assert_eq!(bench.sent(), [gate(1, &[&draw()]), flush()].concat());
+    bench.server(&[drawn()]);
+    assert_eq!(bench.sent(), [gate(2, &[&warrant.begin(TICKET).unwrap()]), flush()].concat());
     bench.server(&[answers(&[Some("open")])]);
     assert_eq!(bench.sent(), [bind("", "a"), execute(""), flush()].concat());
     bench.server(&[tag(b'2'), done("DELETE 2")]);
     assert_eq!(bench.told(), tag(b'2'));
-    assert_eq!(bench.sent(), [gate(2, &[&warrant.finish("\"t\"", "DELETE", Some(2))]), flush()].concat());
+    assert_eq!(bench.sent(), [gate(3, &[&warrant.finish("\"t\"", "DELETE", Some(2))]), flush()].concat());
     bench.server(&[answers(&[Some("it cannot be undone")])]);
     assert_eq!(bench.told(), [kept("it cannot be undone"), done("DELETE 2")].concat());
     assert_eq!(bench.sent(), [sync(), query("SELECT 2")].concat());
@@ -142,6 +170,7 @@ fn a_portal_whose_rows_were_not_kept_fails_its_batch() {
     let warrant = warrant(&bench);
     bench.machine.may_keep(warrant);
     bench.end(Ending::Release);
+    bench.server(&[drawn()]);
     bench.server(&[answers(&[Some("open")])]);
     bench.server(&[tag(b'2'), done("DELETE 2")]);
     bench.sent();
@@ -159,12 +188,14 @@ fn in_a_transaction_the_end_of_keeping_is_not_its_end() {
     bench.say(&[query("BEGIN")]).server(&[complete(), ready(b'T')]);
     bench.say(&[query("HOLDK me"), query("SELECT 2")]);
     bench.opened();
-    let warrant = warrant(&bench);
+    let mut warrant = warrant(&bench);
     bench.machine.may_keep(warrant.clone());
     bench.sent();
     bench.told();
     bench.end(Ending::Release);
-    assert_eq!(bench.sent(), [gate(1, &[warrant.begin()]), sync()].concat());
+    assert_eq!(bench.sent(), [gate(1, &[&draw()]), sync()].concat());
+    bench.server(&[drawn(), ready(b'T')]);
+    assert_eq!(bench.sent(), [gate(2, &[&warrant.begin(TICKET).unwrap()]), sync()].concat());
     bench.server(&[answers(&[Some("open")]), ready(b'T')]);
     bench.server(&[done("DELETE 0"), ready(b'T')]);
     bench.sent();
@@ -178,6 +209,7 @@ fn in_a_transaction_the_end_of_keeping_is_not_its_end() {
     let warrant = self::warrant(&bench);
     bench.machine.may_keep(warrant);
     bench.end(Ending::Release);
+    bench.server(&[drawn(), ready(b'T')]);
     bench.server(&[answers(&[Some("open")]), ready(b'T')]);
     bench.server(&[done("DELETE 1"), ready(b'I')]);
     assert!(
