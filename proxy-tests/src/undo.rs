@@ -55,11 +55,12 @@ pub fn stage(undo: &str, tables: &str, covered: &[&str]) -> Stage {
     stage_with(undo, "", tables, covered)
 }
 
-/// The same, with lines for `[undo]` and what follows it.
+/// The same, with lines for `[undo]` and what follows it; `{undoer}` in them and in the tables is that role.
 pub fn stage_with(undo: &str, settings: &str, tables: &str, covered: &[&str]) -> Stage {
     let database = shared();
     let [keeper, app, undoer] = ["keeper", "app", "undoer"].map(|name| database.unique(name));
     let name = database.target().database.clone();
+    let settings = settings.replace("{undoer}", &undoer);
     database.run(&format!(
         "CREATE ROLE {keeper} LOGIN; GRANT CREATE ON DATABASE \"{name}\" TO {keeper}; CREATE ROLE {app} LOGIN; CREATE ROLE {undoer} LOGIN"
     ));
@@ -73,7 +74,7 @@ pub fn stage_with(undo: &str, settings: &str, tables: &str, covered: &[&str]) ->
     let stage = Stage { approver, database, gate, keeper, app, undoer };
     let installed = stage.undo(&["install", "--run", &name, "--may-undo", &stage.undoer]);
     assert!(installed.status.success(), "{}", said(&installed));
-    stage.database.run(tables);
+    stage.database.run(&tables.replace("{undoer}", &stage.undoer));
     stage.database.run(&format!(
         "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {}, {}",
         stage.app, stage.undoer
@@ -129,6 +130,16 @@ impl Stage {
         let printed = self.undo(&["cover"].into_iter().chain(tables.iter().map(String::as_str)).collect::<Vec<_>>());
         assert!(printed.status.success(), "{}", said(&printed));
         self.database.run(std::str::from_utf8(&printed.stdout).unwrap());
+    }
+
+    /// What a statement changes comes back exactly, by the value of `sum`.
+    pub fn comes_back(&self, statement: &str, sum: &str) {
+        let before = self.value(sum);
+        let done = self.login().query(statement);
+        assert!(has_ended_well(&done), "{statement}: {done:?}");
+        let told = self.restore(&request(&done), &[]);
+        assert!(told.status.success(), "{statement}: {}", said(&told));
+        assert_eq!(self.value(sum), before, "{statement}: {}", said(&told));
     }
 
     /// The client through the gate.

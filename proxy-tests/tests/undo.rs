@@ -329,10 +329,11 @@ fn rows_are_kept_for_nobody_but_the_gate() {
     let kept = stage.value("SELECT count(*) FROM querygate_undo.change");
     let warrant = stage.value(&format!("SELECT warrant FROM querygate_undo.request WHERE request = '{id}'"));
     let mut direct = Raw::login(&stage.database.target().with_user(&stage.app));
-    let said = error(&direct.query("SELECT querygate_undo.begin('qg-forged', 9999999999, 9, 9, 9, 9, true, '00')"));
+    let said =
+        error(&direct.query("SELECT querygate_undo.begin('qg-forged', 9999999999, 9, 9, 9, 9, true, 'x', '00')"));
     assert!(said.contains("no warrant"), "{said}");
     let said = error(&direct.query(format!(
-        "SELECT querygate_undo.begin('{id}', 9999999999, 10, 10485760, 1073741824, 604800, true, '{warrant}')"
+        "SELECT querygate_undo.begin('{id}', 9999999999, 10, 10485760, 1073741824, 604800, true, 'x', '{warrant}')"
     )));
     assert!(said.contains("no warrant"), "another session's: {said}");
     let said = error(

@@ -76,8 +76,7 @@ impl Keeper {
                 FROM pg_constraint f WHERE f.contype = 'f' AND f.conparentid = 0 \
                 AND (f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd')) \
                 AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = f.confrelid AND t.tgfoid = 'querygate_undo.capture()'::regprocedure) \
-                AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = f.conrelid AND t.tgfoid = 'querygate_undo.capture()'::regprocedure \
-                                AND t.tgenabled IN ('O', 'A')) ORDER BY 1";
+                AND NOT querygate_undo.covers(f.conrelid) ORDER BY 1";
             missing.extend(client.query(reached, &[]).await?.iter().map(|row| row.get::<_, String>(0)));
             Ok(missing)
         })
@@ -106,7 +105,7 @@ impl Keeper {
     pub async fn clear(&self, database: &str) -> Result<u64, String> {
         let sql = format!(
             "DELETE FROM querygate_undo.request WHERE request IN (SELECT request FROM querygate_undo.request \
-             WHERE kept_until <= now() ORDER BY kept_until LIMIT {AT_ONCE})"
+             WHERE kept_until <= now() ORDER BY kept_until LIMIT {AT_ONCE} FOR UPDATE SKIP LOCKED)"
         );
         self.with(database, async |client| {
             let mut cleared = 0_u64;

@@ -32,6 +32,8 @@ const TABLES_AND_FUNCTIONS: &str = include_str!("schema.sql");
 /// Functions that whoever may undo calls, by way of `restore`.
 const FOR_UNDOERS: &str = "querygate_undo.restore(text, boolean, boolean), querygate_undo.read(text), \
      querygate_undo.settle(text, bigint[], bigint), querygate_undo.undo_one(querygate_undo.change, text), \
+     querygate_undo.undo_all(text, boolean, boolean, text, querygate_undo.change[]), querygate_undo.moves(querygate_undo.change[]), \
+     querygate_undo.differ(regclass, text, regclass, text), querygate_undo.held_by(oid, text), \
      querygate_undo.columns_of(oid), querygate_undo.each_column(oid, text, text, text[])";
 
 /// How long a warrant may be on its way.

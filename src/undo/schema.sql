@@ -127,6 +127,10 @@ BEGIN
     IF NOT FOUND OR drawn IS NULL OR warrant IS DISTINCT FROM (SELECT encode(sha256(outer_key || sha256(inner_key || said)), 'hex') FROM querygate_undo.key)
         OR expires < extract(epoch FROM clock_timestamp())
     THEN
+        IF NOT strict THEN
+            -- The gate lets the statement run without.
+            RETURN 'refused';
+        END IF;
         RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = 'querygate: the gate has given no warrant to keep rows in this session',
             HINT = 'The secret in [undo] may not be the one the schema was set up with, a pooler may stand before the server, or the clocks differ.';
     END IF;
@@ -161,10 +165,10 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    IF TG_OP <> 'INSERT' THEN was := OLD::text; END IF;
-    IF TG_OP <> 'DELETE' THEN became := NEW::text; END IF;
+    -- By their output functions alone: a cast of the row's own type or of a column's may run anybody's code, with the rights of this function.
+    IF TG_OP <> 'INSERT' THEN was := format('%s', OLD); END IF;
+    IF TG_OP <> 'DELETE' THEN became := format('%s', NEW); END IF;
     size := coalesce(octet_length(was), 0) + coalesce(octet_length(became), 0);
-    -- By their output functions alone: a cast may run anybody's code, with the rights of this function.
     IF TG_OP = 'UPDATE' THEN
         EXECUTE (SELECT format('SELECT array_remove(ARRAY[%s], NULL)', string_agg(format(
                      'CASE WHEN (format(''%%s'', ($1).%1$I), num_nulls(($1).%1$I)) IS DISTINCT FROM (format(''%%s'', ($2).%1$I), num_nulls(($2).%1$I)) THEN %1$L END',
@@ -188,6 +192,13 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- Whether a table has the trigger, as `querygate undo cover` puts it there: for each row, behind whatever writes it, at once.
+CREATE FUNCTION querygate_undo.covers(relation oid) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = relation AND t.tgenabled IN ('O', 'A') AND t.tgtype = 1 + 4 + 8 + 16
+                       AND cardinality(t.tgattr) = 0 AND NOT t.tgdeferrable AND t.tgfoid = 'querygate_undo.capture()'::regprocedure)
+$$;
+
 -- Tables that foreign keys reach from the rows of a request and that have no trigger to keep theirs.
 CREATE FUNCTION querygate_undo.uncovered(which text) RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -197,8 +208,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         AND CASE c.op WHEN 'D' THEN f.confdeltype ELSE f.confupdtype END IN ('c', 'n', 'd')
     WHERE c.request = which AND (c.op = 'D' OR c.op = 'U' AND EXISTS (
             SELECT FROM pg_attribute a WHERE a.attrelid = c.relation AND a.attnum = ANY (f.confkey) AND a.attname = ANY (c.changed)))
-        AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = f.conrelid AND t.tgenabled IN ('O', 'A')
-                            AND t.tgfoid = 'querygate_undo.capture()'::regprocedure)
+        AND NOT querygate_undo.covers(f.conrelid)
 $$;
 
 -- Ends keeping: says in a sentence what is kept, or fails where all has to be kept and is not. `target` is the table the statement
@@ -319,19 +329,67 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attname = ANY (coalesce(only_these, ARRAY[attname]))
 $$;
 
+-- Columns in which two rows of a table, or of two of its partitions, differ; NULL: in none.
+CREATE FUNCTION querygate_undo.differ(one regclass, this text, other regclass, that text) RETURNS text[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found text[];
+BEGIN
+    -- Literals are read by the type's own input; a cast may be anybody's.
+    EXECUTE (SELECT format('SELECT array_remove(ARRAY[%s], NULL) FROM (SELECT %L::%s AS k, %L::%s AS l) q', string_agg(format(
+                 'CASE WHEN (format(''%%s'', (q.k).%1$I), num_nulls((q.k).%1$I)) IS DISTINCT FROM (format(''%%s'', (q.l).%1$I), num_nulls((q.l).%1$I)) THEN %1$L END',
+                 attname), ', '), this, one, that, other)
+             FROM pg_attribute WHERE attrelid = one AND attnum > 0 AND NOT attisdropped AND attgenerated = '')
+    INTO found;
+    RETURN nullif(found, '{}');
+END $$;
+
+-- A table that would lose rows, or links in them, by a foreign key if this row went; NULL: none would.
+CREATE FUNCTION querygate_undo.held_by(relation oid, gone text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    f record;
+    kind text := relation::regclass;
+    there boolean;
+BEGIN
+    FOR f IN SELECT k.conrelid::regclass AS child, string_agg(format('y.%I = (q.k).%I', c.attname, p.attname), ' AND ') AS match
+             FROM pg_constraint k CROSS JOIN LATERAL unnest(k.conkey, k.confkey) u (from_number, to_number)
+             JOIN pg_attribute c ON c.attrelid = k.conrelid AND c.attnum = u.from_number
+             JOIN pg_attribute p ON p.attrelid = k.confrelid AND p.attnum = u.to_number
+             WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confdeltype IN ('c', 'n', 'd')
+                 AND (k.confrelid = relation OR k.confrelid IN (SELECT relid FROM pg_partition_ancestors(relation)))
+             GROUP BY k.oid, k.conrelid
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s y, (SELECT %L::%s AS k) q WHERE %s)', f.child, gone, kind, f.match) INTO there;
+        IF there THEN
+            RETURN f.child::text;
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END $$;
+
 -- Undoes one change with the rights of its caller; NULL, or why it cannot be undone. What writes runs with the caller's search_path,
--- which triggers may rely on.
+-- which triggers may rely on. Kept rows are written as literals, which their type's own input reads; a cast may run anybody's code.
+-- A move between partitions (`op` M) is one change: the row as it left one (`before`, whose table is the first of `changed`) and as it
+-- came into the other (`after`).
 CREATE FUNCTION querygate_undo.undo_one(c querygate_undo.change, path text) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET lc_monetary = 'C' SET xmloption = 'content' AS $$
 DECLARE
     root text := coalesce(pg_partition_root(c.relation), c.relation::regclass)::text;
+    -- Rows of tables that inherit from it are others.
+    here text := CASE WHEN pg_partition_root(c.relation) IS NULL THEN 'ONLY ' ELSE '' END || root;
     kind text := c.relation::regclass::text;
+    -- The table of `before`.
+    former regclass := CASE c.op WHEN 'M' THEN c.changed[1]::oid ELSE c.relation END;
     ours text := querygate_undo.each_column(c.relation, '(q.k).%I', ', ');
     theirs text := querygate_undo.each_column(c.relation, 'x.%I', ', ');
     command text;
     by_key text;
     written text;
-    same boolean;
+    expected text;
+    given text[];
+    wanted text[];
+    columns text[] := c.changed;
     at_table oid;
     at_row tid;
     done bigint;
@@ -339,45 +397,81 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace
                    WHERE t.oid = c.relation AND t.relname = c.table_name AND n.nspname = c.schema_name) THEN
         RETURN 'its table is gone, or has another name';
-    ELSIF querygate_undo.columns_of(c.relation) <> c.columns THEN
+    ELSIF querygate_undo.columns_of(c.relation) <> c.columns OR c.op = 'M' AND querygate_undo.columns_of(former) IS DISTINCT FROM c.changed[3] THEN
         RETURN 'the columns of its table have changed since';
     END IF;
     IF c.op = 'D' THEN
-        command := format('INSERT INTO %s AS x (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM (SELECT $1::%s AS k) q RETURNING ROW(%s)::text',
-                          root, querygate_undo.each_column(c.relation, '%I', ', '), ours, kind, theirs);
+        command := format('INSERT INTO %s AS x (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM (SELECT %L::%s AS k) q RETURNING ROW(%s)::pg_catalog.text',
+                          root, querygate_undo.each_column(c.relation, '%I', ', '), ours, c.before, kind, theirs);
+        -- Names within a row (regclass) are written as that path has them.
         PERFORM set_config('search_path', path, true);
-        EXECUTE command INTO written USING c.before;
+        EXECUTE command INTO written;
+        EXECUTE pg_catalog.format('SELECT ROW(%s)::pg_catalog.text FROM (SELECT %L::%s AS k) q', ours, c.before, kind) INTO expected;
         SET LOCAL search_path = pg_catalog, pg_temp;
         IF written IS NULL THEN
             RETURN 'a trigger keeps it from being inserted';
         END IF;
-        EXECUTE format('SELECT ROW(%s)::text = $2 FROM (SELECT $1::%s AS k) q', ours, kind) INTO same USING c.before, written;
-        RETURN CASE WHEN same THEN NULL ELSE 'a trigger changes it as it is inserted' END;
+        RETURN CASE WHEN written = expected THEN NULL ELSE 'a trigger changes it as it is inserted' END;
     END IF;
+    IF c.op = 'M' THEN
+        columns := querygate_undo.differ(former, c.before, c.relation, c.after);
+    END IF;
+    columns := ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = former AND attname = ANY (columns) AND attgenerated = '' ORDER BY attnum);
     -- The key finds the row; that it still is as it was left, all its columns tell. Types of extensions may compare by code of their own.
     SELECT string_agg(format('x.%1$I = (q.k).%1$I', a.attname), ' AND ') INTO by_key
     FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) JOIN pg_type y ON y.oid = a.atttypid
     WHERE i.indrelid = c.relation AND i.indisprimary AND y.typnamespace = 'pg_catalog'::regnamespace;
-    EXECUTE format('SELECT x.tableoid, x.ctid FROM %s x, (SELECT $1::%s AS k) q WHERE %s AND ROW(%s)::text = ROW(%s)::text LIMIT 1',
-                   root, kind, coalesce(by_key, 'true'), theirs, ours)
-    INTO at_table, at_row USING c.after;
+    EXECUTE format('SELECT x.tableoid, x.ctid FROM %s x, (SELECT %L::%s AS k) q WHERE %s AND ROW(%s)::text = ROW(%s)::text LIMIT 1',
+                   here, c.after, kind, coalesce(by_key, 'true'), theirs, ours)
+    INTO at_table, at_row;
     IF at_row IS NULL THEN
         IF by_key IS NULL THEN
             RETURN 'there is no row as it was left';
         END IF;
-        EXECUTE format('SELECT count(*) FROM %s x, (SELECT $1::%s AS k) q WHERE %s', root, kind, by_key) INTO done USING c.after;
+        IF c.op = 'U' THEN
+            EXECUTE format('SELECT count(*) FROM %s x, (SELECT %L::%s AS k) q WHERE %s AND ROW(%s)::text = ROW(%s)::text', here, c.before, kind, by_key, theirs, ours)
+            INTO done;
+            IF done > 0 THEN
+                -- It is back already: a foreign key has carried it along.
+                RETURN NULL;
+            END IF;
+        END IF;
+        EXECUTE format('SELECT count(*) FROM %s x, (SELECT %L::%s AS k) q WHERE %s', here, c.after, kind, by_key) INTO done;
         RETURN CASE WHEN done = 0 THEN 'the row is gone' ELSE 'the row was changed since' END;
+    END IF;
+    IF c.op = 'I' THEN
+        written := querygate_undo.held_by(c.relation, c.after);
+        IF written IS NOT NULL THEN
+            RETURN format('rows of %s refer to it, and would go or change with it', written);
+        END IF;
+    END IF;
+    IF c.op <> 'I' AND columns = '{}' THEN
+        -- It was written with what it had.
+        RETURN NULL;
     END IF;
     -- One that is changed at this very moment is at another place afterwards, and not found.
     command := CASE c.op
         WHEN 'I' THEN format('DELETE FROM %s x', root)
-        ELSE format('UPDATE %s x SET (%s) = ROW(%s) FROM (SELECT $3::%s AS k) q', root, querygate_undo.each_column(c.relation, '%I', ', ', c.changed),
-                    querygate_undo.each_column(c.relation, '(q.k).%I', ', ', c.changed), kind)
-        END || ' WHERE x.tableoid OPERATOR(pg_catalog.=) $1 AND x.ctid OPERATOR(pg_catalog.=) $2';
+        ELSE format('UPDATE %s x SET (%s) = ROW(%s) FROM (SELECT %L::%s AS k) q', root, querygate_undo.each_column(former, '%I', ', ', columns),
+                    querygate_undo.each_column(former, '(q.k).%I', ', ', columns), c.before, former)
+        END || ' WHERE x.tableoid OPERATOR(pg_catalog.=) $1 AND x.ctid OPERATOR(pg_catalog.=) $2 RETURNING ARRAY['
+        || CASE c.op WHEN 'I' THEN 'NULL' ELSE querygate_undo.each_column(former, 'pg_catalog.format(''%%L'', x.%I)', ', ', columns) END || ']::pg_catalog.text[]';
+    expected := format('SELECT ARRAY[%s] FROM (SELECT %L::%s AS k) q',
+                       querygate_undo.each_column(former, 'pg_catalog.format(''%%L'', (q.k).%I)', ', ', columns), c.before, former);
     PERFORM set_config('search_path', path, true);
-    EXECUTE command USING at_table, at_row, c.before;
-    GET DIAGNOSTICS done = ROW_COUNT;
-    RETURN CASE WHEN done OPERATOR(pg_catalog.>) 0 THEN NULL ELSE 'the row was changed since, or a trigger keeps it as it is' END;
+    EXECUTE command INTO given USING at_table, at_row;
+    IF given IS NOT NULL AND c.op OPERATOR(pg_catalog.<>) 'I' THEN
+        EXECUTE expected INTO wanted;
+    END IF;
+    SET LOCAL search_path = pg_catalog, pg_temp;
+    IF given IS NULL THEN
+        RETURN 'the row was changed since, or a trigger keeps it as it is';
+    ELSIF c.op = 'I' OR given = wanted THEN
+        RETURN NULL;
+    END IF;
+    columns := ARRAY(SELECT u.name FROM unnest(columns, given, wanted) u (name, now, was) WHERE u.now <> u.was);
+    RETURN CASE WHEN cardinality(columns) = cardinality(given) THEN 'a trigger gives it other values'
+                ELSE format('restored, but a trigger has set %s anew', array_to_string(columns, ', ')) END;
 END $$;
 
 -- Undoes what a request did: each row on its own, or all or nothing. Rows that conflict are listed; `rehearse` changes nothing.
@@ -385,17 +479,55 @@ CREATE FUNCTION querygate_undo.restore(which text, whole boolean DEFAULT false, 
 RETURNS TABLE (table_name text, row_text text, outcome text)
 LANGUAGE plpgsql AS $$
 DECLARE
-    path text := current_setting('search_path');
+    path text := pg_catalog.current_setting('search_path');
     changes querygate_undo.change[];
+BEGIN
+    changes := ARRAY(SELECT k FROM querygate_undo.read(which) k);
+    RETURN QUERY SELECT * FROM querygate_undo.undo_all(which, whole, rehearse, path, querygate_undo.moves(changes));
+END $$;
+
+-- The same changes, a row that moved to another partition as one: undone by itself, what refers to it would go when it is deleted there.
+-- An UPDATE that moves one writes the two right after each other (ExecCrossPartitionUpdate in nodeModifyTable.c).
+CREATE FUNCTION querygate_undo.moves(changes querygate_undo.change[]) RETURNS querygate_undo.change[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    moved querygate_undo.change[] := '{}';
+    c querygate_undo.change;
+    came querygate_undo.change;
+BEGIN
+    FOREACH c IN ARRAY changes LOOP
+        IF came.op = 'I' AND c.op = 'D' AND came.direct AND c.direct AND came.relation <> c.relation
+            AND pg_partition_root(came.relation) = pg_partition_root(c.relation)
+        THEN
+            came.op := 'M';
+            came.before := c.before;
+            came.changed := ARRAY[c.relation::text, c.seq::text, c.columns];
+            moved[cardinality(moved)] := came;
+            came := NULL;
+        ELSE
+            moved := moved || c;
+            came := c;
+        END IF;
+    END LOOP;
+    RETURN moved;
+END $$;
+
+-- Undoes these changes.
+CREATE FUNCTION querygate_undo.undo_all(which text, whole boolean, rehearse boolean, path text, changes querygate_undo.change[])
+RETURNS TABLE (table_name text, row_text text, outcome text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
     c querygate_undo.change;
     later querygate_undo.change[];
     reasons text[];
     reason text;
+    -- Restored, with something to be said of it.
+    noted querygate_undo.change[] := '{}';
+    notes text[] := '{}';
     numbers bigint[] := '{}';
     tables text[] := '{}';
     undone boolean := true;
 BEGIN
-    changes := ARRAY(SELECT k FROM querygate_undo.read(which) k);
     BEGIN
         -- What is deferred would fail behind the last row.
         SET CONSTRAINTS ALL IMMEDIATE;
@@ -405,10 +537,13 @@ BEGIN
             FOREACH c IN ARRAY changes LOOP
                 BEGIN
                     reason := querygate_undo.undo_one(c, path);
-                    IF reason IS NOT NULL THEN
+                    IF reason NOT LIKE 'restored, but %' THEN
                         RAISE EXCEPTION USING ERRCODE = 'QGUNO', MESSAGE = reason;
+                    ELSIF reason IS NOT NULL THEN
+                        noted := noted || c;
+                        notes := notes || reason;
                     END IF;
-                    numbers := numbers || c.seq;
+                    numbers := numbers || c.seq || CASE WHEN c.op = 'M' THEN ARRAY[c.changed[2]::bigint] END;
                     tables := tables || format('%I.%I', c.schema_name, c.table_name);
                 EXCEPTION
                     WHEN unique_violation THEN
@@ -426,6 +561,25 @@ BEGIN
             EXIT WHEN cardinality(later) = 0 OR cardinality(later) = cardinality(changes);
             changes := later;
         END LOOP;
+        IF cardinality(later) > 1 THEN
+            -- Rows that refer to each other, or whose keys went round, come back together or not, where their constraints can wait.
+            BEGIN
+                SET CONSTRAINTS ALL DEFERRED;
+                FOREACH c IN ARRAY later LOOP
+                    IF querygate_undo.undo_one(c, path) NOT LIKE 'restored, but %' THEN
+                        RAISE EXCEPTION USING ERRCODE = 'QGUNO', MESSAGE = 'not together';
+                    END IF;
+                END LOOP;
+                SET CONSTRAINTS ALL IMMEDIATE;
+                FOREACH c IN ARRAY later LOOP
+                    numbers := numbers || c.seq || CASE WHEN c.op = 'M' THEN ARRAY[c.changed[2]::bigint] END;
+                    tables := tables || format('%I.%I', c.schema_name, c.table_name);
+                END LOOP;
+                later := '{}';
+            EXCEPTION WHEN OTHERS THEN
+                SET CONSTRAINTS ALL IMMEDIATE;
+            END;
+        END IF;
         IF rehearse OR whole AND cardinality(later) > 0 THEN
             RAISE EXCEPTION USING ERRCODE = 'QGALL', MESSAGE = 'all of it is taken back';
         END IF;
@@ -441,6 +595,13 @@ BEGIN
         table_name := format('%I.%I', c.schema_name, c.table_name);
         row_text := left(coalesce(c.before, c.after), 200);
         outcome := 'conflict: ' || reasons[i];
+        RETURN NEXT;
+    END LOOP;
+    FOR i IN 1 .. least(cardinality(noted), 100) LOOP
+        c := noted[i];
+        table_name := format('%I.%I', c.schema_name, c.table_name);
+        row_text := left(c.before, 200);
+        outcome := notes[i];
         RETURN NEXT;
     END LOOP;
 END $$;

@@ -25,7 +25,7 @@ pub(super) fn conflicts(request: &str, action: UndoAction, shape: &Shape, around
     let (kept, kind, columns) =
         (kept(request, shape), qualified(&shape.schema, &shape.name), literal(&shape.described));
     let mut tables = format!(
-        "WITH c AS MATERIALIZED (SELECT k.changed, k.before::{kind} AS b, k.after::{kind} AS a, k.before AS was, k.after AS became \
+        "WITH c AS MATERIALIZED (SELECT k.seq, k.direct, k.changed, k.before::{kind} AS b, k.after::{kind} AS a, k.before AS was, k.after AS became \
          FROM ({kept}) k WHERE k.op = '{op}' AND k.columns = {columns})"
     );
     let mut cases = String::new();
@@ -48,7 +48,7 @@ pub(super) fn conflicts(request: &str, action: UndoAction, shape: &Shape, around
                     " UNION ALL SELECT {} FROM (SELECT k.before::{kind} AS b FROM ({}) k WHERE k.op IN ('D', 'U') AND k.columns = {}) s",
                     key.to
                         .iter()
-                        .map(|column| format!("(s.b).{}::text", quoted(column)))
+                        .map(|column| format!("format('%L', (s.b).{})", quoted(column)))
                         .collect::<Vec<_>>()
                         .join(", "),
                     self::kept(request, source),
@@ -62,6 +62,11 @@ pub(super) fn conflicts(request: &str, action: UndoAction, shape: &Shape, around
     if action != UndoAction::BringBack {
         for (key, child) in &around.children {
             if let Some(referred) = referred(request, action, key, child) {
+                let referred = if action == UndoAction::Remove {
+                    format!("NOT {} AND {referred}", moved(request, shape))
+                } else {
+                    referred
+                };
                 let _ = write!(cases, " WHEN {referred} THEN 'other rows refer to it'");
             }
         }
@@ -84,7 +89,7 @@ fn kept(request: &str, shape: &Shape) -> String {
 
 /// It is not as the statement left it: what a later change of the same statement left is undone first, and a row that is back is no conflict.
 fn as_it_was_left(action: UndoAction, shape: &Shape, kept: &str) -> String {
-    let root = qualified(&shape.root_schema, &shape.root_name);
+    let root = rows_of(shape);
     let text = row_text(shape, "x");
     let later = format!("c.became IN (SELECT k.before FROM ({kept}) k WHERE k.before IS NOT NULL)");
     if shape.primary.is_empty() {
@@ -106,7 +111,7 @@ fn as_it_was_left(action: UndoAction, shape: &Shape, kept: &str) -> String {
 
 /// Another row has the key, and is not one that is undone as well.
 fn taken(action: UndoAction, shape: &Shape, key: &[String], kept: &str) -> String {
-    let root = qualified(&shape.root_schema, &shape.root_name);
+    let root = rows_of(shape);
     let text = row_text(shape, "x");
     let changed =
         if action == UndoAction::SetBack { format!("c.changed && {} AND ", names(key)) } else { String::new() };
@@ -116,12 +121,13 @@ fn taken(action: UndoAction, shape: &Shape, key: &[String], kept: &str) -> Strin
     )
 }
 
-/// What it refers to is neither there nor comes back.
+/// What it refers to is neither there nor comes back. (Compared without casts, which may be anybody's.)
 fn orphaned(action: UndoAction, key: &ForeignKey, parent: &Shape, at: usize) -> String {
-    let root = qualified(&parent.root_schema, &parent.root_name);
+    let root = rows_of(parent);
     let set =
         key.from.iter().map(|column| format!("(c.b).{} IS NOT NULL", quoted(column))).collect::<Vec<_>>().join(" AND ");
-    let values = key.from.iter().map(|column| format!("(c.b).{}::text", quoted(column))).collect::<Vec<_>>().join(", ");
+    let values =
+        key.from.iter().map(|column| format!("format('%L', (c.b).{})", quoted(column))).collect::<Vec<_>>().join(", ");
     let changed =
         if action == UndoAction::SetBack { format!("c.changed && {} AND ", names(&key.from)) } else { String::new() };
     format!(
@@ -138,13 +144,30 @@ fn referred(request: &str, action: UndoAction, key: &ForeignKey, child: &Shape) 
         UndoAction::SetBack => format!("c.changed && {} AND ", names(&key.to)),
         UndoAction::Remove | UndoAction::BringBack => String::new(),
     };
-    let root = qualified(&child.root_schema, &child.root_name);
+    let root = rows_of(child);
     Some(format!(
         "{changed}EXISTS (SELECT FROM {root} x WHERE {} AND {} NOT IN (SELECT k.after FROM ({}) k WHERE k.after IS NOT NULL))",
         equal("x", &key.from, "c.a", &key.to),
         row_text(child, "x"),
         kept(request, child)
     ))
+}
+
+/// It came from another partition, and goes back there (`moves` in schema.sql).
+fn moved(request: &str, shape: &Shape) -> String {
+    format!(
+        "coalesce((SELECT c.direct AND d.direct AND d.op = 'D' AND d.relation <> {} AND pg_partition_root(d.relation::regclass) = {}::regclass \
+         FROM querygate_undo.change d WHERE d.request = {} AND NOT d.undone AND d.seq < c.seq ORDER BY d.seq DESC LIMIT 1), false)",
+        shape.oid,
+        shape.root,
+        literal(request)
+    )
+}
+
+/// Where its rows are; those of tables that inherit from it are others.
+fn rows_of(shape: &Shape) -> String {
+    let only = if shape.partitioned { "" } else { "ONLY " };
+    format!("{only}{}", qualified(&shape.root_schema, &shape.root_name))
 }
 
 /// A row as it is kept.

@@ -127,7 +127,13 @@ impl Machine {
                 }
             }
             Stage::Failed | Stage::Ending(End::Undo | End::Over(_)) => {}
-            Stage::New | Stage::Asked(_) | Stage::Drawn(_) | Stage::Set | Stage::Bound | Stage::Running | Stage::AwaitSync => {
+            Stage::New
+            | Stage::Asked(_)
+            | Stage::Drawn(_)
+            | Stage::Set
+            | Stage::Bound
+            | Stage::Running
+            | Stage::AwaitSync => {
                 self.lost_count();
             }
         }
@@ -168,7 +174,13 @@ impl Machine {
             }
             // Tried again.
             Stage::Failed | Stage::Ending(End::Undo | End::Over(_)) => return Fate::Swallow,
-            Stage::New | Stage::Asked(_) | Stage::Drawn(_) | Stage::Set | Stage::Bound | Stage::Running | Stage::AwaitSync => {
+            Stage::New
+            | Stage::Asked(_)
+            | Stage::Drawn(_)
+            | Stage::Set
+            | Stage::Bound
+            | Stage::Running
+            | Stage::AwaitSync => {
                 self.lost_count();
             }
         }

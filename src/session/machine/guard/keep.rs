@@ -10,6 +10,9 @@ use crate::wire::reply::Report;
 #[cfg(test)]
 mod tests;
 
+/// What people are told where the session takes no warrant; part of an SQL string.
+const REFUSED: &str = "it cannot be undone: the session takes no warrant of the gate (a pooler may stand before the server, the secret or the clocks differ)";
+
 /// What is to be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Keep {
@@ -66,10 +69,16 @@ impl Guarding {
 
     /// What comes next, once the session has answered what was set.
     pub(super) fn was_set(&mut self, answers: Vec<Option<String>>) -> Stage {
-        if self.warrant.is_none() || std::mem::replace(&mut self.begun, true) {
+        let answer = answers.into_iter().next_back().flatten().unwrap_or_default();
+        if self.warrant.is_none() {
             return Stage::Set;
         }
-        Stage::Drawn(answers.into_iter().next_back().flatten().unwrap_or_default())
+        if std::mem::replace(&mut self.begun, true) {
+            // It runs all the same: where it must not, that was an error.
+            self.refused = answer == "refused";
+            return Stage::Set;
+        }
+        Stage::Drawn(answer)
     }
 
     /// Comes right before the statement. `None`: that is no ticket.
@@ -80,6 +89,9 @@ impl Guarding {
     /// Comes right behind it: fails where its rows had to be kept and are not.
     pub(super) fn ends_keeping(&self) -> Option<String> {
         let (warrant, keep) = (self.warrant.as_ref()?, self.plan.keep.as_ref()?);
+        if self.refused {
+            return Some(format!("SELECT '{REFUSED}'"));
+        }
         Some(warrant.finish(&keep.target, self.verb.unwrap_or_default(), self.rows))
     }
 

@@ -49,6 +49,8 @@ pub(super) struct Guarding {
     warrant: Option<Box<Warrant>>,
     /// A ticket for it is drawn: keeping begins, or has.
     begun: bool,
+    /// The session takes no warrant, and the statement runs without.
+    refused: bool,
     /// Names the request to the client.
     request: Box<str>,
     /// A Query, not a portal.
@@ -116,6 +118,7 @@ impl Guarding {
             plan,
             warrant,
             begun: false,
+            refused: false,
             request,
             query,
             portal: Box::default(),

@@ -127,6 +127,19 @@ fn what_draws_no_ticket_is_not_run() {
 }
 
 #[test]
+fn a_session_that_takes_no_warrant_is_told_so_where_it_may_run_without() {
+    let (mut bench, _) = released("HOLDK me");
+    bench.server(&[answers(&[None, Some(TICKET)]), ready(b'T')]);
+    bench.server(&[answers(&[Some("refused")]), ready(b'T')]);
+    bench.sent();
+    bench.server(&[done("DELETE 2"), ready(b'T')]);
+    let told = format!("SELECT '{}'", super::REFUSED);
+    assert_eq!(bench.sent(), [gate(3, &[&told, "COMMIT"]), sync()].concat());
+    bench.server(&[answers(&[Some(super::REFUSED), None]), ready(b'I')]);
+    assert_eq!(bench.told(), [kept(super::REFUSED), done("DELETE 2"), ready(b'I')].concat());
+}
+
+#[test]
 fn a_statement_whose_rows_are_to_be_kept_needs_a_warrant() {
     for text in ["HOLDK me", "HOLDU me"] {
         let mut bench = bench();
