@@ -10,6 +10,17 @@ use crate::wire::reply::Report;
 #[cfg(test)]
 mod tests;
 
+/// How far the keeping of rows is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// No ticket is drawn.
+    Not,
+    /// One is drawn: it begins, or has.
+    Begins,
+    /// The session takes no warrant, and the statement runs without.
+    Refused,
+}
+
 /// What people are told where the session takes no warrant; part of an SQL string.
 const REFUSED: &str = "it cannot be undone: the session takes no warrant of the gate (a pooler may stand before the server, the secret or the clocks differ)";
 
@@ -73,12 +84,16 @@ impl Guarding {
         if self.warrant.is_none() {
             return Stage::Set;
         }
-        if std::mem::replace(&mut self.begun, true) {
+        match self.keeping {
+            Keeping::Not => {
+                self.keeping = Keeping::Begins;
+                return Stage::Drawn(answer);
+            }
             // It runs all the same: where it must not, that was an error.
-            self.refused = answer == "refused";
-            return Stage::Set;
+            Keeping::Begins if answer == "refused" => self.keeping = Keeping::Refused,
+            Keeping::Begins | Keeping::Refused => {}
         }
-        Stage::Drawn(answer)
+        Stage::Set
     }
 
     /// Comes right before the statement. `None`: that is no ticket.
@@ -89,7 +104,7 @@ impl Guarding {
     /// Comes right behind it: fails where its rows had to be kept and are not.
     pub(super) fn ends_keeping(&self) -> Option<String> {
         let (warrant, keep) = (self.warrant.as_ref()?, self.plan.keep.as_ref()?);
-        if self.refused {
+        if self.keeping == Keeping::Refused {
             return Some(format!("SELECT '{REFUSED}'"));
         }
         Some(warrant.finish(&keep.target, self.verb.unwrap_or_default(), self.rows))

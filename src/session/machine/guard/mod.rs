@@ -31,6 +31,8 @@ mod tests;
 
 pub(super) use plan::{How, Place, Plan};
 
+use keep::Keeping;
+
 use super::errand::Errand;
 use super::result::Seen;
 use super::{Action, Machine, Outbox};
@@ -47,10 +49,8 @@ pub(super) struct Guarding {
     pub(super) plan: Plan,
     /// Has the session keep the statement's rows, where its plan says so.
     warrant: Option<Box<Warrant>>,
-    /// A ticket for it is drawn: keeping begins, or has.
-    begun: bool,
-    /// The session takes no warrant, and the statement runs without.
-    refused: bool,
+    /// How far keeping them is.
+    keeping: Keeping,
     /// Names the request to the client.
     request: Box<str>,
     /// A Query, not a portal.
@@ -117,8 +117,7 @@ impl Guarding {
         Self {
             plan,
             warrant,
-            begun: false,
-            refused: false,
+            keeping: Keeping::Not,
             request,
             query,
             portal: Box::default(),
