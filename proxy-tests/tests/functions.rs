@@ -35,6 +35,31 @@ const SCHEMA: &str = "CREATE TABLE orders (id int PRIMARY KEY, note text); INSER
     CREATE SCHEMA app; CREATE FUNCTION app.same() RETURNS int LANGUAGE sql AS 'SELECT 1'; \
     CREATE FUNCTION same() RETURNS int LANGUAGE sql AS 'SELECT purge()'";
 
+/// What calls `purge` without anybody's naming it: by defaults of arguments, types, partitions, statistics, rules, foreign keys.
+const UNSEEN: &str = "CREATE FUNCTION by_default(a int DEFAULT purge()) RETURNS int LANGUAGE sql AS 'SELECT a'; \
+    CREATE FUNCTION atomic_default() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT by_default(); END; \
+    CREATE FUNCTION gives() RETURNS watched LANGUAGE sql AS 'SELECT 1'; \
+    CREATE FUNCTION gives_out(OUT a watched) LANGUAGE plpgsql AS 'BEGIN a := 2; END'; \
+    CREATE FUNCTION gives_table() RETURNS TABLE (a watched) LANGUAGE sql AS 'SELECT 1'; \
+    CREATE FUNCTION takes(watched) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'; \
+    CREATE FUNCTION declares() RETURNS int LANGUAGE plpgsql AS 'DECLARE q typed.a%TYPE := 1; BEGIN RETURN 1; END'; \
+    CREATE FUNCTION declares_array() RETURNS int LANGUAGE plpgsql AS $$ DECLARE q _watched := '{1}'; BEGIN RETURN 1; END $$; \
+    CREATE FUNCTION atomic_cast() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1::watched::int; END; \
+    CREATE DOMAIN over_watched AS watched; CREATE DOMAIN many_watched AS watched[]; \
+    CREATE TYPE span AS RANGE (SUBTYPE = watched); CREATE TYPE pair AS (a watched, b int); \
+    CREATE DOMAIN defaulting AS int DEFAULT purge(); CREATE DOMAIN twice_removed AS int CHECK (VALUE::watched > 0); \
+    CREATE TYPE mood AS ENUM ('good'); \
+    CREATE TABLE by_domain (a defaulting, b int); CREATE TABLE lists (a watched[]); CREATE TABLE pairs (a pair); \
+    CREATE VIEW casts AS SELECT id::watched AS id FROM orders; CREATE VIEW onto AS SELECT a, b FROM defaulted; \
+    CREATE VIEW populated AS SELECT jsonb_populate_record(t, '{\"a\": 1}') FROM typed t; \
+    CREATE TABLE cast_default (a int DEFAULT 1::watched, b int); CREATE TABLE cast_check (a int CHECK (a::watched > 0)); \
+    CREATE FUNCTION steady(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM purge(); RETURN $1; END $$; \
+    CREATE TABLE parted (a int) PARTITION BY LIST (steady(a)); CREATE TABLE part PARTITION OF parted FOR VALUES IN (1); \
+    CREATE TABLE measured (a int); CREATE STATISTICS measures ON (steady(a)) FROM measured; \
+    CREATE TABLE indexed (a int); CREATE INDEX ON indexed (steady(a)); \
+    CREATE TABLE ruled (a int); CREATE RULE r AS ON INSERT TO ruled DO ALSO DELETE FROM orders; \
+    CREATE TABLE parents (id int PRIMARY KEY); CREATE TABLE children (id int REFERENCES parents ON UPDATE CASCADE CHECK (allowed()))";
+
 /// What is held is refused here, so that no test waits for people.
 const REFUSING: &str = "[[rule]]\nname = \"no-code\"\naction = \"reject\"\neffects = [\"code\"]\n\
     [[rule]]\nname = \"rest\"\naction = \"allow\"\n";
@@ -141,6 +166,180 @@ fn whatever_way_a_function_that_writes_is_called_the_statement_is_refused() {
         "INSERT INTO orders VALUES (10, 'x')",
     ] {
         assert_eq!(refusal(&mut raw, sql), None, "{sql}");
+    }
+}
+
+#[test]
+fn what_calls_a_function_without_naming_it_is_refused_and_what_does_not_passes() {
+    let (database, role) = database();
+    database.run(UNSEEN);
+    let gate = Gate::builder().toml(&(section(&role) + REFUSING)).start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    for sql in [
+        "SELECT by_default()",
+        "SELECT atomic_default()",
+        "SELECT gives()",
+        "SELECT * FROM gives_out()",
+        "SELECT * FROM gives_table()",
+        "SELECT takes(1)",
+        "SELECT declares()",
+        "SELECT declares_array()",
+        "SELECT atomic_cast()",
+        "SELECT 1::over_watched",
+        "SELECT '{1}'::watched[]",
+        "SELECT '{1}'::_watched",
+        "SELECT '{1}'::many_watched",
+        "SELECT '[1,2)'::span",
+        "SELECT span(1, 2)",
+        "SELECT '(1,2)'::pair",
+        "SELECT row(1, 2)::pair",
+        "SELECT '(1)'::typed",
+        "SELECT 1::twice_removed",
+        "SELECT * FROM json_to_record('{\"a\": [1]}') AS x(a _watched)",
+        "SELECT json_populate_record(null::typed, '{\"a\": 1}')",
+        "SELECT jsonb_populate_record(t, '{\"a\": 1}') FROM typed t",
+        "SELECT domain_in('1', 'watched'::regtype, -1)",
+        "SELECT array_in('{1}', 'watched'::regtype, -1)",
+        "SELECT record_in('(1)', 'typed'::regtype, -1)",
+        "SELECT table_to_xml('v', false, false, '')",
+        "SELECT table_to_xml_and_xmlschema('v', false, false, '')",
+        "SELECT * FROM casts",
+        "SELECT * FROM populated",
+        "SELECT * FROM lists WHERE a @> '{1}'",
+        "SELECT * FROM pairs WHERE a = '(1,2)'",
+        "INSERT INTO lists VALUES ('{1}')",
+        "INSERT INTO by_domain (b) VALUES (1)",
+        "INSERT INTO cast_default (b) VALUES (1)",
+        "INSERT INTO cast_check VALUES (1)",
+        "INSERT INTO onto (b) VALUES (1)",
+        "INSERT INTO parted VALUES (1)",
+        "INSERT INTO part VALUES (1)",
+        "COPY part FROM STDIN",
+        "INSERT INTO ruled VALUES (1)",
+        "UPDATE parents SET id = 2",
+        "ANALYZE measured",
+        "ANALYZE indexed",
+        "VACUUM (ANALYZE) indexed",
+        "ANALYZE",
+    ] {
+        let refused = refusal(&mut raw, sql);
+        assert!(refused.as_ref().is_some_and(|why| why.contains("no-code")), "{sql}: {refused:?}");
+    }
+    assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "5", "nothing of it has run");
+    for sql in [
+        "SELECT * FROM typed, part, measured, indexed, ruled, parents, by_domain",
+        "SELECT 'good'::mood",
+        "SELECT * FROM json_to_record('{\"a\": 1}') AS x(a int)",
+        "INSERT INTO measured VALUES (1)",
+        "INSERT INTO parents VALUES (1)",
+        "ANALYZE orders",
+        "VACUUM indexed",
+        "SELECT table_to_xmlschema('orders', false, false, '')",
+    ] {
+        assert_eq!(refusal(&mut raw, sql), None, "{sql}");
+    }
+}
+
+#[test]
+fn a_table_made_like_one_that_calls_a_function_is_refused_and_others_pass() {
+    let (database, role) = database();
+    database.run(UNSEEN);
+    let gate = Gate::builder().toml(&(section(&role) + REFUSING)).start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    for sql in [
+        "CREATE TABLE x1 (LIKE defaulted INCLUDING DEFAULTS)",
+        "CREATE TEMP TABLE x2 (b int, LIKE public.defaulted INCLUDING ALL); INSERT INTO x2 (b) VALUES (1)",
+        "CREATE TABLE x3 (LIKE indexed INCLUDING INDEXES)",
+        "CREATE TEMP TABLE x4 AS SELECT a FROM typed",
+        "SELECT a INTO x5 FROM typed",
+        "CREATE TEMP TABLE x6 AS SELECT t FROM typed t",
+        "CREATE TABLE x7 () INHERITS (defaulted)",
+        "CREATE TABLE x8 OF pair",
+        "CREATE TABLE x9 PARTITION OF parted FOR VALUES IN (7)",
+        "CREATE TEMP TABLE y1 (a _watched)",
+        "PREPARE p AS SELECT a FROM typed; CREATE TEMP TABLE y2 AS EXECUTE p",
+        "CREATE VIEW y3 AS SELECT * FROM casts",
+        "CREATE DOMAIN y4 AS watched",
+    ] {
+        let refused = refusal(&mut raw, sql);
+        assert!(refused.as_ref().is_some_and(|why| why.contains("no-code")), "{sql}: {refused:?}");
+    }
+    for sql in [
+        "CREATE TABLE z1 (LIKE orders INCLUDING ALL)",
+        "BEGIN; CREATE TEMP TABLE z2 AS SELECT * FROM orders; INSERT INTO z2 VALUES (7, ''); SELECT twice(1); COMMIT",
+        "INSERT INTO z1 SELECT * FROM z2",
+        "SELECT id INTO z3 FROM orders",
+        "PREPARE p AS SELECT a FROM typed",
+        "EXECUTE p",
+    ] {
+        assert_eq!(refusal(&mut raw, sql), None, "{sql}");
+    }
+    assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "5", "nothing has run");
+}
+
+#[test]
+fn a_cast_to_json_that_writes_holds_whatever_may_make_it_unwritten() {
+    let (database, role) = database();
+    database.run(
+        "CREATE TYPE mood AS ENUM ('good'); CREATE FUNCTION told(mood) RETURNS json LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM purge(); RETURN '1'; END $$; CREATE CAST (mood AS json) WITH FUNCTION told(mood); \
+         CREATE TABLE moods (a mood); INSERT INTO moods VALUES ('good')",
+    );
+    let gate = Gate::builder().toml(&(section(&role) + REFUSING)).start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    for sql in ["SELECT to_json(a) FROM moods", "SELECT row_to_json(m) FROM moods m", "SELECT json_agg(m) FROM moods m"]
+    {
+        assert!(refusal(&mut raw, sql).is_some_and(|why| why.contains("no-code")), "{sql}");
+    }
+    assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "5", "nothing has run");
+}
+
+/// Runs `SELECT $1` with a parameter declared to be of this type.
+fn select_parameter(raw: &mut Raw, oid: u32, value: &str) -> Option<String> {
+    raw.send(m::parse("", "SELECT $1", &[oid]));
+    raw.send(m::bind("", "", &[Some(value.as_bytes())]));
+    raw.send(m::execute("", 0));
+    raw.send(m::sync());
+    error(&raw.until(b'Z'))
+}
+
+#[test]
+fn a_parameter_declared_to_be_of_a_type_that_calls_a_function_is_refused() {
+    let (database, role) = database();
+    database.run(UNSEEN);
+    let oid = |name: &str| -> u32 { database.raw().value(&format!("SELECT '{name}'::regtype::oid")).parse().unwrap() };
+    let gate = Gate::builder().toml(&(section(&role) + REFUSING)).start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    for (name, value) in [
+        ("watched", "1"),
+        ("over_watched", "1"),
+        ("watched[]", "{1}"),
+        ("typed", "(1)"),
+        ("pair", "(1,2)"),
+        ("span", "[1,2)"),
+    ] {
+        let refused = select_parameter(&mut raw, oid(name), value);
+        assert!(refused.as_ref().is_some_and(|why| why.contains("no-code")), "{name}: {refused:?}");
+    }
+    assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "5", "nothing has run");
+    for (name, value) in [("mood", "good"), ("orders", "(1,x)"), ("int4", "1")] {
+        assert_eq!(select_parameter(&mut raw, oid(name), value), None, "{name}");
+    }
+}
+
+#[test]
+fn a_column_that_becomes_a_domain_and_statistics_made_beside_the_gate_are_noticed() {
+    let (database, role) = database();
+    database.run("CREATE TABLE plain_one (a int); CREATE TABLE plain_two (a int)");
+    database.run("CREATE FUNCTION steady(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM purge(); RETURN $1; END $$");
+    let gate = Gate::builder().toml(&(section(&role) + REFUSING)).start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    for sql in ["INSERT INTO plain_one (a) VALUES (1)", "ANALYZE plain_two"] {
+        assert_eq!(refusal(&mut raw, sql), None, "{sql}");
+    }
+    database.run("ALTER TABLE plain_one ALTER a TYPE watched; CREATE STATISTICS s ON (steady(a)) FROM plain_two");
+    for sql in ["INSERT INTO plain_one (a) VALUES (1)", "ANALYZE plain_two"] {
+        eventually("it is noticed", || refusal(&mut raw, sql).filter(|why| why.contains("no-code")));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Everybody's functions of one database, and what calls functions unseen: views, rules, policies, defaults, checks, indexes, operators,
 //! casts. Reads the catalogue's rows alone, so that no lock of anybody's is in its way. What it finds is weighed in `weigh`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
@@ -11,7 +11,7 @@ use super::body::BODY;
 use super::connection::Asking;
 use super::lookup::cell;
 use super::uses::Uses;
-use crate::judge::function_danger;
+use crate::judge::{VALUE_MAKERS, function_danger};
 
 /// One question.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -55,13 +55,13 @@ pub(super) struct Function {
 }
 
 /// Something that calls a function or operator, or reads a relation, without its name in a statement.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Unseen {
-    /// `view`, `rule`, `policy`, `default`, `check`, `domain`, `index`, `table`, `body`.
+    /// `view`, `rule`, `policy`, `default`, `check`, `domain`, `range`, `index`, `table`, `statistics`, `body`.
     pub(super) kind: String,
     /// Of which relation, type or function.
     pub(super) of: u32,
-    /// What is called or read: `function`, `operator`, `relation`.
+    /// What is called, read or made: `function`, `operator`, `relation`, `type`.
     pub(super) what: String,
     pub(super) called: u32,
 }
@@ -72,6 +72,14 @@ pub(super) struct Cast {
     pub(super) target: String,
     pub(super) function: u32,
     pub(super) silent: bool,
+}
+
+/// A type with values that may call something.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shape {
+    pub(super) name: String,
+    /// What it is a domain over.
+    pub(super) base: Option<u32>,
 }
 
 /// All that was found.
@@ -92,19 +100,29 @@ pub(super) struct Found {
     pub(super) relations: HashMap<u32, (String, String)>,
     /// Partitions and children: child, parent.
     pub(super) inherits: Vec<(u32, u32)>,
+    /// Rules that do more than select: of which relation, and their names.
+    pub(super) writing_rules: Vec<(u32, String)>,
+    /// Foreign keys that change what refers: table referred to, table that refers.
+    pub(super) references: Vec<(u32, u32)>,
     /// Name, by oid; arrays and rows left out.
     pub(super) types: HashMap<u32, String>,
-    /// Columns of somebody's domains: relation, type.
+    /// All oids of everybody's types.
+    pub(super) type_oids: HashSet<u32>,
+    /// Types whose values may call something, by oid.
+    pub(super) shapes: HashMap<u32, Shape>,
+    /// What these are made of: domains of what they are over, arrays of elements, rows of columns, ranges of bounds.
+    pub(super) made_of: Vec<(u32, u32)>,
+    /// Their columns: relation, type.
     pub(super) columns: Vec<(u32, u32)>,
 }
 
-/// Everything a definition that matters stands in, by what changes with it. An `UPDATE` of a catalogue by hand is seen as well.
+/// Everything a definition that matters stands in (columns only where somebody has domains: there are many), by what changes with it. An `UPDATE` of a catalogue by hand is seen as well.
 const MARK: &str = "SELECT md5(string_agg(part, ' ')) FROM (\
     SELECT 'p' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_proc \
     UNION ALL SELECT 'r' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_rewrite \
     UNION ALL SELECT 'y' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_policy \
     UNION ALL SELECT 'd' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_attrdef \
-    UNION ALL SELECT 'k' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_constraint WHERE contype = 'c' \
+    UNION ALL SELECT 'k' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_constraint WHERE contype IN ('c', 'f') \
     UNION ALL SELECT 'c' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_cast \
     UNION ALL SELECT 'o' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_operator \
     UNION ALL SELECT 'm' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_amproc \
@@ -115,6 +133,9 @@ const MARK: &str = "SELECT md5(string_agg(part, ' ')) FROM (\
     UNION ALL SELECT 'a' || count(*) || '.' || coalesce(sum(hashtextextended(aggfnoid::oid || '.' || xmin, 0)), 0) FROM pg_aggregate \
     UNION ALL SELECT 'i' || count(*) || '.' || coalesce(sum(hashtextextended(indexrelid || '.' || xmin, 0)), 0) FROM pg_index \
         WHERE indexprs IS NOT NULL OR indpred IS NOT NULL \
+    UNION ALL SELECT 'z' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_statistic_ext \
+    UNION ALL SELECT 'b' || count(*) || '.' || coalesce(sum(hashtextextended(attrelid || '.' || attnum || '.' || atttypid, 0)), 0) \
+        FROM pg_attribute WHERE atttypid >= 16384 AND EXISTS (SELECT FROM pg_type WHERE oid >= 16384 AND typtype = 'd') \
     UNION ALL SELECT 'h' || count(*) || '.' || coalesce(sum(hashtextextended(inhrelid || '.' || inhparent, 0)), 0) FROM pg_inherits \
     UNION ALL SELECT 's' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || relnamespace || '.' || relname, 0)), 0) FROM pg_class \
         WHERE oid >= 16384 AND relkind IN ('r', 'p', 'f', 'v') AND relpersistence <> 't') AS parts(part)";
@@ -140,36 +161,112 @@ pub(super) async fn of(asking: &Asking, known: Option<&Mark>) -> Result<Option<(
         found.support.push(cell(&row, 0)?);
     }
     found.unseen = unseen(asking, &found.own).await?;
-    let wanted: Vec<u32> = found.unseen.iter().flat_map(|unseen| [unseen.of, unseen.called]).collect();
-    found.inherits = if wanted.is_empty() { Vec::new() } else { pairs(asking, INHERITS).await? };
-    let parents = found.inherits.iter().map(|(_, parent)| *parent);
-    found.columns = pairs(asking, COLUMNS).await?;
-    let columns = found.columns.iter().map(|(relation, _)| *relation);
-    let wanted: Vec<u32> = wanted.iter().copied().chain(parents).chain(columns).collect();
+    types(asking, &mut found).await?;
+    found.unseen.sort_unstable();
+    for row in all(asking, RULES).await? {
+        found.writing_rules.push((cell(&row, 0)?, cell(&row, 1)?));
+    }
+    relations(asking, &mut found).await?;
+    Ok(Some((mark, found)))
+}
+
+/// Types that may call something, as far as anybody's constraint, default or range does, and what makes values of them unseen.
+async fn types(asking: &Asking, found: &mut Found) -> Result<(), String> {
+    for row in all(asking, TYPES).await? {
+        found.types.insert(cell(&row, 0)?, cell(&row, 1)?);
+    }
+    for row in all(asking, "SELECT oid FROM pg_type WHERE oid >= 16384").await? {
+        found.type_oids.insert(cell(&row, 0)?);
+    }
+    let calls = found.unseen.iter().filter(|unseen| matches!(unseen.kind.as_str(), "domain" | "range"));
+    let calls: Vec<u32> = calls.map(|unseen| unseen.of).collect();
+    if calls.is_empty() {
+        return Ok(());
+    }
+    for row in within(asking.ask(LIMIT, &format!("{MADE_OF} LIMIT {OTHERS} + 1"), &[&calls]).await?)? {
+        found.made_of.push((cell(&row, 0)?, cell(&row, 1)?));
+    }
+    found.made_of.sort_unstable();
+    let made = found.made_of.iter().map(|(of, _)| *of);
+    let oids: Vec<u32> = calls.iter().copied().chain(made).collect();
+    let sql = "SELECT oid, typname::text, nullif(typbasetype, 0::oid) FROM pg_type WHERE oid = ANY($1)";
+    for row in asking.ask(LIMIT, sql, &[&oids]).await? {
+        found.shapes.insert(cell(&row, 0)?, Shape { name: cell(&row, 1)?, base: cell(&row, 2)? });
+    }
+    for row in within(asking.ask(LIMIT, &format!("{COLUMNS} LIMIT {OTHERS} + 1"), &[&oids]).await?)? {
+        found.columns.push((cell(&row, 0)?, cell(&row, 1)?));
+    }
+    found.columns.sort_unstable();
+    let sites = sites(asking).await?;
+    let sql = format!(
+        "WITH site(kind, \"of\", class, object, tree) AS ({sites}) SELECT DISTINCT s.kind, s.of, 'type', d.refobjid \
+         FROM site s JOIN pg_depend d ON d.classid = s.class AND d.objid = s.object \
+         WHERE d.refclassid = 'pg_type'::regclass AND d.refobjid = ANY($1) AND d.deptype IN ('n', 'a') \
+         AND s.kind NOT IN ('domain', 'range') LIMIT {OTHERS} + 1"
+    );
+    for row in within(asking.ask(LIMIT, &sql, &[&oids]).await?)? {
+        found.unseen.push(found_unseen(&row)?);
+    }
+    Ok(())
+}
+
+/// How the relations that call something hang together, and their names.
+async fn relations(asking: &Asking, found: &mut Found) -> Result<(), String> {
+    let unseen = found.unseen.iter().flat_map(|unseen| [unseen.of, unseen.called]);
+    let mut wanted: Vec<u32> = unseen.chain(found.columns.iter().map(|(relation, _)| *relation)).collect();
+    wanted.extend(found.writing_rules.iter().map(|(relation, _)| *relation));
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    found.inherits = pairs(asking, INHERITS).await?;
+    found.references = pairs(asking, REFERENCES).await?;
+    found.inherits.sort_unstable();
+    found.references.sort_unstable();
+    let others = found.inherits.iter().chain(&found.references);
+    wanted.extend(others.flat_map(|(one, other)| [*one, *other]));
     let sql = "SELECT c.oid, n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
         WHERE c.oid = ANY($1)";
     for row in asking.ask(LIMIT, sql, &[&wanted]).await? {
         found.relations.insert(cell(&row, 0)?, (cell(&row, 1)?, cell(&row, 2)?));
     }
-    for row in all(asking, TYPES).await? {
-        found.types.insert(cell(&row, 0)?, cell(&row, 1)?);
-    }
-    Ok(Some((mark, found)))
+    Ok(())
 }
 
 const AGGREGATES: &str = "SELECT aggfnoid::oid, ARRAY[aggtransfn, aggfinalfn, aggcombinefn, aggserialfn, aggdeserialfn, aggmtransfn, \
     aggminvtransfn, aggmfinalfn]::oid[] FROM pg_aggregate WHERE aggfnoid::oid >= 16384";
 const OPERATORS: &str = "SELECT oid, oprname::text, oprcode::oid FROM pg_operator WHERE oid >= 16384 AND oprcode <> 0";
-const CASTS: &str = "SELECT t.typname::text, k.castfunc, k.castcontext <> 'e' FROM pg_cast k JOIN pg_type t ON t.oid = k.casttarget \
-    WHERE k.oid >= 16384 AND k.castfunc <> 0";
+/// `to_json` and its like make the cast to json (114) without its being written, if there is one (`json_categorize_type`).
+const CASTS: &str = "SELECT t.typname::text, k.castfunc, k.castcontext <> 'e' OR k.casttarget IN (114, 3802) \
+    FROM pg_cast k JOIN pg_type t ON t.oid = k.casttarget WHERE k.oid >= 16384 AND k.castfunc <> 0";
+/// A command other than SELECT (`CMD_SELECT` in nodes.h) at any depth.
+const RULES: &str = "SELECT ev_class, rulename::text FROM pg_rewrite WHERE ev_type <> '1' AND oid >= 16384 \
+    AND ev_action::text ~ ':commandType ([^1 ]|1[0-9])' ORDER BY 1, 2";
+const REFERENCES: &str = "SELECT DISTINCT confrelid, conrelid FROM pg_constraint WHERE contype = 'f' \
+    AND (confupdtype IN ('c', 'n', 'd') OR confdeltype IN ('c', 'n', 'd'))";
 const INHERITS: &str = "SELECT inhrelid, inhparent FROM pg_inherits";
 const TYPES: &str =
     "SELECT oid, typname::text FROM pg_type WHERE oid >= 16384 AND typtype <> 'c' AND typcategory <> 'A'";
-const COLUMNS: &str = "SELECT DISTINCT a.attrelid, t.oid FROM pg_type t JOIN pg_attribute a ON a.atttypid = t.oid \
-    JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'f') WHERE t.oid >= 16384 AND t.typtype = 'd'";
+/// Every type with values that contain, or are made by way of, values of the given ones: with what it is made of.
+const MADE_OF: &str = "WITH RECURSIVE edge(\"of\", part) AS (\
+    SELECT objid, refobjid FROM pg_depend WHERE classid = 'pg_type'::regclass AND refclassid = 'pg_type'::regclass \
+    UNION ALL SELECT oid, typbasetype FROM pg_type WHERE typbasetype >= 16384 \
+    UNION ALL SELECT oid, typelem FROM pg_type WHERE typelem >= 16384 \
+    UNION ALL SELECT rngtypid, rngsubtype FROM pg_range WHERE rngsubtype >= 16384 \
+    UNION ALL SELECT k.contypid, d.refobjid FROM pg_constraint k JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass \
+        AND d.objid = k.oid AND d.refclassid = 'pg_type'::regclass AND d.refobjid <> k.contypid WHERE k.contypid <> 0 \
+    UNION ALL SELECT c.reltype, a.atttypid FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
+        WHERE a.atttypid >= 16384 AND a.attnum > 0 AND c.reltype <> 0), \
+    risky(\"of\", part) AS (SELECT unnest($1::oid[]), 0::oid UNION SELECT e.of, e.part FROM edge e JOIN risky r ON e.part = r.of) \
+    SELECT r.of, r.part FROM risky r WHERE r.part <> 0";
+const COLUMNS: &str = "SELECT DISTINCT a.attrelid, a.atttypid FROM pg_attribute a \
+    JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'f', 'v', 'm') WHERE a.atttypid = ANY($1) AND a.attnum > 0";
 
 async fn all(asking: &Asking, sql: &str) -> Result<Vec<Row>, String> {
-    let rows = asking.ask(LIMIT, &format!("{sql} LIMIT {OTHERS} + 1"), &[]).await?;
+    within(asking.ask(LIMIT, &format!("{sql} LIMIT {OTHERS} + 1"), &[]).await?)
+}
+
+/// Fail closed: what is cut off would be taken for harmless.
+fn within(rows: Vec<Row>) -> Result<Vec<Row>, String> {
     if rows.len() > OTHERS {
         return Err(format!("there are more than {OTHERS} definitions of one kind"));
     }
@@ -238,14 +335,13 @@ async fn own(asking: &Asking) -> Result<HashMap<u32, (String, String)>, String> 
 /// Everybody's definitions that call something: by what the catalogue says they depend on; and the server's own functions, on which nothing
 /// is said to depend, by the trees themselves.
 async fn unseen(asking: &Asking, own: &HashMap<u32, (String, String)>) -> Result<Vec<Unseen>, String> {
-    let dangerous: Vec<String> = own
-        .iter()
-        .filter(|(_, (name, _))| function_danger(None, name).is_some())
-        .map(|(oid, _)| oid.to_string())
-        .collect();
-    let pattern = format!(":(funcid|opfuncid|aggfnoid|winfnoid) ({}) ", dangerous.join("|"));
-    let bodies = has_trees(asking).await?;
-    let sites = if bodies { format!("{SITES}{BODIES}") } else { SITES.to_owned() };
+    let oids = |wanted: &dyn Fn(&str) -> bool| {
+        let oids = own.iter().filter(|(_, (name, _))| wanted(name)).map(|(oid, _)| oid.to_string());
+        format!(":(?:funcid|opfuncid|aggfnoid|winfnoid) ({}) ", oids.collect::<Vec<_>>().join("|"))
+    };
+    let dangerous = oids(&|name| function_danger(None, name).is_some());
+    let makers = oids(&|name| VALUE_MAKERS.contains(&name));
+    let sites = sites(asking).await?;
     let sql = format!(
         "WITH site(kind, \"of\", class, object, tree) AS ({sites}) \
          SELECT s.kind, s.of, CASE d.refclassid WHEN 'pg_proc'::regclass THEN 'function' \
@@ -253,22 +349,32 @@ async fn unseen(asking: &Asking, own: &HashMap<u32, (String, String)>) -> Result
          FROM site s JOIN pg_depend d ON d.classid = s.class AND d.objid = s.object \
          WHERE d.refobjid >= 16384 AND d.deptype IN ('n', 'a') AND (d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) \
          OR d.refclassid = 'pg_class'::regclass AND s.kind IN ('view', 'rule', 'policy', 'body') AND d.refobjid <> s.of) \
-         UNION SELECT s.kind, s.of, 'function', substring(s.tree from $1)::oid \
-         FROM site s WHERE s.object >= 16384 AND s.tree ~ $2 LIMIT {OTHERS} + 1"
+         UNION SELECT s.kind, s.of, 'function', substring(s.tree from p.pattern)::oid \
+         FROM site s, (VALUES ($1), ($2)) p(pattern) WHERE s.object >= 16384 AND s.tree ~ p.pattern LIMIT {OTHERS} + 1"
     );
-    let oid = format!(":(?:funcid|opfuncid|aggfnoid|winfnoid) ({}) ", dangerous.join("|"));
-    let rows = asking.ask(LIMIT, &sql, &[&oid, &pattern]).await?;
-    if rows.len() > OTHERS {
-        return Err(format!("there are more than {OTHERS} definitions that call functions"));
-    }
-    let read = |row: &Row| -> Result<Unseen, String> {
-        Ok(Unseen { kind: cell(row, 0)?, of: cell(row, 1)?, what: cell(row, 2)?, called: cell(row, 3)? })
+    within(asking.ask(LIMIT, &sql, &[&dangerous, &makers]).await?)?.iter().map(found_unseen).collect()
+}
+
+fn found_unseen(row: &Row) -> Result<Unseen, String> {
+    Ok(Unseen { kind: cell(row, 0)?, of: cell(row, 1)?, what: cell(row, 2)?, called: cell(row, 3)? })
+}
+
+/// [`SITES`] of a server of this version.
+async fn sites(asking: &Asking) -> Result<String, String> {
+    let (statistics, body) = if has_trees(asking).await? {
+        ("coalesce(x.stxexprs::text, '')", "coalesce(p.prosqlbody::text, '')")
+    } else {
+        ("''", "''")
     };
-    rows.iter().map(read).collect()
+    Ok(format!(
+        "{SITES} UNION ALL SELECT 'statistics', x.stxrelid, 'pg_statistic_ext'::regclass, x.oid, {statistics} FROM pg_statistic_ext x \
+         UNION ALL SELECT 'body', p.oid, 'pg_proc'::regclass, p.oid, coalesce(p.proargdefaults::text, '') || {body} FROM pg_proc p \
+         WHERE p.oid >= 16384"
+    ))
 }
 
 /// Where something may be called unseen: kind, of what, the object that depends, and its tree. A materialized view runs only when it is
-/// refreshed.
+/// refreshed. (Functions depend on what their arguments' defaults call, and on the types of their arguments and results.)
 const SITES: &str = "SELECT CASE WHEN w.ev_type = '1' THEN 'view' ELSE 'rule' END, w.ev_class, 'pg_rewrite'::regclass::oid, w.oid, \
         w.ev_action::text || w.ev_qual::text FROM pg_rewrite w JOIN pg_class c ON c.oid = w.ev_class AND c.relkind <> 'm' \
     UNION ALL SELECT 'policy', y.polrelid, 'pg_policy'::regclass, y.oid, coalesce(y.polqual::text, '') || coalesce(y.polwithcheck::text, '') \
@@ -279,6 +385,6 @@ const SITES: &str = "SELECT CASE WHEN w.ev_type = '1' THEN 'view' ELSE 'rule' EN
     UNION ALL SELECT 'index', i.indrelid, 'pg_class'::regclass, i.indexrelid, coalesce(i.indexprs::text, '') || coalesce(i.indpred::text, '') \
         FROM pg_index i WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL \
     UNION ALL SELECT 'table', p.partrelid, 'pg_class'::regclass, p.partrelid, p.partexprs::text FROM pg_partitioned_table p \
-        WHERE p.partexprs IS NOT NULL";
-const BODIES: &str = " UNION ALL SELECT 'body', p.oid, 'pg_proc'::regclass, p.oid, p.prosqlbody::text FROM pg_proc p \
-    WHERE p.prosqlbody IS NOT NULL AND p.oid >= 16384";
+        WHERE p.partexprs IS NOT NULL \
+    UNION ALL SELECT CASE t.typtype WHEN 'd' THEN 'domain' ELSE 'range' END, t.oid, 'pg_type'::regclass, t.oid, coalesce(t.typdefaultbin::text, '') \
+        FROM pg_type t WHERE t.oid >= 16384 AND t.typtype IN ('d', 'r')";

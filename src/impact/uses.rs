@@ -12,6 +12,9 @@ use crate::judge::{
 /// Effects of a body that are told of.
 const EFFECTS: usize = 20;
 
+/// Bytes of a name that count: `NAMEDATALEN - 1`.
+const NAME: usize = 63;
+
 /// What a body does.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Uses {
@@ -128,6 +131,13 @@ fn in_words(effect: &Effect) -> String {
     }
 }
 
+/// As the server cuts a name that is too long (`truncate_identifier` in scansup.c).
+fn cut(mut name: String) -> String {
+    let end = (0..=NAME.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
+    name.truncate(end.unwrap_or_default());
+    name
+}
+
 /// A body in PL/pgSQL while it is read.
 struct Body<'t> {
     text: &'t str,
@@ -157,9 +167,13 @@ impl Body<'_> {
     fn name(&self, at: usize) -> Option<String> {
         let kind = self.kind(Some(at))?;
         if kind == TokenKind::Word {
-            return Some(self.written(at).to_ascii_lowercase());
+            return Some(cut(self.written(at).to_ascii_lowercase()));
         }
-        (kind == TokenKind::QuotedName).then(|| self.written(at).trim_matches('"').replace("\"\"", "\""))
+        let quoted = |written: &str| {
+            let inner = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(written);
+            cut(inner.replace("\"\"", "\""))
+        };
+        (kind == TokenKind::QuotedName).then(|| quoted(self.written(at)))
     }
 
     fn token(&mut self, at: usize) {
@@ -321,6 +335,15 @@ mod tests {
         }
         let uses = Uses::sql("SELECT id FROM t WHERE id = $1");
         assert_eq!((uses.writes, uses.doubt), (None, None));
+    }
+
+    #[test]
+    fn names_are_read_as_the_server_reads_them() {
+        let long = format!("{}ä", "x".repeat(62));
+        let uses = Uses::plpgsql(&format!("BEGIN PERFORM {long}y(1), a FROM \"\"\"V\"\"\"; END"));
+        let piece = uses.pieces.first().unwrap();
+        assert!(piece.calls.functions.iter().any(|name| name.name == "x".repeat(62)), "{:?}", piece.calls.functions);
+        assert!(piece.calls.types.iter().any(|name| name == "\"V\""));
     }
 
     #[test]

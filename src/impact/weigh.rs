@@ -3,15 +3,15 @@
 //! A function can write if its body does, if its body cannot be told, or if it calls, in any way, one that can. That is followed until
 //! nothing new is found, so the order does not matter, and functions that call each other are no more than what they do together.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::body::BODY;
 use super::survey::{Bodies, Found, Function, Unseen};
 use super::uses::Uses;
 use crate::judge::{
-    BookParts, Callable, EffectKind, Hazard, ObjectName, RelationHazard, TypeHazard, function_danger,
-    function_is_builtin,
+    BookParts, Callable, EffectKind, Hazard, ObjectName, RelationHazard, Touch, TypeHazard, VALUE_MAKERS,
+    function_danger, function_is_builtin,
 };
 
 /// Extensions whose functions in C only compute or read. (Those in SQL and PL/pgSQL are read like anybody's, and names that are known to do
@@ -65,6 +65,8 @@ const HARMLESS: &[&str] = &[
 ];
 /// Extensions whose operators and casts are not taken for harmless because an extension brought them.
 const NEVER: &[&str] = &["adminpack", "dblink", "file_fdw", "lo", "postgres_fdw", "tablefunc", "xml2"];
+/// Domains over domains that are followed.
+const MAX_DOMAINS: usize = 64;
 /// Longest clause about one function, in characters: of a long chain of calls the beginning is told.
 const CLAUSE: usize = 300;
 
@@ -72,8 +74,16 @@ const CLAUSE: usize = 300;
 pub(super) fn weigh(database: &str, found: &Found, harmless: &[String], bodies: &Bodies) -> BookParts {
     let uses: Vec<Arc<Uses>> =
         found.functions.iter().map(|function| uses_of(database, function, found, harmless, bodies)).collect();
-    let mut weighing =
-        Weighing { found, hazards: HashMap::new(), relations: BTreeMap::new(), parts: BookParts::default() };
+    let mut weighing = Weighing {
+        found,
+        functions: found.functions.iter().map(|function| (function.oid, function)).collect(),
+        operators: found.operators.iter().map(|(oid, _, function)| (*oid, *function)).collect(),
+        hazards: HashMap::new(),
+        types: BTreeMap::new(),
+        relations: BTreeMap::new(),
+        keys: BTreeMap::new(),
+        parts: BookParts::default(),
+    };
     weighing.begin(&uses);
     while weighing.step(&uses) {}
     weighing.finish()
@@ -127,20 +137,30 @@ fn unread(function: &Function, found: &Found, harmless: &[String]) -> Uses {
 
 struct Weighing<'f> {
     found: &'f Found,
+    functions: HashMap<u32, &'f Function>,
+    operators: HashMap<u32, u32>,
     /// By oid.
     hazards: HashMap<u32, Hazard>,
-    /// Relations that call something, by oid and whether only writing does: how, and what.
-    relations: BTreeMap<(u32, bool), (String, Hazard)>,
+    /// Types with values that call something when they are made.
+    types: BTreeMap<u32, Hazard>,
+    /// Relations that call something, by oid and what makes them: how, and what.
+    relations: BTreeMap<(u32, Touch), (String, Hazard)>,
+    /// Partitioned tables, and their partitions, with a key that does, likewise.
+    keys: BTreeMap<u32, (String, Hazard)>,
     parts: BookParts,
 }
 
-impl Weighing<'_> {
+impl<'f> Weighing<'f> {
     /// What bodies say by themselves.
     fn begin(&mut self, uses: &[Arc<Uses>]) {
         let own =
             |name: &&(String, String)| !function_is_builtin(None, &name.0) && function_danger(None, &name.0).is_none();
         self.parts.own = self.found.own.values().filter(own).map(|(name, _)| name.clone()).collect();
         self.parts.types = self.found.types.values().cloned().collect();
+        self.parts.type_oids.clone_from(&self.found.type_oids);
+        for (relation, rule) in &self.found.writing_rules {
+            self.writing_rule(*relation, rule);
+        }
         for (function, uses) in self.found.functions.iter().zip(uses) {
             if let Some(what) = uses.writes.as_ref().or(uses.doubt.as_ref()) {
                 let mut hazard = hazard(function, what);
@@ -158,8 +178,13 @@ impl Weighing<'_> {
 
     /// Follows calls one step; whether anything was found.
     fn step(&mut self, uses: &[Arc<Uses>]) -> bool {
-        let before = (self.hazards.len(), self.relations.len());
+        let size = |weighing: &Self| {
+            (weighing.hazards.len(), weighing.types.len(), weighing.relations.len(), weighing.keys.len())
+        };
+        let before = size(self);
         self.unseen();
+        self.types();
+        self.spread();
         self.tables();
         for (function, uses) in self.found.functions.iter().zip(uses) {
             if !self.hazards.contains_key(&function.oid)
@@ -168,7 +193,7 @@ impl Weighing<'_> {
                 self.hazards.insert(function.oid, hazard(function, &what));
             }
         }
-        (self.hazards.len(), self.relations.len()) != before
+        size(self) != before
     }
 
     /// What a function without a body that writes calls.
@@ -189,6 +214,10 @@ impl Weighing<'_> {
     fn hazard(&self, oid: u32) -> Option<Hazard> {
         self.hazards.get(&oid).cloned().or_else(|| {
             let (name, _) = self.found.own.get(&oid)?;
+            if VALUE_MAKERS.contains(&name.as_str()) {
+                // It may make a value of any type.
+                return self.types.values().next().cloned();
+            }
             let kind = function_danger(None, name)?;
             let function = ObjectName { schema: Some("pg_catalog".to_owned()), name: name.clone() };
             Some(Hazard { why: format!("{function}(), which has the effect {kind}"), function, effects: Vec::new() })
@@ -197,63 +226,126 @@ impl Weighing<'_> {
 
     /// Whatever relations, types and functions with trees call.
     fn unseen(&mut self) {
-        let operators: HashMap<u32, u32> =
-            self.found.operators.iter().map(|(oid, _, function)| (*oid, *function)).collect();
-        for unseen in &self.found.unseen {
+        let found: &'f Found = self.found;
+        for unseen in &found.unseen {
             let called = match unseen.what.as_str() {
-                "operator" => operators.get(&unseen.called).and_then(|function| self.hazard(*function)),
-                "relation" => self.relations.get(&(unseen.called, false)).map(|(_, hazard)| hazard.clone()),
+                "operator" => self.operators.get(&unseen.called).and_then(|function| self.hazard(*function)),
+                "relation" => self.relations.get(&(unseen.called, Touch::Read)).map(|(_, hazard)| hazard.clone()),
+                "type" => self.types.get(&unseen.called).cloned(),
+                _ if unseen.kind == "range" => self.unnamed(unseen.called),
                 _ => self.hazard(unseen.called),
             };
             if let Some(called) = called {
                 self.calls_unseen(unseen, called);
             }
-        }
-        let children: Vec<_> = self
-            .found
-            .inherits
-            .iter()
-            .filter_map(|(child, parent)| Some((*parent, self.relations.get(&(*child, true))?.clone())))
-            .collect();
-        for (parent, found) in children {
-            self.relations.entry((parent, true)).or_insert(found);
+            if unseen.kind == "view" && unseen.what == "relation" {
+                // What is written through a view is written to its table.
+                for touch in [Touch::Write, Touch::Change] {
+                    self.pass(unseen.called, unseen.of, touch, touch);
+                }
+            }
         }
     }
 
     fn calls_unseen(&mut self, unseen: &Unseen, called: Hazard) {
         match unseen.kind.as_str() {
-            "domain" => {
-                let Some(name) = self.found.types.get(&unseen.of) else { return };
-                for (relation, _) in self.found.columns.iter().filter(|(_, of)| *of == unseen.of) {
-                    let how = format!("a column of the type {name} calls {}", called.why);
-                    self.relations.entry((*relation, true)).or_insert((how, called.clone()));
-                }
-                let hazard = TypeHazard { name: name.clone(), hazard: called };
-                if !self.parts.type_hazards.iter().any(|known| known.name == hazard.name) {
-                    self.parts.type_hazards.push(hazard);
-                }
+            "domain" | "range" => {
+                self.types.entry(unseen.of).or_insert(called);
             }
             "body" => {
-                let function = self.found.functions.iter().find(|function| function.oid == unseen.of);
+                let function = self.functions.get(&unseen.of);
                 if let Some(function) = function.filter(|function| !self.hazards.contains_key(&function.oid)) {
                     self.hazards.insert(function.oid, hazard(function, &format!("calls {}", called.why)));
                 }
             }
             kind => {
-                let Some((schema, name)) = self.found.relations.get(&unseen.of) else { return };
-                let what = match kind {
-                    "view" => "the view",
-                    "rule" => "a rule of",
-                    "policy" => "a row security policy of",
-                    "default" => "a default of",
-                    "check" => "a check of",
-                    "index" => "an index of",
-                    _ => "the partitioning of",
+                let (what, touches): (_, &[Touch]) = match kind {
+                    "view" => ("the view", &[Touch::Read]),
+                    "policy" => ("a row security policy of", &[Touch::Read]),
+                    "rule" => ("a rule of", &[Touch::Write]),
+                    "default" => ("a default of", &[Touch::Write]),
+                    "check" => ("a check of", &[Touch::Write]),
+                    "index" => ("an index of", &[Touch::Write, Touch::Analyze]),
+                    "statistics" => ("the statistics of", &[Touch::Analyze]),
+                    _ => ("the partitioning of", &[Touch::Write]),
                 };
-                let how = format!("{what} {schema}.{name} calls {}", called.why);
-                let by_writing = !matches!(kind, "view" | "policy");
-                self.relations.entry((unseen.of, by_writing)).or_insert((how, called));
+                let Some(name) = self.relation(unseen.of) else { return };
+                let how = format!("{what} {name} calls {}", called.why);
+                if kind == "table" {
+                    self.keys.entry(unseen.of).or_insert((how.clone(), called.clone()));
+                }
+                for touch in touches {
+                    self.relations.entry((unseen.of, *touch)).or_insert((how.clone(), called.clone()));
+                }
             }
+        }
+    }
+
+    fn relation(&self, oid: u32) -> Option<ObjectName> {
+        let (schema, name) = self.found.relations.get(&oid)?;
+        Some(ObjectName { schema: Some(schema.clone()), name: name.clone() })
+    }
+
+    /// A rule that writes by itself: whoever writes the relation does what nobody reads in the statement.
+    fn writing_rule(&mut self, relation: u32, rule: &str) {
+        let Some(function) = self.relation(relation) else { return };
+        let why = format!("the rule {rule} of {function}, which does more than select");
+        let found = (why.clone(), Hazard { function, why, effects: Vec::new() });
+        self.relations.entry((relation, Touch::Write)).or_insert(found);
+    }
+
+    /// Types made of those that call something, and columns of them.
+    fn types(&mut self) {
+        let found: &'f Found = self.found;
+        for (of, part) in &found.made_of {
+            if let Some(hazard) = self.types.get(part).cloned() {
+                self.types.entry(*of).or_insert(hazard);
+            }
+        }
+        for (relation, of) in &found.columns {
+            let Some(hazard) = self.types.get(of) else { continue };
+            let name = found.shapes.get(of).map_or("", |shape| &shape.name);
+            let how = format!("a column of the type {name} calls {}", hazard.why);
+            // A text that is compared with a column is made a value of its type, but for domains: of what they are over.
+            let touch = if self.is_plain(*of) { Touch::Write } else { Touch::Read };
+            let hazard = hazard.clone();
+            self.relations.entry((*relation, touch)).or_insert((how, hazard));
+        }
+    }
+
+    /// A domain, at the end over a type whose values call nothing.
+    fn is_plain(&self, mut of: u32) -> bool {
+        for _ in 0..MAX_DOMAINS {
+            match self.found.shapes.get(&of).and_then(|shape| shape.base) {
+                Some(base) if self.types.contains_key(&base) => of = base,
+                base => return base.is_some(),
+            }
+        }
+        false
+    }
+
+    /// From partitions and children to their parents, from partitioned tables to what their rows go to, and from what refers to a table to it.
+    fn spread(&mut self) {
+        let found: &'f Found = self.found;
+        for (child, parent) in &found.inherits {
+            for touch in [Touch::Write, Touch::Change, Touch::Analyze] {
+                self.pass(*child, *parent, touch, touch);
+            }
+            if let Some(key) = self.keys.get(parent).cloned() {
+                self.relations.entry((*child, Touch::Write)).or_insert(key.clone());
+                self.keys.entry(*child).or_insert(key);
+            }
+        }
+        for (parent, child) in &found.references {
+            for touch in [Touch::Write, Touch::Change] {
+                self.pass(*child, *parent, touch, Touch::Change);
+            }
+        }
+    }
+
+    fn pass(&mut self, from: u32, to: u32, touch: Touch, becomes: Touch) {
+        if let Some(found) = self.relations.get(&(from, touch)).cloned() {
+            self.relations.entry((to, becomes)).or_insert(found);
         }
     }
 
@@ -278,23 +370,31 @@ impl Weighing<'_> {
             }
         }
         let mut relations: HashMap<String, Vec<RelationHazard>> = HashMap::new();
-        for ((oid, by_writing), (how, hazard)) in &self.relations {
+        for ((oid, by), (how, hazard)) in &self.relations {
             if let Some((schema, name)) = self.found.relations.get(oid) {
                 let (schema, how, hazard) = (schema.clone(), how.clone(), hazard.clone());
-                let one = RelationHazard { schema, by_writing: *by_writing, how, hazard };
+                let one = RelationHazard { schema, by: *by, how, hazard };
                 relations.entry(name.clone()).or_default().push(one);
             }
         }
         let silent = self.found.casts.iter().filter(|cast| cast.silent).map(|cast| cast.function);
         let ambient: BTreeSet<u32> = silent.chain(self.found.support.iter().copied()).collect();
         self.parts.ambient = ambient.into_iter().filter_map(|function| self.unnamed(function)).collect();
-        for cast in self.found.casts.iter().filter(|cast| !cast.silent) {
-            if let Some(hazard) = self.unnamed(cast.function)
-                && !self.parts.type_hazards.iter().any(|known| known.name == cast.target)
-            {
-                self.parts.type_hazards.push(TypeHazard { name: cast.target.clone(), hazard });
+        let mut types: Vec<TypeHazard> = Vec::new();
+        for (oid, hazard) in &self.types {
+            if let Some(shape) = self.found.shapes.get(oid) {
+                types.push(TypeHazard { name: shape.name.clone(), oid: Some(*oid), hazard: hazard.clone() });
             }
         }
+        for cast in self.found.casts.iter().filter(|cast| !cast.silent) {
+            if let Some(hazard) = self.unnamed(cast.function) {
+                types.push(TypeHazard { name: cast.target.clone(), oid: None, hazard });
+            }
+        }
+        let key = |one: &TypeHazard| (one.name.clone(), one.oid, one.hazard.why.clone());
+        types.sort_by_key(key);
+        types.dedup_by_key(|one| key(one));
+        self.parts.type_hazards = types;
         (self.parts.functions, self.parts.operators, self.parts.relations) = (functions, operators, relations);
     }
 
@@ -305,15 +405,12 @@ impl Weighing<'_> {
             let never = |extension: &String| NEVER.contains(&extension.as_str());
             function.language == "c" && function.extension.as_ref().is_some_and(|extension| !never(extension))
         };
-        let function = self.found.functions.iter().find(|function| function.oid == oid);
-        self.hazard(oid).filter(|_| !function.is_some_and(by_extension))
+        let function = self.functions.get(&oid);
+        self.hazard(oid).filter(|_| !function.is_some_and(|function| by_extension(function)))
     }
 
     fn finish(mut self) -> BookParts {
         self.tables();
-        let mut seen = HashSet::new();
-        self.parts.type_hazards.retain(|hazard| seen.insert(hazard.name.clone()));
-        self.parts.type_hazards.sort_by(|one, two| one.name.cmp(&two.name));
         self.parts
     }
 }
@@ -331,140 +428,4 @@ fn hazard(function: &Function, what: &str) -> Hazard {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::indexing_slicing)]
-
-    use super::*;
-
-    fn function(oid: u32, name: &str, language: &str, source: &str) -> Function {
-        Function {
-            oid,
-            name: name.to_owned(),
-            schema: "public".to_owned(),
-            language: language.to_owned(),
-            source: source.to_owned(),
-            ..Function::default()
-        }
-    }
-
-    fn unseen(kind: &str, of: u32, what: &str, called: u32) -> Unseen {
-        Unseen { kind: kind.to_owned(), of, what: what.to_owned(), called }
-    }
-
-    fn weighed(found: &Found) -> BookParts {
-        weigh("d", found, &["mine".to_owned()], &Bodies::new(16))
-    }
-
-    fn is_hazard(parts: &BookParts, name: &str) -> Option<String> {
-        parts.functions[name][0].hazard.as_ref().map(|hazard| hazard.why.clone())
-    }
-
-    #[test]
-    fn calls_are_followed_to_what_writes_however_they_are_made() {
-        let found = Found {
-            functions: vec![
-                function(1, "purge", "plpgsql", "BEGIN DELETE FROM orders; END"),
-                function(2, "outer", "sql", "SELECT middle()"),
-                function(3, "middle", "plpgsql", "BEGIN PERFORM purge(); END"),
-                function(4, "by_view", "sql", "SELECT * FROM public.w"),
-                function(5, "by_operator", "sql", "SELECT 1 === 2"),
-                function(
-                    6,
-                    "by_word",
-                    "plpgsql",
-                    "DECLARE r w%ROWTYPE; BEGIN FOR r IN SELECT * FROM w LOOP NULL; END LOOP; END",
-                ),
-                function(7, "reads", "sql", "SELECT total FROM t WHERE id = twice(2)"),
-                function(8, "twice", "plpgsql", "BEGIN RETURN twice($1 - 1) + reads(); END"),
-                Function { aggregate: true, ..function(9, "summed", "internal", "aggregate_dummy") },
-                Function { tree_writes: Some(false), ..function(10, "tree", "sql", "") },
-                function(11, "missing", "sql", "SELECT not_there()"),
-                function(12, "lower", "plpgsql", " BEGIN PERFORM purge(); RETURN $1; END "),
-            ],
-            aggregates: HashMap::from([(9, vec![7, 3])]),
-            operators: vec![(50, "===".to_owned(), 1)],
-            unseen: vec![
-                unseen("view", 100, "function", 1),
-                unseen("view", 101, "relation", 100),
-                unseen("body", 10, "operator", 50),
-                unseen("default", 102, "function", 2),
-            ],
-            relations: [(100, "v"), (101, "w"), (102, "child"), (103, "parent")]
-                .map(|(oid, name)| (oid, ("public".to_owned(), name.to_owned())))
-                .into_iter()
-                .collect(),
-            inherits: vec![(102, 103)],
-            ..Found::default()
-        };
-        let parts = weighed(&found);
-        for name in
-            ["purge", "outer", "middle", "by_view", "by_operator", "by_word", "summed", "tree", "missing", "lower"]
-        {
-            assert!(is_hazard(&parts, name).is_some(), "{name}");
-        }
-        for name in ["reads", "twice"] {
-            assert_eq!(is_hazard(&parts, name), None, "{name}");
-        }
-        assert_eq!(is_hazard(&parts, "purge").unwrap(), "public.purge(), which deletes from orders (plpgsql)");
-        assert!(parts.relations["v"].iter().all(|hazard| !hazard.by_writing));
-        assert!(parts.relations["w"].iter().all(|hazard| !hazard.by_writing));
-        assert!(parts.relations["parent"][0].by_writing, "rows go to its partitions");
-    }
-
-    #[test]
-    fn languages_that_are_not_read_are_in_doubt_but_for_extensions_that_are_known() {
-        let c = |oid, name: &str, extension: Option<&str>| Function {
-            extension: extension.map(str::to_owned),
-            ..function(oid, name, "c", "x")
-        };
-        let found = Found {
-            functions: vec![
-                c(1, "of_nobody", None),
-                c(2, "of_pgcrypto", Some("pgcrypto")),
-                c(3, "of_mine", Some("mine")),
-                c(4, "of_other", Some("other")),
-                function(5, "python", "plpython3u", "pass"),
-                function(6, "renamed_lower", "internal", "lower"),
-                function(7, "renamed_unlink", "internal", "be_lo_unlink"),
-                Function { uncallable: true, ..function(8, "trigger", "plpgsql", "BEGIN DELETE FROM t; END") },
-            ],
-            own: HashMap::from([
-                (90, ("lower".to_owned(), "lower".to_owned())),
-                (91, ("lo_unlink".to_owned(), "be_lo_unlink".to_owned())),
-            ]),
-            operators: vec![(50, "=".to_owned(), 4), (51, "~~~".to_owned(), 91), (52, "@@@".to_owned(), 1)],
-            ..Found::default()
-        };
-        let parts = weighed(&found);
-        for name in ["of_nobody", "of_other", "python", "renamed_unlink"] {
-            assert!(is_hazard(&parts, name).is_some(), "{name}");
-        }
-        for name in ["of_pgcrypto", "of_mine", "renamed_lower"] {
-            assert_eq!(is_hazard(&parts, name), None, "{name}");
-        }
-        assert!(!parts.functions.contains_key("trigger"), "nobody can call it");
-        assert!(!parts.operators.contains_key("="), "an extension's in C");
-        assert!(parts.operators.contains_key("~~~") && parts.operators.contains_key("@@@"));
-    }
-
-    #[test]
-    fn domains_and_casts_count_for_their_types_and_silent_casts_for_everything() {
-        let cast = |target: &str, silent| super::super::survey::Cast { target: target.to_owned(), function: 1, silent };
-        let found = Found {
-            functions: vec![function(1, "purge", "sql", "DELETE FROM orders")],
-            casts: vec![cast("loud", false), cast("quiet", true)],
-            types: HashMap::from([(200, "checked".to_owned())]),
-            columns: vec![(100, 200)],
-            unseen: vec![unseen("domain", 200, "function", 1)],
-            relations: HashMap::from([(100, ("public".to_owned(), "t".to_owned()))]),
-            ..Found::default()
-        };
-        let parts = weighed(&found);
-        let names: Vec<&str> = parts.type_hazards.iter().map(|hazard| hazard.name.as_str()).collect();
-        assert_eq!(names, ["checked", "loud"]);
-        assert_eq!(parts.ambient.len(), 1);
-        assert!(parts.relations["t"][0].by_writing);
-        assert_eq!(parts.ambient[0].effects[0].kind, EffectKind::Delete, "what it certainly does is known");
-        assert_eq!(weighed(&found), parts, "the same finds give the same book");
-    }
-}
+mod tests;

@@ -29,6 +29,17 @@ pub struct Analysis {
 }
 
 impl Analysis {
+    /// The same with parameters declared to be of these types. `None`: they are all the server's own, which changes nothing.
+    #[must_use]
+    pub fn with_parameters(&self, types: impl Iterator<Item = u32>) -> Option<Self> {
+        let declared = Calls::of_parameters(types)?.parameters;
+        let mut typed = self.clone();
+        for piece in &mut typed.pieces {
+            piece.calls.parameters.clone_from(&declared);
+        }
+        Some(typed)
+    }
+
     /// What an approver should not overlook: of the whole text, then of each statement. `None`: not known.
     #[must_use]
     pub fn all_risks(&self) -> Option<Vec<Risk>> {

@@ -46,7 +46,9 @@ pub struct BookParts {
     pub operators: HashMap<String, Vec<Hazard>>,
     /// Everybody's types that `name(x)` can cast to.
     pub types: HashSet<String>,
-    /// Types with a check or an explicit cast that can write, by name.
+    /// Everybody's types, by oid.
+    pub type_oids: HashSet<u32>,
+    /// Types with values that call a function that can write when they are made, or to which an explicit cast does, by name.
     pub type_hazards: Vec<TypeHazard>,
     /// Views, and tables with policies, defaults, checks or rules, that call a function that can write, by name.
     pub relations: HashMap<String, Vec<RelationHazard>>,
@@ -81,8 +83,23 @@ pub struct Hazard {
 pub struct TypeHazard {
     /// Its name.
     pub name: String,
+    /// Its oid; `None`: only a cast to it calls something, not its values by themselves.
+    pub oid: Option<u32>,
     /// What it calls.
     pub hazard: Hazard,
+}
+
+/// What somebody does with a relation that makes it call something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Touch {
+    /// Reading or writing its rows.
+    Read,
+    /// Writing its rows, not reading them.
+    Write,
+    /// Updating or deleting rows of it.
+    Change,
+    /// Gathering its statistics.
+    Analyze,
 }
 
 /// A relation that calls such a function.
@@ -90,8 +107,8 @@ pub struct TypeHazard {
 pub struct RelationHazard {
     /// Its schema.
     pub schema: String,
-    /// Only writing its rows does.
-    pub by_writing: bool,
+    /// What calls it.
+    pub by: Touch,
     /// How: "the view public.v calls …".
     pub how: String,
     /// What it calls.
@@ -176,16 +193,50 @@ fn code(objects: Vec<ObjectName>, why: String) -> Effect {
     Effect { kind: EffectKind::Code, objects, has_where: None, columns: Vec::new(), why }
 }
 
-/// Fail closed: of what nobody has looked at, only the server's own functions are known not to write.
+/// Fail closed: of what nobody has looked at, only the server's own functions and types are known not to write.
 fn unknown_calls(calls: &Calls, why: &str) -> Vec<Effect> {
     let names: Vec<ObjectName> = calls.strange().cloned().collect();
-    let why = || format!("it calls a function that may write: what this database's functions do is not known ({why})");
-    if names.is_empty() { Vec::new() } else { vec![code(names, why())] }
+    let mut raised = Vec::new();
+    if !names.is_empty() {
+        let what = "it calls a function that may write: what this database's functions do is not known";
+        raised.push(code(names, format!("{what} ({why})")));
+    }
+    if !calls.parameters.is_empty() {
+        let what = "a parameter is of a type that may call a function: what this database's types do is not known";
+        raised.push(code(Vec::new(), format!("{what} ({why})")));
+    }
+    raised
 }
 
 /// The last part of a schema's name, which may be written behind the database's.
 fn schema(name: &ObjectName) -> Option<&str> {
     name.schema.as_deref().map(|schema| schema.rsplit('.').next().unwrap_or(schema))
+}
+
+/// The server's own functions (and hstore's) that make a value of a type which is given by a value: its oid, its name, or a row of it.
+pub(crate) const MAKERS: &[&str] = &[
+    "array_in",
+    "array_recv",
+    "domain_in",
+    "domain_recv",
+    "json_populate_record",
+    "json_populate_recordset",
+    "jsonb_populate_record",
+    "jsonb_populate_record_valid",
+    "jsonb_populate_recordset",
+    "multirange_in",
+    "multirange_recv",
+    "pg_input_error_info",
+    "pg_input_is_valid",
+    "populate_record",
+    "range_in",
+    "range_recv",
+    "record_in",
+    "record_recv",
+];
+
+fn makes_values(name: &ObjectName) -> bool {
+    MAKERS.contains(&name.name.as_str())
 }
 
 /// `pg_temp` stands for the session's own of many schemas.
@@ -212,13 +263,9 @@ impl BookParts {
                 raised.add(hazard, || format!("the operator {name} can call {}", hazard.why));
             }
         }
-        for TypeHazard { name, hazard } in &self.type_hazards {
-            if calls.types.contains(name) || calls.functions.iter().any(|called| called.name == *name) {
-                raised.add(hazard, || format!("a value of the type {name} calls {}", hazard.why));
-            }
-        }
+        self.types_of(calls, &mut raised);
         for effect in &piece.effects {
-            self.relations_of(effect, &mut raised);
+            self.relations_of(effect, calls, &mut raised);
         }
         if piece.effects.iter().any(|effect| touches_rows(effect.kind)) {
             for hazard in &self.ambient {
@@ -250,18 +297,73 @@ impl BookParts {
         }
     }
 
-    fn relations_of(&self, effect: &Effect, raised: &mut Raised) {
-        if self.relations.is_empty() || !(touches_rows(effect.kind) || effect.kind == EffectKind::Create) {
+    fn types_of(&self, calls: &Calls, raised: &mut Raised) {
+        let by_value = calls.functions.iter().find(|name| makes_values(name));
+        let by_value = by_value.map(|name| format!("{}()", name.name));
+        // `record #= hstore` (hstore) makes a row of the record's type.
+        let by_value = by_value.or_else(|| calls.operators.iter().find(|name| *name == "#=").cloned());
+        for TypeHazard { name, oid, hazard } in &self.type_hazards {
+            if calls.types.contains(name) || calls.functions.iter().any(|called| called.name == *name) {
+                raised.add(hazard, || format!("a value of the type {name} calls {}", hazard.why));
+            } else if oid.is_some_and(|oid| calls.parameters.contains(&oid)) {
+                raised.add(hazard, || format!("a parameter of the type {name} calls {}", hazard.why));
+            } else if let Some(maker) = by_value.as_ref().filter(|_| oid.is_some()) {
+                let why = || format!("{maker} can make a value of the type {name}, which calls {}", hazard.why);
+                raised.add(hazard, why);
+            }
+        }
+        for oid in calls.parameters.iter().filter(|oid| !self.type_oids.contains(oid)) {
+            // Fail closed: it may have been made a moment ago.
+            let why = format!(
+                "a parameter is of the type with the oid {oid}, which was not there when this database's types were looked at last"
+            );
+            raised.effects.push(code(Vec::new(), why));
+        }
+    }
+
+    fn relations_of(&self, effect: &Effect, calls: &Calls, raised: &mut Raised) {
+        if self.relations.is_empty() {
             return;
         }
-        let writes = effect.kind != EffectKind::Read;
+        if calls.analyzes && effect.kind == EffectKind::Session {
+            return self.analyzed(effect, raised);
+        }
+        if !(touches_rows(effect.kind) || effect.kind == EffectKind::Create) {
+            return;
+        }
+        let writes = effect.kind != EffectKind::Read || calls.copies;
+        let changes = matches!(effect.kind, EffectKind::Update | EffectKind::Delete | EffectKind::Merge);
         for name in &effect.objects {
             let written = schema(name);
             for relation in self.relations.get(&name.name).into_iter().flatten() {
-                if is_schema(written, &relation.schema) && (writes || !relation.by_writing) {
+                let counts = match relation.by {
+                    Touch::Read => true,
+                    Touch::Write => writes,
+                    Touch::Change => changes,
+                    Touch::Analyze => false,
+                };
+                if counts && is_schema(written, &relation.schema) {
                     raised.add(&relation.hazard, || relation.how.clone());
                 }
             }
+        }
+    }
+
+    /// ANALYZE of these relations, or of all that there are.
+    fn analyzed(&self, effect: &Effect, raised: &mut Raised) {
+        let all = effect.objects.is_empty();
+        let mut found: Vec<&RelationHazard> = if all {
+            self.relations.values().flatten().collect()
+        } else {
+            let of = |name: &ObjectName| self.relations.get(&name.name).into_iter().flatten().map(move |one| one);
+            let named = |name| of(name).filter(|relation| is_schema(schema(name), &relation.schema));
+            effect.objects.iter().flat_map(named).collect()
+        };
+        found.retain(|relation| relation.by == Touch::Analyze);
+        // Tables come in no order.
+        found.sort_by(|one, two| one.how.cmp(&two.how));
+        for relation in found {
+            raised.add(&relation.hazard, || relation.how.clone());
         }
     }
 }

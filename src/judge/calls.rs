@@ -4,6 +4,8 @@
 use super::ObjectName;
 use super::functions::{danger, is_builtin};
 
+/// `FirstNormalObjectId` (transam.h): what is below came with the server.
+const FIRST_OID: u32 = 16_384;
 /// Names kept of one statement; one that has more is taken to call anything.
 pub(super) const MAX_CALLS: usize = 5_000;
 
@@ -18,6 +20,12 @@ pub struct Calls {
     pub operators: Vec<String>,
     /// Types that are not the server's own: a cast may call a function, a domain checks.
     pub types: Vec<String>,
+    /// Types that parameters are declared to be of, by oid, but for the server's own.
+    pub parameters: Vec<u32>,
+    /// It makes a table like what it reads: what writing there calls, writing the new table calls.
+    pub copies: bool,
+    /// It gathers statistics, which evaluates expressions of indexes and statistics objects.
+    pub analyzes: bool,
     /// It may change what functions, views and the like do, or nobody knows what it does: what is known of them may be so no more once it
     /// has run.
     pub redefines: bool,
@@ -37,6 +45,14 @@ impl Calls {
             let schema = name.schema.as_deref();
             !is_builtin(schema, &name.name) && danger(schema, &name.name).is_none()
         })
+    }
+
+    /// Nothing but parameters declared to be of these types. `None`: they are all the server's own.
+    pub(super) fn of_parameters(types: impl Iterator<Item = u32>) -> Option<Self> {
+        let mut parameters: Vec<u32> = types.filter(|oid| *oid >= FIRST_OID).collect();
+        parameters.sort_unstable();
+        parameters.dedup();
+        (!parameters.is_empty()).then(|| Self { parameters, ..Self::default() })
     }
 
     /// About how much memory it takes, in bytes.

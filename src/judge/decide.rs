@@ -13,8 +13,8 @@ pub(super) use rego::RegoClass;
 use super::policy::{ClassRules, CompiledRule, DEFAULT_RULE, EMPTY_RULE};
 use super::rule::Match;
 use super::{
-    Action, Analysis, Effect, EffectKind, Guard, Judgement, Measured, ObjectName, Otherwise, Piece, Prepared, Redact,
-    Remark, RemarkKind, RiskKind, Scene, SessionAct, SessionClass, Undo, Verdict,
+    Action, Analysis, Calls, Effect, EffectKind, Guard, Judgement, Measured, ObjectName, Otherwise, Piece, Prepared,
+    Redact, Remark, RemarkKind, RiskKind, Scene, SessionAct, SessionClass, Undo, Verdict,
 };
 
 /// EXECUTE of a statement that is an EXECUTE … : Postgres refuses most of these; deeper is `unknown`.
@@ -144,11 +144,11 @@ pub(super) fn pieces(
             let (mut findings, mut called) = (Vec::new(), Vec::new());
             // What an EXECUTE runs is judged with the tags of the message that runs it.
             let kinds = analysis.risk_kinds(piece);
-            let raised = class.0.raised(piece);
+            let raised = class.0.raised(piece, piece.calls.copies);
             let effects = effect_kinds(piece, &raised);
             let scene =
                 Scene { in_transaction, tags: &analysis.tags, risks: kinds.as_deref(), effects: &effects, impact };
-            let mut found = Found { findings: &mut findings, raised: &mut called, redefines: false };
+            let mut found = Found { findings: &mut findings, raised: &mut called, redefines: false, copies: false };
             piece_findings(&class.0, (piece, raised), scene, &scope, 0, &mut found);
             let redefines = found.redefines;
             scope.follow(piece);
@@ -222,12 +222,19 @@ struct Found<'a> {
     /// The effects by what is called.
     raised: &'a mut Vec<Effect>,
     redefines: bool,
+    /// A table is made of what an EXECUTE reads.
+    copies: bool,
 }
 
 impl ClassRules {
-    /// The effects of a statement by what it calls.
-    fn raised(&self, piece: &Piece) -> Vec<Effect> {
-        self.functions.as_ref().map(|book| book.raises(piece)).unwrap_or_default()
+    /// The effects of a statement by what it calls; `copies`: a table is made of what it reads.
+    fn raised(&self, piece: &Piece, copies: bool) -> Vec<Effect> {
+        let Some(book) = &self.functions else { return Vec::new() };
+        if copies && !piece.calls.copies {
+            let calls = Calls { copies, ..piece.calls.clone() };
+            return book.raises(&Piece { calls, ..piece.clone() });
+        }
+        book.raises(piece)
     }
 }
 
@@ -249,6 +256,7 @@ fn piece_findings(
     for act in &piece.acts {
         if let SessionAct::Execute { name } = act {
             executes = true;
+            found.copies |= piece.calls.copies;
             execute_findings(class, name, scene, scope, depth, found);
         }
     }
@@ -285,7 +293,7 @@ fn execute_findings(
     for piece in &body.pieces {
         // It has the risks of both texts, and is unknown if one of them is.
         let both = body.risk_kinds(piece).zip(scene.risks).map(|(kinds, outer)| [&kinds, outer].concat());
-        let raised = class.raised(piece);
+        let raised = class.raised(piece, found.copies);
         let effects = effect_kinds(piece, &raised);
         let scene = Scene { risks: both.as_deref(), effects: &effects, ..scene };
         piece_findings(class, (piece, raised), scene, scope, depth.saturating_add(1), found);

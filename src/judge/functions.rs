@@ -10,7 +10,7 @@ use super::EffectKind;
 
 /// Run a text as SQL, call out of the server, or are entry points of languages.
 const CODE: &str = "
-    query_to_xml query_to_xml_and_xmlschema query_to_xmlschema
+    query_to_xml query_to_xml_and_xmlschema query_to_xmlschema table_to_xml table_to_xml_and_xmlschema
     schema_to_xml schema_to_xmlschema schema_to_xml_and_xmlschema
     database_to_xml database_to_xmlschema database_to_xml_and_xmlschema
     cursor_to_xml ts_rewrite ts_stat xpath_table xslt_process

@@ -19,6 +19,8 @@ use crate::session::shared::Shared;
 
 /// Between two looks at a database that is used.
 const EVERY: Duration = Duration::from_secs(1);
+/// A look that is due so soon after a tick is begun with it.
+const SLACK: Duration = Duration::from_millis(500);
 /// A look that takes long, and finds nothing new, is rare: the server spends no more than this share of its time on them.
 const SHARE: u32 = 20;
 /// However long one takes, the next one comes then.
@@ -88,7 +90,8 @@ async fn keep(shared: Weak<Shared>, prober: Arc<Prober>, books: Arc<Books>, mut 
         }
         for (database, shelf) in books.shelves() {
             let looked = known.entry(database.clone()).or_default();
-            let due = looked.next.is_none_or(|next| clock::now() >= next) || shelf.is_wanted();
+            let now = clock::now().checked_add(SLACK).unwrap_or_else(clock::now);
+            let due = looked.next.is_none_or(|next| now >= next) || shelf.is_wanted();
             if looked.running || !due {
                 continue;
             }

@@ -195,6 +195,8 @@ pub(super) struct Trust {
     books: Arc<Books>,
     shelf: Arc<Shelf>,
     doubt: Doubt,
+    /// The latest look that was waited for.
+    waited: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,7 +212,7 @@ enum Doubt {
 
 impl Trust {
     pub(super) fn new(books: &Arc<Books>, database: &str) -> Self {
-        Self { books: Arc::clone(books), shelf: books.shelf(database), doubt: Doubt::New }
+        Self { books: Arc::clone(books), shelf: books.shelf(database), doubt: Doubt::New, waited: 0 }
     }
 
     /// The session is logged in: its database is worth a look.
@@ -262,6 +264,7 @@ impl Trust {
                 number
             }
         };
+        self.waited = self.waited.max(number);
         Some(Arc::clone(&self.shelf).answer(number))
     }
 
@@ -274,6 +277,12 @@ impl Trust {
     /// The first look is on its way, and better waited for.
     pub(super) fn waits_for_the_first(&self) -> bool {
         matches!(self.doubt, Doubt::Awaits(_)) && self.never_looked()
+    }
+
+    /// What is known may be out of date in any way, views and tables included: a look is on its way that has not been waited for.
+    pub(super) fn waits_for_a_look(&self) -> bool {
+        let fails = || self.shelf.trouble.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        matches!(self.doubt, Doubt::Awaits(number) if number > self.waited) && !fails()
     }
 
     /// Whether [`Self::awaits`] can help.
@@ -369,6 +378,9 @@ mod tests {
         assert!(trust.turn() && !trust.is_in_doubt());
         trust.turn();
         assert!(trust.is_in_doubt() && trust.can_wait() && shelf.is_wanted());
+        assert!(trust.waits_for_a_look());
+        drop(trust.awaits());
+        assert!(!trust.waits_for_a_look(), "once is enough");
         shelf.put(None, shelf.begin().unwrap(), LONG);
         assert!(trust.turn() && !trust.is_in_doubt());
     }

@@ -99,7 +99,9 @@ impl SessionJudge<'_> {
         let Judged { judgement, analysis } = judged;
         // It would be held for what is not known, or may have changed: somebody is about to look.
         let raised = !judgement.raised.is_empty() && judgement.verdict != Verdict::Allow && self.can_wait();
-        if raised || self.trust.as_ref().is_some_and(|trust| trust.waits_for_the_first()) {
+        let named = || analysis.pieces.iter().flat_map(|piece| &piece.effects).any(|effect| !effect.objects.is_empty());
+        let out_of_date = |trust: &Trust| trust.waits_for_the_first() || trust.waits_for_a_look() && named();
+        if raised || self.trust.as_deref().is_some_and(out_of_date) {
             return Reading::Elsewhere;
         }
         self.note(&judgement);

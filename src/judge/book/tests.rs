@@ -21,9 +21,9 @@ fn parts() -> BookParts {
         ("lower", vec![callable("public", Some(hazard("lower")))]),
         ("mine", vec![callable("pg_temp_3", Some(hazard("mine")))]),
     ];
-    let relation = |by_writing| RelationHazard {
+    let relation = |by| RelationHazard {
         schema: "public".to_owned(),
-        by_writing,
+        by,
         how: "the view calls purge()".to_owned(),
         hazard: hazard("purge"),
     };
@@ -32,10 +32,11 @@ fn parts() -> BookParts {
         own: HashSet::from(["pg_new_one".to_owned()]),
         operators: HashMap::from([("===".to_owned(), vec![hazard("purge")])]),
         types: HashSet::from(["price".to_owned()]),
-        type_hazards: vec![TypeHazard { name: "checked".to_owned(), hazard: hazard("purge") }],
+        type_oids: HashSet::from([20_000, 20_001]),
+        type_hazards: vec![TypeHazard { name: "checked".to_owned(), oid: Some(20_000), hazard: hazard("purge") }],
         relations: HashMap::from([
-            ("v".to_owned(), vec![relation(false)]),
-            ("with_default".to_owned(), vec![relation(true)]),
+            ("v".to_owned(), vec![relation(Touch::Read)]),
+            ("with_default".to_owned(), vec![relation(Touch::Write)]),
         ]),
         ambient: Vec::new(),
     }
@@ -171,5 +172,50 @@ fn what_changes_definitions_is_known_and_what_does_not_is_none() {
     ] {
         let analysis = analyse(sql.as_bytes(), &Limits::default());
         assert_eq!(analysis.pieces.iter().any(|piece| piece.calls.redefines), expected, "{sql}");
+    }
+}
+
+#[test]
+fn parameters_of_types_that_call_something_or_are_not_known_are_raised() {
+    let raised = |book: &Arc<Book>, oids: &[u32]| {
+        let analysis = analyse(b"SELECT $1", &Limits::default());
+        let typed = analysis.with_parameters(oids.iter().copied());
+        typed.is_some_and(|typed| book.raises(&typed.pieces[0]).iter().any(|effect| effect.kind == EffectKind::Code))
+    };
+    let book = Book::known(parts());
+    assert!(!raised(&book, &[23, 0]) && !raised(&book, &[20_001]));
+    assert!(raised(&book, &[23, 20_000]) && raised(&book, &[20_002]));
+    assert!(raised(&Book::unknown("x"), &[20_001]) && !raised(&Book::unknown("x"), &[25]));
+}
+
+#[test]
+fn tables_made_like_others_and_statistics_count_for_what_they_call() {
+    let mut parts = parts();
+    let how = "an index of public.indexed calls purge()".to_owned();
+    let relation = RelationHazard { schema: "public".to_owned(), by: Touch::Analyze, how, hazard: hazard("purge") };
+    parts.relations.insert("indexed".to_owned(), vec![relation.clone()]);
+    parts.relations.insert("referred".to_owned(), vec![RelationHazard { by: Touch::Change, ..relation }]);
+    let book = Book::known(parts);
+    for (sql, expected) in [
+        ("SELECT * FROM with_default", Verdict::Allow),
+        ("CREATE TABLE x (LIKE with_default INCLUDING ALL)", Verdict::Hold),
+        ("CREATE TEMP TABLE x AS SELECT a FROM with_default", Verdict::Hold),
+        ("SELECT a INTO x FROM with_default", Verdict::Hold),
+        ("PREPARE p AS SELECT a FROM with_default; CREATE TABLE x AS EXECUTE p", Verdict::Hold),
+        ("PREPARE p AS SELECT a FROM with_default; EXECUTE p", Verdict::Allow),
+        ("CREATE TABLE x (LIKE t)", Verdict::Allow),
+        ("ANALYZE indexed", Verdict::Hold),
+        ("ANALYZE", Verdict::Hold),
+        ("VACUUM (ANALYZE) public.indexed", Verdict::Hold),
+        ("VACUUM indexed", Verdict::Allow),
+        ("ANALYZE with_default", Verdict::Allow),
+        ("SELECT * FROM referred", Verdict::Allow),
+        ("INSERT INTO referred VALUES (1)", Verdict::Allow),
+        ("UPDATE referred SET a = 1 WHERE id = 1", Verdict::Hold),
+        ("SELECT json_populate_record(t, '{}') FROM t", Verdict::Hold),
+        ("SELECT domain_in('1', 5, -1)", Verdict::Hold),
+        ("SELECT table_to_xml('t', false, false, '')", Verdict::Hold),
+    ] {
+        assert_eq!(verdict(&book, sql), expected, "{sql}");
     }
 }

@@ -53,6 +53,14 @@ impl Called {
     /// A statement, at any depth.
     pub(super) fn statement(&mut self, at: At<'_>) {
         self.calls.redefines |= redefines(at.kind());
+        self.calls.copies |= match at.kind() {
+            "CreateStmt" | "CreateTableAsStmt" => true,
+            "SelectStmt" => at.get("into_clause").is_some(),
+            _ => false,
+        };
+        let analyze = |option: At<'_>| option.text("defname") == "analyze";
+        self.calls.analyzes |=
+            at.kind() == "VacuumStmt" && (!at.flag("is_vacuumcmd") || at.items("options").any(analyze));
     }
 
     fn word(&mut self, kind: Kind, name: &str) {

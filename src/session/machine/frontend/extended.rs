@@ -26,9 +26,13 @@ impl Machine {
         if let Some(step) = self.not_pinned(parse.name, out) {
             return step;
         }
-        let Some((analysis, ruling)) = self.read(parse.text, judging) else {
+        let Some((mut analysis, mut ruling)) = self.read(parse.text, judging) else {
             return Step::Stay;
         };
+        if let Some(typed) = analysis.with_parameters(parse.types()) {
+            analysis = Arc::new(typed);
+            ruling = judging.decide(&analysis, self.in_transaction(), &self.names);
+        }
         // Parsing runs nothing; what is to be held is held when it is bound.
         let allowed = matches!(ruling, Ruling::Allow);
         if let Ruling::Reject(judgement) = ruling
