@@ -33,6 +33,16 @@ impl Judging for SessionJudge<'_> {
         ruling(&judgement)
     }
 
+    fn decide_or_wait(&mut self, analysis: &Analysis, in_transaction: bool, prepared: &dyn Prepared) -> Option<Ruling> {
+        let own = self.own_class();
+        let judgement = own.as_ref().unwrap_or(self.class).decide(analysis, in_transaction, prepared);
+        if self.may_pass_later(&judgement) {
+            return None;
+        }
+        self.note(&judgement);
+        Some(ruling(&judgement))
+    }
+
     fn measured(
         &mut self,
         analysis: &Analysis,
@@ -97,8 +107,7 @@ impl SessionJudge<'_> {
     /// What is to be done by a verdict, unless somebody is about to look.
     fn read(&mut self, judged: Judged) -> Reading {
         let Judged { judgement, analysis } = judged;
-        // It would be held for what is not known, or may have changed: somebody is about to look.
-        let raised = !judgement.raised.is_empty() && judgement.verdict != Verdict::Allow && self.can_wait();
+        let raised = self.may_pass_later(&judgement);
         let named = || analysis.pieces.iter().flat_map(|piece| &piece.effects).any(|effect| !effect.objects.is_empty());
         let out_of_date = |trust: &Trust| trust.waits_for_the_first() || trust.waits_for_a_look() && named();
         if raised || self.trust.as_deref().is_some_and(out_of_date) {
@@ -111,6 +120,11 @@ impl SessionJudge<'_> {
     /// The class to judge by if what came before in the same breath may have changed what functions do.
     fn own_class(&self) -> Option<SessionClass> {
         self.trust.as_ref().filter(|trust| trust.is_in_doubt()).map(|trust| trust.bind(self.class))
+    }
+
+    /// It would be held for what is not known, or may have changed: somebody is about to look.
+    fn may_pass_later(&self, judgement: &Judgement) -> bool {
+        !judgement.raised.is_empty() && judgement.verdict != Verdict::Allow && self.can_wait()
     }
 
     fn can_wait(&self) -> bool {

@@ -380,8 +380,7 @@ impl Machine {
         let (analysis, ruling) = match reading {
             Reading::Judged(analysis, ruling) => (analysis, ruling),
             Reading::Elsewhere => {
-                self.waiting = Waiting::Analysis { text: digest(text), ahead: false };
-                self.act(Action::Analyse(text.to_vec()));
+                self.analyse_elsewhere(text);
                 return None;
             }
             Reading::Ahead => {
@@ -396,6 +395,11 @@ impl Machine {
             return Some((analysis, ruling));
         }
         Some((analysis, ruling))
+    }
+
+    fn analyse_elsewhere(&mut self, text: &[u8]) {
+        self.waiting = Waiting::Analysis { text: digest(text), ahead: false };
+        self.act(Action::Analyse(text.to_vec()));
     }
 
     /// Something opaque ran since the last ReadyForQuery and may have changed `client_encoding`, which is only reported there.

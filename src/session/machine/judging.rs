@@ -9,6 +9,11 @@ pub trait Judging {
     /// What the policy says to it.
     fn decide(&mut self, analysis: &Analysis, in_transaction: bool, prepared: &dyn Prepared) -> Ruling;
 
+    /// As [`Self::decide`]; `None`: somebody is about to look, after which it may be something else.
+    fn decide_or_wait(&mut self, analysis: &Analysis, in_transaction: bool, prepared: &dyn Prepared) -> Option<Ruling> {
+        Some(self.decide(analysis, in_transaction, prepared))
+    }
+
     /// What the policy says to it now that it is known what it would touch, or that this cannot be had.
     fn measured(
         &mut self,

@@ -26,12 +26,22 @@ impl Machine {
         if let Some(step) = self.not_pinned(parse.name, out) {
             return step;
         }
+        let looked = self.at_front.analysed.as_ref().is_some_and(|known| !known.ahead);
         let Some((mut analysis, mut ruling)) = self.read(parse.text, judging) else {
             return Step::Stay;
         };
         if let Some(typed) = analysis.with_parameters(parse.types()) {
             analysis = Arc::new(typed);
-            ruling = judging.decide(&analysis, self.in_transaction(), &self.names);
+            let in_transaction = self.in_transaction();
+            ruling = if looked {
+                judging.decide(&analysis, in_transaction, &self.names)
+            } else {
+                let Some(ruling) = judging.decide_or_wait(&analysis, in_transaction, &self.names) else {
+                    self.analyse_elsewhere(parse.text);
+                    return Step::Stay;
+                };
+                ruling
+            };
         }
         // Parsing runs nothing; what is to be held is held when it is bound.
         let allowed = matches!(ruling, Ruling::Allow);
