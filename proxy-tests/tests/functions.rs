@@ -278,6 +278,48 @@ fn a_table_made_like_one_that_calls_a_function_is_refused_and_others_pass() {
 }
 
 #[test]
+fn operators_that_the_planner_puts_in_and_functions_that_compare_count() {
+    let (database, role) = database();
+    database.run(
+        "CREATE FUNCTION differs(int, int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM purge(); RETURN true; END $$; \
+         CREATE FUNCTION equals(int, int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN $1 = $2; END $$; \
+         CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = equals, NEGATOR = !==); \
+         CREATE OPERATOR !== (LEFTARG = int, RIGHTARG = int, FUNCTION = differs, NEGATOR = ===)",
+    );
+    let gate = Gate::builder().toml(&(section(&role) + REFUSING)).start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    assert_eq!(refusal(&mut raw, "ANALYZE orders"), None);
+    for sql in ["SELECT 1 !== 2", "SELECT NOT (1 === 2)", "SELECT * FROM orders WHERE NOT (id === 2)"] {
+        assert!(refusal(&mut raw, sql).is_some_and(|why| why.contains("no-code")), "{sql}");
+    }
+    database.run(
+        "CREATE TYPE point_of AS (a int); CREATE TABLE points (c point_of); INSERT INTO points VALUES (row(1)), (row(2)); \
+         CREATE FUNCTION compares(point_of, point_of) RETURNS int LANGUAGE plpgsql IMMUTABLE AS \
+         $$ BEGIN PERFORM purge(); RETURN 0; END $$; \
+         CREATE OPERATOR CLASS points_of DEFAULT FOR TYPE point_of USING btree AS FUNCTION 1 compares(point_of, point_of)",
+    );
+    eventually("it is noticed", || refusal(&mut raw, "SELECT * FROM points ORDER BY c"));
+    for sql in ["CREATE INDEX ON points (c)", "ANALYZE points", "VACUUM (ANALYZE) points"] {
+        assert!(refusal(&mut raw, sql).is_some_and(|why| why.contains("no-code")), "{sql}");
+    }
+    assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "5", "nothing has run");
+}
+
+#[test]
+fn a_prepared_statement_that_reads_waits_for_a_look_after_something_may_have_changed() {
+    let (database, role) = database();
+    let gate = Gate::builder().toml(&(section(&role) + REFUSING)).start(database.target());
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::parse("s", "SELECT total()", &[]));
+    raw.send(m::sync());
+    assert_eq!(error(&raw.until(b'Z')), None);
+    for _ in 0..3 {
+        assert!(refusal(&mut raw, "SELECT purge()").is_some());
+        assert_eq!(run(&mut raw, "s"), None, "nobody is asked about it");
+    }
+}
+
+#[test]
 fn a_cast_to_json_that_writes_holds_whatever_may_make_it_unwritten() {
     let (database, role) = database();
     database.run(

@@ -90,7 +90,7 @@ pub(super) struct Found {
     pub(super) own: HashMap<u32, (String, String)>,
     /// What aggregates are made of.
     pub(super) aggregates: HashMap<u32, Vec<u32>>,
-    /// Oid, name, function.
+    /// Oid, name, and each function it may call.
     pub(super) operators: Vec<(u32, String, u32)>,
     pub(super) casts: Vec<Cast>,
     /// Functions that compare and hash values of somebody's types.
@@ -126,6 +126,7 @@ const MARK: &str = "SELECT md5(string_agg(part, ' ')) FROM (\
     UNION ALL SELECT 'c' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_cast \
     UNION ALL SELECT 'o' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_operator \
     UNION ALL SELECT 'm' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_amproc \
+    UNION ALL SELECT 'w' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_amop \
     UNION ALL SELECT 'e' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_extension \
     UNION ALL SELECT 'n' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_namespace \
     UNION ALL SELECT 'l' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_language \
@@ -157,7 +158,7 @@ pub(super) async fn of(asking: &Asking, known: Option<&Mark>) -> Result<Option<(
     for row in all(asking, CASTS).await? {
         found.casts.push(Cast { target: cell(&row, 0)?, function: cell(&row, 1)?, silent: cell(&row, 2)? });
     }
-    for row in all(asking, "SELECT DISTINCT amproc::oid FROM pg_amproc WHERE oid >= 16384").await? {
+    for row in all(asking, SUPPORT).await? {
         found.support.push(cell(&row, 0)?);
     }
     found.unseen = unseen(asking, &found.own).await?;
@@ -234,7 +235,14 @@ async fn relations(asking: &Asking, found: &mut Found) -> Result<(), String> {
 
 const AGGREGATES: &str = "SELECT aggfnoid::oid, ARRAY[aggtransfn, aggfinalfn, aggcombinefn, aggserialfn, aggdeserialfn, aggmtransfn, \
     aggminvtransfn, aggmfinalfn]::oid[] FROM pg_aggregate WHERE aggfnoid::oid >= 16384";
-const OPERATORS: &str = "SELECT oid, oprname::text, oprcode::oid FROM pg_operator WHERE oid >= 16384 AND oprcode <> 0";
+/// Each with its own function, and those of its negator and commutators, which the planner may call instead (`negate_clause`, `CommuteOpExpr`).
+const OPERATORS: &str = "SELECT DISTINCT o.oid, o.oprname::text, f.function FROM pg_operator o \
+    LEFT JOIN pg_operator n ON n.oid = o.oprnegate LEFT JOIN pg_operator c ON c.oid = o.oprcom LEFT JOIN pg_operator x ON x.oid = n.oprcom \
+    CROSS JOIN LATERAL (VALUES (o.oprcode::oid), (n.oprcode::oid), (c.oprcode::oid), (x.oprcode::oid)) f(function) \
+    WHERE f.function <> 0 AND (o.oid >= 16384 OR o.oprnegate >= 16384 OR o.oprcom >= 16384)";
+/// What compares and hashes values of somebody's types: sorting, grouping, indexes and ANALYZE call it by no name.
+const SUPPORT: &str = "SELECT amproc::oid FROM pg_amproc WHERE oid >= 16384 \
+    UNION SELECT o.oprcode::oid FROM pg_amop m JOIN pg_operator o ON o.oid = m.amopopr WHERE m.oid >= 16384";
 /// `to_json` and its like make the cast to json (114) without its being written, if there is one (`json_categorize_type`).
 const CASTS: &str = "SELECT t.typname::text, k.castfunc, k.castcontext <> 'e' OR k.casttarget IN (114, 3802) \
     FROM pg_cast k JOIN pg_type t ON t.oid = k.casttarget WHERE k.oid >= 16384 AND k.castfunc <> 0";

@@ -77,13 +77,16 @@ pub(super) fn weigh(database: &str, found: &Found, harmless: &[String], bodies: 
     let mut weighing = Weighing {
         found,
         functions: found.functions.iter().map(|function| (function.oid, function)).collect(),
-        operators: found.operators.iter().map(|(oid, _, function)| (*oid, *function)).collect(),
         hazards: HashMap::new(),
         types: BTreeMap::new(),
         relations: BTreeMap::new(),
         keys: BTreeMap::new(),
+        operators: HashMap::new(),
         parts: BookParts::default(),
     };
+    for (oid, _, function) in &found.operators {
+        weighing.operators.entry(*oid).or_default().push(*function);
+    }
     weighing.begin(&uses);
     while weighing.step(&uses) {}
     weighing.finish()
@@ -138,7 +141,8 @@ fn unread(function: &Function, found: &Found, harmless: &[String]) -> Uses {
 struct Weighing<'f> {
     found: &'f Found,
     functions: HashMap<u32, &'f Function>,
-    operators: HashMap<u32, u32>,
+    /// What each operator may call.
+    operators: HashMap<u32, Vec<u32>>,
     /// By oid.
     hazards: HashMap<u32, Hazard>,
     /// Types with values that call something when they are made.
@@ -229,7 +233,10 @@ impl<'f> Weighing<'f> {
         let found: &'f Found = self.found;
         for unseen in &found.unseen {
             let called = match unseen.what.as_str() {
-                "operator" => self.operators.get(&unseen.called).and_then(|function| self.hazard(*function)),
+                "operator" => {
+                    let functions = self.operators.get(&unseen.called).into_iter().flatten();
+                    functions.copied().find_map(|function| self.hazard(function))
+                }
                 "relation" => self.relations.get(&(unseen.called, Touch::Read)).map(|(_, hazard)| hazard.clone()),
                 "type" => self.types.get(&unseen.called).cloned(),
                 _ if unseen.kind == "range" => self.unnamed(unseen.called),

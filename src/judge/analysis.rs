@@ -33,11 +33,11 @@ impl Analysis {
     #[must_use]
     pub fn with_parameters(&self, types: impl Iterator<Item = u32>) -> Option<Self> {
         let declared = Calls::of_parameters(types)?.parameters;
-        let mut typed = self.clone();
-        for piece in &mut typed.pieces {
+        let mut copy = self.clone();
+        for piece in &mut copy.pieces {
             piece.calls.parameters.clone_from(&declared);
         }
-        Some(typed)
+        Some(copy)
     }
 
     /// What an approver should not overlook: of the whole text, then of each statement. `None`: not known.

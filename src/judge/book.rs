@@ -267,7 +267,8 @@ impl BookParts {
         for effect in &piece.effects {
             self.relations_of(effect, calls, &mut raised);
         }
-        if piece.effects.iter().any(|effect| touches_rows(effect.kind)) {
+        let builds = |effect: &Effect| effect.kind == EffectKind::Create || calls.analyzes;
+        if piece.effects.iter().any(|effect| touches_rows(effect.kind) || builds(effect)) {
             for hazard in &self.ambient {
                 raised.add(hazard, || format!("a cast or a comparison can call {}", hazard.why));
             }
@@ -355,7 +356,7 @@ impl BookParts {
         let mut found: Vec<&RelationHazard> = if all {
             self.relations.values().flatten().collect()
         } else {
-            let of = |name: &ObjectName| self.relations.get(&name.name).into_iter().flatten().map(move |one| one);
+            let of = |name: &ObjectName| self.relations.get(&name.name).into_iter().flatten();
             let named = |name| of(name).filter(|relation| is_schema(schema(name), &relation.schema));
             effect.objects.iter().flat_map(named).collect()
         };

@@ -11,6 +11,7 @@ pub(super) const MAX_CALLS: usize = 5_000;
 
 /// What a statement calls, by name; each name once.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub struct Calls {
     /// Functions called by name, the server's own as well: somebody may have made another of the same name.
     pub functions: Vec<ObjectName>,

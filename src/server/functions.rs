@@ -95,7 +95,10 @@ async fn keep(shared: Weak<Shared>, prober: Arc<Prober>, books: Arc<Books>, mut 
             if looked.running || !due {
                 continue;
             }
-            let Some(answers) = shelf.begin() else { continue };
+            let Some(answers) = shelf.begin() else {
+                shelf.rests();
+                continue;
+            };
             looked.running = true;
             let mark = looked.mark.take();
             looks.spawn(look(Weak::clone(&shared), Arc::clone(&prober), database, shelf, mark, answers));

@@ -123,6 +123,11 @@ impl Shelf {
         (self.used.swap(false, Ordering::Relaxed) || wanted).then_some(asked)
     }
 
+    /// A look was due that nobody wants: what is known is out of date for whoever comes next.
+    pub fn rests(&self) {
+        self.fresh.store(0, Ordering::SeqCst);
+    }
+
     /// A look is asked for that has not been answered.
     pub fn is_wanted(&self) -> bool {
         self.asked.load(Ordering::SeqCst) > self.answered.load(Ordering::SeqCst)
@@ -383,6 +388,22 @@ mod tests {
         assert!(!trust.waits_for_a_look(), "once is enough");
         shelf.put(None, shelf.begin().unwrap(), LONG);
         assert!(trust.turn() && !trust.is_in_doubt());
+    }
+
+    #[test]
+    fn whoever_comes_after_a_pause_waits_for_a_look() {
+        let books = Arc::new(Books::default());
+        let mut trust = Trust::new(&books, "shop");
+        trust.logged_in();
+        let shelf = Arc::clone(&trust.shelf);
+        shelf.put(Some(known()), shelf.begin().unwrap(), LONG);
+        assert!(trust.turn() && !trust.waits_for_a_look());
+        assert!(shelf.begin().is_none(), "nobody has used it since");
+        shelf.rests();
+        trust.turn();
+        assert!(trust.waits_for_a_look() && trust.is_in_doubt());
+        shelf.put(None, shelf.begin().unwrap(), LONG);
+        assert!(trust.turn() && !trust.waits_for_a_look());
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ impl Judging for SessionJudge<'_> {
     fn decide_or_wait(&mut self, analysis: &Analysis, in_transaction: bool, prepared: &dyn Prepared) -> Option<Ruling> {
         let own = self.own_class();
         let judgement = own.as_ref().unwrap_or(self.class).decide(analysis, in_transaction, prepared);
-        if self.may_pass_later(&judgement) {
+        if self.waits(&judgement, analysis) {
             return None;
         }
         self.note(&judgement);
@@ -107,10 +107,7 @@ impl SessionJudge<'_> {
     /// What is to be done by a verdict, unless somebody is about to look.
     fn read(&mut self, judged: Judged) -> Reading {
         let Judged { judgement, analysis } = judged;
-        let raised = self.may_pass_later(&judgement);
-        let named = || analysis.pieces.iter().flat_map(|piece| &piece.effects).any(|effect| !effect.objects.is_empty());
-        let out_of_date = |trust: &Trust| trust.waits_for_the_first() || trust.waits_for_a_look() && named();
-        if raised || self.trust.as_deref().is_some_and(out_of_date) {
+        if self.waits(&judgement, &analysis) {
             return Reading::Elsewhere;
         }
         self.note(&judgement);
@@ -122,13 +119,13 @@ impl SessionJudge<'_> {
         self.trust.as_ref().filter(|trust| trust.is_in_doubt()).map(|trust| trust.bind(self.class))
     }
 
-    /// It would be held for what is not known, or may have changed: somebody is about to look.
-    fn may_pass_later(&self, judgement: &Judgement) -> bool {
-        !judgement.raised.is_empty() && judgement.verdict != Verdict::Allow && self.can_wait()
-    }
-
-    fn can_wait(&self) -> bool {
-        self.trust.as_ref().is_some_and(|trust| trust.can_wait())
+    /// Somebody is about to look: it would be held for what is not known, or what it names may have changed.
+    fn waits(&self, judgement: &Judgement, analysis: &Analysis) -> bool {
+        let raised = || !judgement.raised.is_empty() && judgement.verdict != Verdict::Allow;
+        let named = || analysis.pieces.iter().flat_map(|piece| &piece.effects).any(|effect| !effect.objects.is_empty());
+        self.trust.as_deref().is_some_and(|trust| {
+            trust.can_wait() && raised() || trust.waits_for_the_first() || trust.waits_for_a_look() && named()
+        })
     }
 
     fn note(&mut self, judgement: &Judgement) {

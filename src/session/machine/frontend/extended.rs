@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::held::{Digest, HeldKind};
+use super::super::held::{Digest, HeldKind, digest};
 use super::super::meaning::{self, Ran};
 use super::super::names::{Change, Definition, PortalNote, Resolved, may_copy_in};
 use super::super::params;
@@ -159,7 +159,19 @@ impl Machine {
             judging.passed(&definition.text, &definition.analysis, in_transaction);
             return self.forward_bind(front, definition, None, meaning::of(&definition.text, &definition.analysis));
         }
-        let judgement = match judging.decide(&definition.analysis, in_transaction, &self.names) {
+        // What cannot be waited for twice: a look that may let it pass.
+        let known = self.at_front.analysed.as_ref();
+        let looked = definition.is_unseen() || known.is_some_and(|known| known.text == digest(&definition.text));
+        let ruling = if looked {
+            Some(judging.decide(&definition.analysis, in_transaction, &self.names))
+        } else {
+            judging.decide_or_wait(&definition.analysis, in_transaction, &self.names)
+        };
+        let Some(ruling) = ruling else {
+            self.analyse_elsewhere(&definition.text);
+            return Step::Stay;
+        };
+        let judgement = match ruling {
             ruling @ (Ruling::Allow | Ruling::Notice(_)) => {
                 if self.depends_on_status(&definition.analysis, judging) {
                     self.caught_up(None, out);
