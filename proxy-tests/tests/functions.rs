@@ -298,7 +298,8 @@ fn operators_that_the_planner_puts_in_and_functions_that_compare_count() {
          $$ BEGIN PERFORM purge(); RETURN 0; END $$; \
          CREATE OPERATOR CLASS points_of DEFAULT FOR TYPE point_of USING btree AS FUNCTION 1 compares(point_of, point_of)",
     );
-    eventually("it is noticed", || refusal(&mut raw, "SELECT * FROM points ORDER BY c"));
+    let sql = "SELECT count(*) FROM points";
+    eventually("it is noticed", || refusal(&mut raw, sql).filter(|why| why.contains("no-code")));
     for sql in ["CREATE INDEX ON points (c)", "ANALYZE points", "VACUUM (ANALYZE) points"] {
         assert!(refusal(&mut raw, sql).is_some_and(|why| why.contains("no-code")), "{sql}");
     }

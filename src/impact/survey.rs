@@ -122,7 +122,7 @@ const MARK: &str = "SELECT md5(string_agg(part, ' ')) FROM (\
     UNION ALL SELECT 'r' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_rewrite \
     UNION ALL SELECT 'y' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_policy \
     UNION ALL SELECT 'd' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_attrdef \
-    UNION ALL SELECT 'k' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_constraint WHERE contype IN ('c', 'f') \
+    UNION ALL SELECT 'k' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_constraint WHERE contype IN ('c', 'f', 'x') \
     UNION ALL SELECT 'c' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_cast \
     UNION ALL SELECT 'o' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_operator \
     UNION ALL SELECT 'm' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_amproc \
