@@ -10,10 +10,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use proxy_tests::gate::Gate;
+use proxy_tests::gate::{BOB, Gate, binary};
 use proxy_tests::message as m;
 use proxy_tests::postgres::{Database, shared};
 use proxy_tests::process::resident_kib;
@@ -69,6 +70,18 @@ const WITHOUT_MEASURE: &[(&str, &str, &str)] = &[
         "rego_memory",
     ),
 ];
+
+/// A policy with every action, a profile, and a mistake that only some statements meet.
+const ACTIONS: &str = r#"
+decision contains {"action": "allow", "rule": "reads"} if input.effect.kind == "read"
+decision contains {"action": "notify", "rule": "tell", "message": "look at it"} if input.effect.kind == "insert"
+decision contains {"action": "hold", "rule": "deletes", "profile": "production"} if input.effect.kind == "delete"
+decision contains {"action": "reject", "rule": "never", "message": "ask for a backup"} if input.effect.kind == "truncate"
+decision contains {"action": "allow", "rule": sprintf("%d", [to_number("seven")])} if {
+	input.effect.kind == "update"
+	input.effect.object.name == "u"
+}
+"#;
 
 /// Tables `t` and `u` of three rows.
 fn database() -> Database {
@@ -206,4 +219,131 @@ fn a_killed_process_that_evaluates_is_replaced_and_nobody_notices() {
     });
     assert_eq!(outcome(&mut raw, "INSERT INTO u VALUES (9)"), "passed");
     assert!(evaluators(&gate).iter().all(|pid| !first.contains(pid)));
+}
+
+/// A gate with `ACTIONS` and a profile that asks bob; the file of its policy.
+fn acting(database: &Database, dir: &TempDir) -> (Gate, String) {
+    let file = write(dir, ACTIONS);
+    let profile = "rego_limit = \"1s\"\n[[approval.profile]]\nname = \"production\"\napprovers = [\"bob\"]\n";
+    let gate = Gate::builder().toml(&configuration(&file, profile)).start(database.target());
+    (gate, file)
+}
+
+fn recorded(gate: &Gate, kind: &str) -> serde_json::Value {
+    let file = gate.dir().join("querygate-audit.jsonl");
+    eventually(&format!("{kind} is on record"), || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let mut lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines.find(|line| line["event"]["event"] == kind)
+    })
+}
+
+#[test]
+fn what_a_policy_answers_becomes_of_statements() {
+    let (database, dir) = (database(), TempDir::new().unwrap());
+    let (gate, file) = acting(&database, &dir);
+    let mut raw = Raw::login(&gate.target());
+    assert_eq!(raw.rows("SELECT x FROM t ORDER BY x").len(), 3);
+
+    assert_eq!(outcome(&mut raw, "INSERT INTO u VALUES (4)"), "passed");
+    let notice = recorded(&gate, "noticed")["event"]["notice"].clone();
+    assert_eq!((notice["rule"].as_str(), notice["message"].as_str()), (Some("tell"), Some("look at it")), "{notice}");
+
+    raw.send(m::query("TRUNCATE t"));
+    let refused = raw.until(b'Z');
+    let refused = refused.iter().find(|frame| frame.tag == b'E').unwrap();
+    assert_eq!(refused.sqlstate(), "42501");
+    assert!(refused.text().contains("ask for a backup"), "{}", refused.text());
+
+    raw.send(m::query("DELETE FROM t WHERE x = 1"));
+    let bob = gate.api().with_token(BOB);
+    let id = bob.wait_held("DELETE FROM t");
+    assert_eq!(bob.get(&format!("/v1/requests/{id}"))["rule"], "deletes@production");
+    let ann = gate.api().decide(&id, "approve", "fine");
+    assert_ne!(ann.status, 200, "the profile asks bob: {}", ann.text);
+    bob.approve(&id);
+    assert_eq!(told(&raw.until(b'Z')), "passed");
+
+    // The same over the extended protocol, for what fails as it is evaluated.
+    raw.send(
+        [
+            m::parse("", "UPDATE u SET x = 1 WHERE x = $1", &[]),
+            m::bind("", "", &[Some(b"2")]),
+            m::execute("", 0),
+            m::sync(),
+        ]
+        .concat(),
+    );
+    let id = gate.api().wait_held("UPDATE u");
+    let request = gate.api().get(&format!("/v1/requests/{id}"));
+    assert_eq!(request["rule"], "rego-failed");
+    assert!(request["why"].as_str().unwrap().contains("could not be asked: "), "{request}");
+    gate.api().approve(&id);
+    assert_eq!(told(&raw.until(b'Z')), "passed", "people decide where the policy cannot");
+    assert_eq!(database.raw().value("SELECT count(*) FROM t"), "2");
+
+    let config = gate.dir().join("querygate.toml");
+    for (sql, status, parts) in [
+        ("TRUNCATE t", 20, ["asked data.querygate.decision surely", "never"]),
+        ("UPDATE u SET x = 1 WHERE x = 2", 10, ["asked data.querygate.decision surely", "rego-failed"]),
+    ] {
+        let run = Command::new(binary())
+            .args(["check", "--explain", "--config", config.to_str().unwrap(), sql])
+            .env_remove("QUERYGATE_CONFIG")
+            .output()
+            .unwrap();
+        let out = String::from_utf8(run.stdout).unwrap();
+        assert!(parts.iter().all(|part| out.contains(part)), "{sql}: {out}");
+        assert_eq!(run.status.code(), Some(status), "{file}: {out}");
+    }
+}
+
+#[test]
+fn a_broken_policy_changes_nothing_and_a_mended_one_is_in_force_while_what_is_held_keeps_its_own() {
+    let (database, dir) = (database(), TempDir::new().unwrap());
+    let (gate, file) = acting(&database, &dir);
+    let (mut raw, mut waiting) = (Raw::login(&gate.target()), Raw::login(&gate.target()));
+    waiting.send(m::query("DELETE FROM t WHERE x = 2"));
+    let bob = gate.api().with_token(BOB);
+    let id = bob.wait_held("DELETE FROM t WHERE x = 2");
+    let request = || bob.get(&format!("/v1/requests/{id}"));
+    let held = request();
+    let first = evaluators(&gate);
+
+    let broken = [
+        // It cannot be read, it fails whatever it is asked, it takes too much before it is asked.
+        format!("{ACTIONS}\ndecision contains {{"),
+        "decision := {\"action\": \"allow\", \"rule\": to_number(\"seven\")}".to_owned(),
+        "decision := {\"action\": \"allow\"} if count(numbers.range(1, 9000000000)) > 1".to_owned(),
+    ];
+    for (times, text) in (1..).zip(&broken) {
+        fs::write(&file, format!("package querygate\n{text}\n")).unwrap();
+        gate.process.signal(Signal::SIGHUP);
+        let log = eventually("it is said that it is not in force", || {
+            let log = gate.process.log();
+            (log.matches("policy in Rego: ").count() >= times).then_some(log)
+        });
+        assert!(log.contains("not reloaded"), "{log}");
+        assert_eq!(outcome(&mut raw, "TRUNCATE t"), "42501", "{text}");
+        assert_eq!(outcome(&mut raw, &format!("SELECT x AS a{times} FROM t")), "passed", "{text}");
+    }
+    let health = gate.api().get("/health");
+    assert_eq!(health["configuration"]["status"], "degraded", "{health}");
+
+    fs::write(&file, format!("package querygate\n{}\n", ACTIONS.replace("\"insert\"", "\"nothing\""))).unwrap();
+    gate.process.signal(Signal::SIGHUP);
+    eventually("the mended one is loaded", || {
+        (gate.api().get("/health")["configuration"]["status"] == "ok").then_some(())
+    });
+    raw.send(m::query("INSERT INTO u VALUES (5)"));
+    let now = gate.api().get(&format!("/v1/requests/{}", gate.api().wait_held("INSERT INTO u")));
+    assert_eq!(now["rule"], "default", "{now}");
+    assert_ne!(now["policy_version"], held["policy_version"]);
+
+    assert_eq!((&request()["policy_version"], &request()["rule"]), (&held["policy_version"], &held["rule"]));
+    bob.approve(&id);
+    assert_eq!(told(&waiting.until(b'Z')), "passed");
+    eventually("nobody evaluates the old policy any more", || {
+        evaluators(&gate).iter().all(|pid| !first.contains(pid)).then_some(())
+    });
 }
