@@ -347,3 +347,98 @@ fn a_broken_policy_changes_nothing_and_a_mended_one_is_in_force_while_what_is_he
         evaluators(&gate).iter().all(|pid| !first.contains(pid)).then_some(())
     });
 }
+
+/// The recipe of the documentation: small deletes and updates pass, those that cascade into critical tables never.
+fn small_changes() -> &'static str {
+    include_str!("../docs/rego.md").split("```rego impact\n").nth(1).unwrap().split("```").next().unwrap()
+}
+
+/// Fifty customers, of which one has an invoice, and a gate whose prober has all the time it needs.
+fn looking(more: &str) -> (Database, TempDir, Gate) {
+    let (database, dir) = (shared(), TempDir::new().unwrap());
+    let role = database.unique("impact");
+    database.run(&format!("CREATE ROLE {role} LOGIN; GRANT pg_read_all_data, pg_read_all_stats TO {role}"));
+    database.run(
+        "CREATE SCHEMA billing; CREATE TABLE customers (id int PRIMARY KEY, gone bool NOT NULL DEFAULT false); \
+         CREATE TABLE billing.invoices (id int PRIMARY KEY, customer int REFERENCES customers ON DELETE CASCADE); \
+         INSERT INTO customers SELECT generate_series(1, 50); INSERT INTO billing.invoices VALUES (1, 20); ANALYZE",
+    );
+    let file = dir.path().join("policy.rego");
+    fs::write(&file, small_changes()).unwrap();
+    let own = "rego_limit = \"1s\"\ncritical = [\"billing.*\"]\n";
+    let impact = format!(
+        "[impact]\nuser = \"{role}\"\nbudget = \"60s\"\ncount_budget = \"60s\"\nconnect_timeout = \"60s\"\n\
+         lock_timeout = \"60s\"\n{more}"
+    );
+    let rule = "[[rule]]\nname = \"rest\"\naction = \"allow\"\neffects = [\"read\", \"session\", \"transaction\"]\n";
+    let text = configuration(file.to_str().unwrap(), &format!("{own}{impact}{rule}"));
+    let gate = Gate::builder().toml(&text).start(database.target());
+    (database, dir, gate)
+}
+
+#[test]
+fn a_policy_that_asks_for_a_look_lets_small_changes_pass_holds_large_ones_and_rejects_cascades() {
+    let (database, _dir, gate) = looking("");
+    let mut raw = Raw::login(&gate.target());
+    assert_eq!(outcome(&mut raw, "DELETE FROM customers WHERE id <= 3"), "passed");
+    assert_eq!(outcome(&mut raw, "UPDATE customers SET gone = true WHERE id = 4"), "passed");
+    let bound = |raw: &mut Raw, least: &[u8]| {
+        let parse = m::parse("", "DELETE FROM customers WHERE id > $1", &[]);
+        raw.send([parse, m::bind("", "", &[Some(least)]), m::execute("", 0), m::sync()].concat());
+    };
+    bound(&mut raw, b"48");
+    assert_eq!(told(&raw.until(b'Z')), "passed");
+    assert_eq!(database.raw().value("SELECT count(*) FROM customers"), "45");
+    assert!(gate.api().pending().is_empty());
+
+    raw.send(m::query("DELETE FROM customers WHERE id = 20"));
+    let refused = raw.until(b'Z');
+    let refused = refused.iter().find(|frame| frame.tag == b'E').unwrap();
+    assert_eq!(refused.sqlstate(), "42501");
+    assert!(refused.text().contains("invoices"), "{}", refused.text());
+
+    for large in ["UPDATE customers SET gone = false WHERE id > 0", "UPDATE customers SET gone = true WHERE id > 1"] {
+        raw.send(m::query(large));
+        let id = gate.api().wait_held(large);
+        let request = gate.api().get(&format!("/v1/requests/{id}"));
+        assert_eq!(request["rule"], "many", "{request}");
+        assert!(request["why"].as_str().unwrap().contains("45"), "{request}");
+        gate.api().reject(&id, "no");
+        assert_eq!(told(&raw.until(b'Z')), "42501");
+    }
+    bound(&mut raw, b"20");
+    let id = gate.api().wait_held("DELETE FROM customers WHERE id > $1");
+    gate.api().approve(&id);
+    assert_eq!(told(&raw.until(b'Z')), "passed");
+    assert_eq!(database.raw().value("SELECT count(*) FROM customers"), "17");
+}
+
+#[test]
+fn what_nobody_can_look_into_is_held_by_a_policy_that_asks() {
+    let (_database, _dir, gate) = looking("exclude = [\"public.customers\"]\n");
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::query("UPDATE customers SET gone = true WHERE id = 1"));
+    let id = gate.api().wait_held("UPDATE customers");
+    let request = gate.api().get(&format!("/v1/requests/{id}"));
+    assert_eq!(request["rule"], "many", "{request}");
+    gate.api().approve(&id);
+    assert_eq!(told(&raw.until(b'Z')), "passed");
+}
+
+#[test]
+fn what_passed_as_small_is_undone_when_it_turns_out_larger() {
+    // Without being parsed first, which takes a lock, it is looked into before it waits for the lock.
+    let (database, _dir, gate) = looking("[hold]\nparse_first = false\n");
+    let mut other = database.raw();
+    other.query("BEGIN; LOCK TABLE customers IN SHARE ROW EXCLUSIVE MODE");
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::query("DELETE FROM customers WHERE id >= 48"));
+    let mut watch = database.raw();
+    eventually("it waits for the lock", || {
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'customers'::regclass";
+        (watch.value(waits) == "1").then_some(())
+    });
+    other.query("INSERT INTO customers SELECT generate_series(100, 120); COMMIT");
+    assert_ne!(told(&raw.until(b'Z')), "passed");
+    assert_eq!(database.raw().value("SELECT count(*) FROM customers"), "71");
+}

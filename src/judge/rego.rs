@@ -17,11 +17,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
+mod impact;
 mod interpreter;
 
 pub use interpreter::Interpreter;
 
-use super::{Action, DEFAULT_RULE, EMPTY_RULE, Effect, EffectKind, Facts, ObjectName, Redact, Scene, Zone};
+use super::{
+    Action, DEFAULT_RULE, EMPTY_RULE, Effect, EffectKind, Facts, Measure, Measured, ObjectName, Redact, Scene, Zone,
+};
 
 /// The rule name given when the policy could not be asked, or answered nonsense.
 pub const REGO_FAILED: &str = "rego-failed";
@@ -66,6 +69,9 @@ pub trait Evaluate: Debug + Send + Sync {
     /// # Errors
     /// Why there is none.
     fn evaluate(&self, input: &str) -> Result<Value, String>;
+
+    /// It will hardly be asked again: nothing is kept for the next question.
+    fn retire(&self) {}
 }
 
 /// A policy in Rego. Shared by all threads.
@@ -99,6 +105,8 @@ pub(super) struct Reads {
     tags: bool,
     pub(super) risks: bool,
     pub(super) time: bool,
+    /// It may ask for a look at what would be touched.
+    pub(super) impact: bool,
     /// Its decisions may hide something.
     pub(super) redacts: bool,
 }
@@ -111,6 +119,10 @@ pub(super) struct Decision {
     pub(super) message: Option<Arc<str>>,
     pub(super) observe: bool,
     pub(super) redact: Redact,
+    /// It depends on what the message would touch.
+    pub(super) impact: bool,
+    /// It passes only if surely no more rows than these are written.
+    pub(super) max_rows: Option<u64>,
 }
 
 /// As the policy writes it.
@@ -125,6 +137,9 @@ struct Written {
     observe: bool,
     #[serde(default)]
     redact: Redact,
+    #[serde(default)]
+    impact: bool,
+    max_rows: Option<u64>,
 }
 
 impl Rego {
@@ -158,6 +173,16 @@ impl Rego {
     /// The approval profiles that decisions may name. Until they are known there are none.
     pub fn know_profiles<'a>(&self, names: impl Iterator<Item = &'a String>) {
         let _ = self.profiles.set(names.cloned().collect());
+    }
+
+    /// It may ask what statements would touch.
+    pub fn asks_impact(&self) -> bool {
+        self.reads.impact
+    }
+
+    /// Another policy is in force. What was held by this one may still be judged by it, but nothing is kept ready for that.
+    pub fn retire(&self) {
+        self.evaluator.retire();
     }
 
     /// How often it could not be asked, or answered nonsense, since it was loaded.
@@ -258,6 +283,9 @@ impl Rego {
             let risks = scene.risks.map_or_else(|| json!(["unread"]), |risks| json!(risks));
             all.insert("risks".to_owned(), risks);
         }
+        if let Some(measured) = scene.impact.filter(|_| self.reads.impact) {
+            all.insert("impact".to_owned(), impact::told(measured));
+        }
         if let Some(input) = input.as_object_mut() {
             input.extend(all);
         }
@@ -292,6 +320,10 @@ impl Rego {
         if written.message.as_ref().is_some_and(|message| message.len() > MAX_MESSAGE) {
             return Err(format!("the `message` of its decision is longer than {MAX_MESSAGE} bytes"));
         }
+        let passes = matches!(written.action, Action::Allow | Action::Notify);
+        if written.max_rows.is_some() && !passes {
+            return Err("its decision has `max_rows`, which is for what passes".to_owned());
+        }
         let rule = match written.profile {
             None => name,
             // Fail closed: whoever should have been asked is not known.
@@ -306,6 +338,8 @@ impl Rego {
             message: written.message.map(Into::into),
             observe: written.observe,
             redact: written.redact,
+            impact: written.impact || written.max_rows.is_some(),
+            max_rows: written.max_rows,
         })
     }
 
@@ -324,11 +358,15 @@ impl Rego {
                     why: String::new(),
                 };
                 let (tags, effects) = (super::Tags::default(), [kind]);
-                let scene =
+                let unlooked =
                     Scene { in_transaction: false, tags: &tags, risks: Some(&[]), effects: &effects, impact: None };
-                let input = self.input(&session, &effect, object, scene);
-                // Which profiles there are is not known yet, so nothing reads the answer.
-                self.evaluator.evaluate(&input.to_string())?;
+                let measured = Measured { measure: &Measure::default(), critical: &[] };
+                let looked = self.reads.impact.then_some(Scene { impact: Some(measured), ..unlooked });
+                for scene in std::iter::once(unlooked).chain(looked) {
+                    let input = self.input(&session, &effect, object, scene);
+                    // Which profiles there are is not known yet, so nothing reads the answer.
+                    self.evaluator.evaluate(&input.to_string())?;
+                }
             }
         }
         Ok(())
@@ -344,6 +382,7 @@ impl Reads {
             tags: names("tags"),
             risks: names("risks"),
             time: names("time") || names("freezes"),
+            impact: names("impact") || names("max_rows"),
             redacts: names("redact"),
         }
     }

@@ -200,7 +200,11 @@ impl Shared {
     /// Puts another policy in force. Statements already held keep the rule that held them.
     pub fn replace_policy(&self, judge: Judge, who: Who, terms: Terms) {
         self.who.store(Arc::new(who));
-        self.judge.store(Arc::new(judge));
+        let new = Arc::new(judge);
+        let old = self.judge.swap(Arc::clone(&new));
+        if let Some(rego) = old.policy().rego().filter(|_| !Arc::ptr_eq(old.policy(), new.policy())) {
+            rego.retire();
+        }
         self.terms.store(Arc::new(terms));
         self.generation.fetch_add(1, Ordering::Release);
     }

@@ -91,7 +91,14 @@ fn finding(
     objects: Vec<ObjectName>,
     scene: Scene<'_>,
 ) -> Finding {
-    let said = || decisions.iter().map(|one| (one, says(one.action, observe || one.observe)));
+    let small = |most: u64| scene.impact.is_some_and(|found| found.measure.rows.is_some_and(|rows| rows <= most));
+    let said = || {
+        decisions.iter().map(|one| {
+            // Fail closed: what is larger, or not known, is not what it lets pass.
+            let action = if one.max_rows.is_none_or(small) { one.action } else { Action::Hold };
+            (one, says(action, observe || one.observe))
+        })
+    };
     let strictest = said().reduce(|best, next| if next.1.0 > best.1.0 { next } else { best });
     let (verdict, rule, message) = strictest.map_or_else(
         // Fail closed: there is no answer without a decision.
@@ -104,6 +111,9 @@ fn finding(
             also.push(Arc::clone(&one.rule));
         }
     }
+    // What is rejected without a look is, whatever one would find.
+    let rejected = said().any(|(one, (verdict, _))| verdict == Verdict::Reject && !one.impact);
+    let by_impact = decisions.iter().any(|one| one.impact);
     let told = said().filter_map(|(one, (_, kind))| kind.map(|kind| (kind, one)));
     let told: Option<(RemarkKind, &Decision)> = told.reduce(|best, next| if next.0 > best.0 { next } else { best });
     Finding {
@@ -112,9 +122,9 @@ fn finding(
         effect: Effect { objects, ..effect.clone() },
         also,
         uncertain: false,
-        examine: false,
-        by_impact: false,
-        most_rows: None,
+        examine: by_impact && scene.impact.is_none() && !rejected,
+        by_impact,
+        most_rows: scene.impact.and(decisions.iter().filter_map(|one| one.max_rows).min()),
         risks: scene.risks.map(<[_]>::to_vec),
         effects: scene.effects.to_vec(),
         message,

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::judge::{
-    Judge, JudgeCache, Judgement, Limits, NothingPrepared, Parts, Policy, Rule, Somebody, Verdict, analyse,
+    Judge, JudgeCache, Judgement, Limits, NothingPrepared, ObjectPattern, Parts, Policy, Reached, Rule, SessionClass,
+    Somebody, Verdict, analyse,
 };
 
 fn parts(text: &str) -> RegoParts {
@@ -221,4 +222,146 @@ fn another_text_or_data_is_another_version() {
     for (index, one) in all.iter().enumerate() {
         assert!(!all[..index].contains(one), "{index}");
     }
+}
+
+const FEW: &str = "decision := {\"action\": \"allow\", \"rule\": \"few\", \"max_rows\": 10} if {\n\
+        input.effect.kind == \"delete\"\n\
+        not input.impact.critical_by_cascade\n\
+    } else := {\"action\": \"reject\", \"rule\": \"cascades\", \"impact\": true} if input.effect.kind == \"delete\"\n\
+    else := {\"action\": \"allow\", \"rule\": \"no-rewrite\"} if {\n\
+        input.effect.kind == \"alter\"\n\
+        input.impact.rewrites == false\n\
+        input.impact.bytes < 1000\n\
+    } else := {\"action\": \"hold\", \"rule\": \"alters\", \"impact\": true} if input.effect.kind == \"alter\"\n\
+    else := {\"action\": \"reject\", \"rule\": \"drops\"} if input.effect.kind == \"drop\"";
+
+/// A policy whose critical tables are those of `billing`.
+fn measuring(text: &str) -> SessionClass {
+    let critical = vec![ObjectPattern::try_from("billing.*".to_owned()).unwrap()];
+    let policy = Policy::of(Parts { rego: Some(rego(text)), critical, ..Parts::default() }).unwrap();
+    policy.class(&Facts { user: "ann", database: "shop", ..Facts::default() })
+}
+
+fn measure(rows: Option<u64>, cascade: Option<&str>) -> Measure {
+    let table = |schema: &str, by_cascade| Reached {
+        object: ObjectName { schema: Some(schema.to_owned()), name: "t".to_owned() },
+        by_cascade,
+    };
+    let reached = std::iter::once(table("public", false)).chain(cascade.map(|schema| table(schema, true))).collect();
+    let (rewrites, triggers, said) = (Some(false), Some(false), "so much".to_owned());
+    Measure { rows, bytes: Some(999), rewrites, triggers, reached, complete: true, said }
+}
+
+fn measured(class: &SessionClass, sql: &str, measure: &Measure) -> Judgement {
+    class.decide_measured(&analyse(sql.as_bytes(), &Limits::default()), false, &NothingPrepared, measure)
+}
+
+#[test]
+fn a_decision_that_depends_on_impact_waits_for_a_look() {
+    let class = measuring(FEW);
+    let unlooked = |sql: &str| class.decide(&analyse(sql.as_bytes(), &Limits::default()), false, &NothingPrepared);
+    for (sql, verdict, examine) in [
+        ("DELETE FROM t WHERE id = 1", Verdict::Hold, true),
+        ("ALTER TABLE t ADD c int", Verdict::Hold, true),
+        ("DROP TABLE t", Verdict::Reject, false),
+        // What it rejects without a look needs none.
+        ("DELETE FROM t WHERE id = 1; DROP TABLE t", Verdict::Reject, false),
+        ("SELECT 1", Verdict::Hold, false),
+    ] {
+        let judgement = unlooked(sql);
+        assert_eq!((judgement.verdict, judgement.examine), (verdict, examine), "{sql}: {judgement:?}");
+    }
+}
+
+#[test]
+fn what_a_look_finds_decides_and_what_passes_as_small_has_a_ceiling() {
+    let class = measuring(FEW);
+    for (sql, measure, expected, ceiling) in [
+        ("DELETE FROM t WHERE id = 1", measure(Some(10), None), "Allow few", Some(10)),
+        ("DELETE FROM t WHERE id = 1", measure(Some(11), None), "Hold few", None),
+        ("DELETE FROM t WHERE id = 1", measure(None, None), "Hold few", None),
+        ("DELETE FROM t WHERE id = 1", measure(Some(1), Some("billing")), "Reject cascades", None),
+        ("DELETE FROM t WHERE id = 1", measure(Some(1), Some("other")), "Allow few", Some(10)),
+        ("ALTER TABLE t ADD c int", measure(Some(1), None), "Allow no-rewrite", None),
+        ("ALTER TABLE t ADD c int", Measure { rewrites: None, ..measure(Some(1), None) }, "Hold alters", None),
+        ("ALTER TABLE t ADD c int", Measure { bytes: None, ..measure(Some(1), None) }, "Hold alters", None),
+        // It may cascade into anything.
+        ("DELETE FROM t WHERE id = 1", Measure { complete: false, ..measure(Some(1), None) }, "Reject cascades", None),
+        ("DELETE FROM t WHERE id = 1", Measure::unknown("no time"), "Reject cascades", None),
+    ] {
+        let judgement = measured(&class, sql, &measure);
+        assert_eq!(format!("{:?} {}", judgement.verdict, judgement.rule), expected, "{sql} {measure:?}");
+        assert_eq!(judgement.guard.and_then(|guard| guard.max_rows), ceiling, "{sql} {measure:?}");
+        assert!(!judgement.examine);
+        let told = judgement.why.contains(&measure.said);
+        assert_eq!(told, expected != "Allow no-rewrite", "where the decision names it: {}", judgement.why);
+    }
+}
+
+#[test]
+fn what_is_not_known_never_passes_for_small_whichever_way_it_is_compared() {
+    let unknown = Measure::unknown("no time");
+    for allows in [
+        "input.impact.rows <= 100",
+        "input.impact.rows < 1000000",
+        "not input.impact.rows > 100",
+        "input.impact.bytes <= 1000000000000",
+        "input.impact.rewrites == false",
+        "not input.impact.rewrites",
+        "input.impact.triggers == false",
+        "not input.impact.critical",
+        "not input.impact.critical_by_cascade",
+        "count(input.impact.unknown) == 0",
+    ] {
+        let class = measuring(&format!(
+            "decision := {{\"action\": \"allow\"}} if {{\n input.impact\n {allows}\n}} \
+             else := {{\"action\": \"hold\", \"rule\": \"large\", \"impact\": true}} if true"
+        ));
+        let said = |measure: &Measure| measured(&class, "DELETE FROM t", measure).verdict;
+        assert_eq!((said(&unknown), said(&measure(Some(1), None))), (Verdict::Hold, Verdict::Allow), "{allows}");
+    }
+}
+
+#[test]
+fn a_ceiling_is_for_what_passes_and_a_look_is_told_to_those_who_ask() {
+    let policy =
+        policy("decision := {\"action\": \"hold\", \"rule\": \"r\", \"max_rows\": 3} if input.effect.kind == \"drop\"");
+    let judgement = decide(&policy, "DROP TABLE t");
+    assert_eq!(&*judgement.rule, REGO_FAILED);
+    assert!(judgement.why.contains("for what passes"), "{}", judgement.why);
+    assert!(policy.rego().unwrap().asks_impact());
+    let plain = rego(READS);
+    assert!(!plain.asks_impact());
+    let effect = Effect {
+        kind: EffectKind::Read,
+        objects: Vec::new(),
+        has_where: None,
+        columns: Vec::new(),
+        why: String::new(),
+    };
+    let (found, tags) = (measure(Some(1), None), crate::judge::Tags::default());
+    let impact = Some(Measured { measure: &found, critical: &[] });
+    let scene = Scene { in_transaction: false, tags: &tags, risks: None, effects: &[], impact };
+    assert_eq!(plain.input(&json!({}), &effect, None, scene)["impact"], Value::Null);
+    let told = rego(FEW).input(&json!({}), &effect, None, scene)["impact"].clone();
+    assert_eq!((&told["rows"], &told["unknown"]), (&json!(1), &json!([])));
+    assert_eq!(told["reached"], json!([{"schema": "public", "name": "t", "by_cascade": false, "critical": false}]));
+}
+
+#[test]
+fn a_failure_that_was_asked_for_ahead_is_told_without_another_evaluation() {
+    let policy = policy(&format!("{READS}\nelse := {{\"action\": \"permit\"}} if input.effect.kind == \"drop\""));
+    let class = policy.class(&Facts::default());
+    let analysis = analyse(b"DROP TABLE t", &Limits::default());
+    let failures = || policy.rego().unwrap().failures();
+    class.ask_ahead(&analysis, false, None);
+    assert_eq!(failures(), 1);
+    let decided = || class.decide(&analysis, false, &NothingPrepared).rule;
+    assert_eq!((&*decided(), failures()), (REGO_FAILED, 1));
+    class.ask_ahead(&analysis, false, None);
+    assert_eq!(failures(), 2, "each statement is asked about anew");
+    for _ in 0..10 {
+        decided();
+    }
+    assert!(failures() > 2, "and in the end whatever was asked for");
 }

@@ -57,7 +57,8 @@ pub struct Evaluator {
     policy: String,
     limit: Duration,
     memory: u64,
-    idle: Mutex<Vec<Process>>,
+    /// `None`: none are kept any more.
+    idle: Mutex<Option<Vec<Process>>>,
 }
 
 #[derive(Debug)]
@@ -87,7 +88,7 @@ impl Evaluator {
             _ => std::env::current_exe().map_err(|error| format!("this program cannot be found: {error}"))?,
         };
         let policy = serde_json::to_string(parts).map_err(|error| error.to_string())?;
-        let idle = Mutex::default();
+        let idle = Mutex::new(Some(Vec::new()));
         let evaluator = Self { program, policy, limit: parts.limit, memory: parts.memory, idle };
         let first = evaluator.process()?;
         evaluator.keep(first);
@@ -107,7 +108,7 @@ impl Evaluator {
 
     fn idle(&self) -> Option<Process> {
         loop {
-            let mut process = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let mut process = self.idle.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.pop()?;
             // Somebody may have killed it since.
             if matches!(process.child.try_wait(), Ok(None)) {
                 return Some(process);
@@ -117,7 +118,7 @@ impl Evaluator {
 
     fn keep(&self, process: Process) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < KEPT {
+        if let Some(idle) = idle.as_mut().filter(|idle| idle.len() < KEPT) {
             idle.push(process);
         }
     }
@@ -156,6 +157,10 @@ impl Evaluate for Evaluator {
             // Fail closed: no answer is no decision. The process goes with the evaluation.
             Err(lost) => Err(self.why(lost, process)),
         }
+    }
+
+    fn retire(&self) {
+        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 

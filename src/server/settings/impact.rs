@@ -68,10 +68,11 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
 
 /// A rule that asks what statements would touch, and nobody who can look: it fails closed, but hardly as it was meant.
 pub(super) fn check_rules(root: &Section<'_, '_>, settings: &Settings) {
-    if let Some(rule) = settings.policy.asks_impact().filter(|_| settings.impact.is_none()) {
+    let rule = settings.policy.asks_impact().map(|rule| format!("rule `{}`", rule.name));
+    let rego = settings.policy.rego().filter(|rego| rego.asks_impact()).map(|_| "the policy in Rego".to_owned());
+    if let Some(who) = rego.or(rule).filter(|_| settings.impact.is_none()) {
         let message = format!(
-            "rule `{}` asks what statements would touch, and [impact] is off: all of it counts as large, or as not known",
-            rule.name
+            "{who} asks what statements would touch, and [impact] is off: all of it counts as large, or as not known"
         );
         root.document().warning(None, message);
     }
