@@ -283,8 +283,10 @@ impl Rego {
             let risks = scene.risks.map_or_else(|| json!(["unread"]), |risks| json!(risks));
             all.insert("risks".to_owned(), risks);
         }
-        if let Some(measured) = scene.impact.filter(|_| self.reads.impact) {
-            all.insert("impact".to_owned(), impact::told(measured));
+        if self.reads.impact {
+            // Fail closed: before anybody has looked nothing is known, and what is not known is large.
+            let unlooked = Measured { measure: &Measure::default(), critical: &[] };
+            all.insert("impact".to_owned(), impact::told(scene.impact.unwrap_or(unlooked)));
         }
         if let Some(input) = input.as_object_mut() {
             input.extend(all);
@@ -358,15 +360,11 @@ impl Rego {
                     why: String::new(),
                 };
                 let (tags, effects) = (super::Tags::default(), [kind]);
-                let unlooked =
+                let scene =
                     Scene { in_transaction: false, tags: &tags, risks: Some(&[]), effects: &effects, impact: None };
-                let measured = Measured { measure: &Measure::default(), critical: &[] };
-                let looked = self.reads.impact.then_some(Scene { impact: Some(measured), ..unlooked });
-                for scene in std::iter::once(unlooked).chain(looked) {
-                    let input = self.input(&session, &effect, object, scene);
-                    // Which profiles there are is not known yet, so nothing reads the answer.
-                    self.evaluator.evaluate(&input.to_string())?;
-                }
+                let input = self.input(&session, &effect, object, scene);
+                // Which profiles there are is not known yet, so nothing reads the answer.
+                self.evaluator.evaluate(&input.to_string())?;
             }
         }
         Ok(())

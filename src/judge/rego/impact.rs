@@ -1,5 +1,5 @@
-//! What a message would touch, as a policy in Rego is told. What is not known is told as large, or as so: whichever way a policy
-//! compares it, it does not pass for small. Start at [`told`].
+//! What a message would touch, as a policy in Rego is told: also before anybody has looked, when nothing is known. What is not known
+//! is told as large, or as so: whichever way a policy compares it, it does not pass for small. Start at [`told`].
 
 use serde_json::{Value, json};
 

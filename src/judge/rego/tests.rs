@@ -314,11 +314,13 @@ fn what_is_not_known_never_passes_for_small_whichever_way_it_is_compared() {
         "count(input.impact.unknown) == 0",
     ] {
         let class = measuring(&format!(
-            "decision := {{\"action\": \"allow\"}} if {{\n input.impact\n {allows}\n}} \
+            "decision := {{\"action\": \"allow\"}} if {{\n {allows}\n}} \
              else := {{\"action\": \"hold\", \"rule\": \"large\", \"impact\": true}} if true"
         ));
         let said = |measure: &Measure| measured(&class, "DELETE FROM t", measure).verdict;
         assert_eq!((said(&unknown), said(&measure(Some(1), None))), (Verdict::Hold, Verdict::Allow), "{allows}");
+        let unlooked = class.decide(&analyse(b"DELETE FROM t", &Limits::default()), false, &NothingPrepared);
+        assert_eq!((unlooked.verdict, unlooked.examine), (Verdict::Hold, true), "{allows}");
     }
 }
 
