@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use querygate::judge::{Facts, Judge, JudgeCache, Limits, NothingPrepared, Parts, Policy, Rego, RegoParts, analyse};
+use querygate::server::evaluator::{self, Evaluator};
 
 /// Deep trees are walked by recursion; sessions have the same.
 const STACK_BYTES: usize = 256 << 20;
@@ -136,23 +137,30 @@ fn deciding(c: &mut Criterion) {
     "#;
     let recipe = include_str!("../docs/rego.md").split("```rego\n").nth(1).and_then(|rest| rest.split("```").next());
     let modules = vec![("policy.rego".to_owned(), recipe.unwrap_or_default().to_owned())];
-    let rego = Rego::new(&RegoParts { modules, limit: Duration::from_secs(1), ..RegoParts::default() });
+    let parts = RegoParts { modules, limit: Duration::from_secs(1), memory: 64 << 20, ..RegoParts::default() };
+    let rego = Rego::new(&parts);
+    // As in a gate: in a process of its own, which is this benchmark again.
+    let apart = Evaluator::start(&parts).and_then(|evaluator| Rego::with(&parts, Box::new(evaluator)));
     let shipped = || Policy::shipped().rules().cloned().collect::<Vec<_>>();
     let own = Policy::from_toml(RULES).map(|policy| policy.rules().cloned().collect::<Vec<_>>()).unwrap_or_default();
     let rules = Policy::of(Parts { rules: own.into_iter().chain(shipped()).collect(), ..Parts::default() });
     let rego = Policy::of(Parts { rules: shipped(), rego: rego.ok().map(Arc::new), ..Parts::default() });
-    let (Ok(rules), Ok(rego)) = (rules, rego) else { return };
-    assert!(rego.rego().is_some(), "the recipe is valid");
+    let apart = Policy::of(Parts { rules: shipped(), rego: apart.ok().map(Arc::new), ..Parts::default() });
+    let (Ok(rules), Ok(rego), Ok(apart)) = (rules, rego, apart) else { return };
+    assert!(rego.rego().is_some() && apart.rego().is_some(), "the recipe is valid");
     let facts = Facts { user: "app", database: "shop", ..Facts::default() };
-    let (rules, rego) = (rules.class(&facts), rego.class(&facts));
+    let (rules, rego, apart) = (rules.class(&facts), rego.class(&facts), apart.class(&facts));
     // More than are remembered, so that each is evaluated.
     let all: Vec<_> = (0..30_000)
         .map(|n| analyse(format!("UPDATE t{n} SET note = 'x' WHERE id = 1").as_bytes(), &Limits::default()))
         .collect();
     let mut group = c.benchmark_group("deciding");
-    for (name, class, among) in
-        [("rules", &rules, 30_000), ("rego, remembered", &rego, 1), ("rego, evaluated", &rego, 30_000)]
-    {
+    for (name, class, among) in [
+        ("rules", &rules, 30_000),
+        ("rego, remembered", &rego, 1),
+        ("rego, evaluated in this process", &rego, 30_000),
+        ("rego, evaluated", &apart, 30_000),
+    ] {
         let mut next = all.iter().take(among).cycle();
         group.bench_function(name, |b| {
             b.iter(|| next.next().map(|analysis| black_box(class.decide(analysis, false, &NothingPrepared))));
@@ -162,6 +170,9 @@ fn deciding(c: &mut Criterion) {
 }
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some(evaluator::SUBCOMMAND) {
+        return evaluator::serve().unwrap_or_else(|error| eprintln!("{error}"));
+    }
     let run = || {
         let mut criterion = Criterion::default()
             .configure_from_args()

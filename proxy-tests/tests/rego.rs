@@ -370,8 +370,8 @@ fn looking(more: &str) -> (Database, TempDir, Gate) {
         "[impact]\nuser = \"{role}\"\nbudget = \"60s\"\ncount_budget = \"60s\"\nconnect_timeout = \"60s\"\n\
          lock_timeout = \"60s\"\n{more}"
     );
-    let rule = "[[rule]]\nname = \"rest\"\naction = \"allow\"\neffects = [\"read\", \"session\", \"transaction\"]\n";
-    let text = configuration(file.to_str().unwrap(), &format!("{own}{impact}{rule}"));
+    let rest = "[[rule]]\nname = \"rest\"\naction = \"allow\"\neffects = [\"read\", \"session\", \"transaction\"]\n";
+    let text = configuration(file.to_str().unwrap(), &format!("{own}{impact}{rest}"));
     let gate = Gate::builder().toml(&text).start(database.target());
     (database, dir, gate)
 }
