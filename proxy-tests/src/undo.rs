@@ -57,6 +57,17 @@ pub fn stage(undo: &str, tables: &str, covered: &[&str]) -> Stage {
 
 /// The same, with lines for `[undo]` and what follows it; `{undoer}` in them and in the tables is that role.
 pub fn stage_with(undo: &str, settings: &str, tables: &str, covered: &[&str]) -> Stage {
+    stage_behind(undo, settings, tables, covered, Target::clone)
+}
+
+/// The same, with something between the gate and the server, at what `between` says.
+pub fn stage_behind(
+    undo: &str,
+    settings: &str,
+    tables: &str,
+    covered: &[&str],
+    between: impl FnOnce(&Target) -> Target,
+) -> Stage {
     let database = shared();
     let [keeper, app, undoer] = ["keeper", "app", "undoer"].map(|name| database.unique(name));
     let name = database.target().database.clone();
@@ -69,7 +80,7 @@ pub fn stage_with(undo: &str, settings: &str, tables: &str, covered: &[&str]) ->
             "[undo]\ndatabases = [\"{name}\"]\nuser = \"{keeper}\"\nsecret = \"{SECRET}\"\n{settings}\n{}",
             rules(undo)
         ))
-        .start(database.target());
+        .start(&between(database.target()));
     let approver = Some(Approver::of(gate.api()));
     let stage = Stage { approver, database, gate, keeper, app, undoer };
     let installed = stage.undo(&["install", "--run", &name, "--may-undo", &stage.undoer]);

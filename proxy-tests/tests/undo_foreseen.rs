@@ -160,6 +160,31 @@ fn keys_that_change_places_and_parents_that_come_back_are_no_conflicts() {
 }
 
 #[test]
+fn what_is_foreseen_runs_nobody_s_casts_and_counts_moves_as_moves() {
+    let tables = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a');
+        CREATE FUNCTION read(text) RETURNS t LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'it ran'; END $$; CREATE CAST (text AS t) WITH FUNCTION read(text);
+        CREATE TABLE parts (k int PRIMARY KEY) PARTITION BY RANGE (k); CREATE TABLE low PARTITION OF parts FOR VALUES FROM (0) TO (10);
+        CREATE TABLE high PARTITION OF parts FOR VALUES FROM (10) TO (20); CREATE TABLE child (id int PRIMARY KEY, k int REFERENCES parts ON UPDATE CASCADE);
+        INSERT INTO parts VALUES (5); INSERT INTO child VALUES (1, 5); CREATE TABLE base (a int); CREATE TABLE kid () INHERITS (base);
+        INSERT INTO base VALUES (1); INSERT INTO kid VALUES (2)";
+    let (mut stage, _) = looked_into("pg_read_all_data", tables, &["t", "parts", "child", "base", "kid"]);
+    let id = request(&stage.login().query("DELETE FROM t"));
+    let told = foreseen(&mut stage, &id);
+    assert!(told.contains("1 row of public.t; which conflict is not known: there are casts of its row type"), "{told}");
+    let id = request(&stage.login().query("UPDATE parts SET k = 15"));
+    stage.database.run("INSERT INTO child VALUES (2, 15)");
+    let told = foreseen(&mut stage, &id);
+    assert!(told.contains("removes 1 row of public.high; none conflicts") && !told.contains("CONFLICT"), "{told}");
+    assert!(stage.restore(&id, &[]).status.success());
+    // A row of a table that inherits from it is none of its own.
+    let id = request(&stage.login().query("UPDATE ONLY base SET a = 2"));
+    stage.database.run("DELETE FROM ONLY base");
+    let told = foreseen(&mut stage, &id);
+    assert!(told.contains("1 of them: 1 (there is no row as it was left)"), "{told}");
+    assert!(said(&stage.restore(&id, &[])).contains("there is no row as it was left"));
+}
+
+#[test]
 fn where_the_prober_may_not_look_conflicts_are_said_to_be_unknown() {
     let (mut stage, prober) = looked_into("", SHOP, SHOP_TABLES);
     let id = request(&stage.login().query("DELETE FROM customers WHERE id = 1"));
