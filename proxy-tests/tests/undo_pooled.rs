@@ -39,7 +39,7 @@ fn relay(mut client: TcpStream, mut server: TcpStream) -> io::Result<()> {
         let mut head = [0; 5];
         server.read_exact(&mut head)?;
         let length = i32::from_be_bytes([head[1], head[2], head[3], head[4]]);
-        let mut body = vec![0; usize::try_from(length).unwrap() - 4];
+        let mut body = vec![0; usize::try_from(length).unwrap().saturating_sub(4)];
         server.read_exact(&mut body)?;
         if head[0] == b'K' {
             body[..4].copy_from_slice(&4_242_i32.to_be_bytes());
