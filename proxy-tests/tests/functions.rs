@@ -307,6 +307,26 @@ fn operators_that_the_planner_puts_in_and_functions_that_compare_count() {
 }
 
 #[test]
+fn what_parsing_would_already_run_is_not_parsed_before_it_is_approved() {
+    let (database, role) = database();
+    database.run(UNSEEN);
+    let gate = Gate::builder().toml(&section(&role)).start(database.target());
+    for sql in ["SELECT '{1}'::watched[]", "SELECT count(*) FROM lists WHERE a @> '{1}'"] {
+        let mut raw = Raw::login(&gate.target());
+        raw.send(m::parse("", sql, &[]));
+        raw.send(m::sync());
+        assert!(error(&raw.until(b'Z')).is_some_and(|why| why.contains("would already run")), "{sql}");
+        assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "5", "{sql}");
+        let psql = Psql::new(&gate.target()).start(sql);
+        let id = gate.api().wait_held(sql);
+        assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "5", "{sql}");
+        gate.api().reject(&id, "no");
+        assert_ne!(finish(psql).status, Some(0));
+    }
+    assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "5", "nothing has run");
+}
+
+#[test]
 fn a_prepared_statement_that_reads_waits_for_a_look_after_something_may_have_changed() {
     let (database, role) = database();
     let gate = Gate::builder().toml(&(section(&role) + REFUSING)).start(database.target());

@@ -314,7 +314,7 @@ impl<'f> Weighing<'f> {
             let name = found.shapes.get(of).map_or("", |shape| &shape.name);
             let how = format!("a column of the type {name} calls {}", hazard.why);
             // A text that is compared with a column is made a value of its type, but for domains: of what they are over.
-            let touch = if self.is_plain(*of) { Touch::Write } else { Touch::Read };
+            let touch = if self.is_plain(*of) { Touch::Write } else { Touch::Parse };
             let hazard = hazard.clone();
             self.relations.entry((*relation, touch)).or_insert((how, hazard));
         }
@@ -390,12 +390,13 @@ impl<'f> Weighing<'f> {
         let mut types: Vec<TypeHazard> = Vec::new();
         for (oid, hazard) in &self.types {
             if let Some(shape) = self.found.shapes.get(oid) {
-                types.push(TypeHazard { name: shape.name.clone(), oid: Some(*oid), hazard: hazard.clone() });
+                let (name, hazard) = (shape.name.clone(), hazard.clone());
+                types.push(TypeHazard { name, oid: Some(*oid), when_parsed: !self.is_plain(*oid), hazard });
             }
         }
         for cast in self.found.casts.iter().filter(|cast| !cast.silent) {
             if let Some(hazard) = self.unnamed(cast.function) {
-                types.push(TypeHazard { name: cast.target.clone(), oid: None, hazard });
+                types.push(TypeHazard { name: cast.target.clone(), oid: None, when_parsed: false, hazard });
             }
         }
         let key = |one: &TypeHazard| (one.name.clone(), one.oid, one.hazard.why.clone());

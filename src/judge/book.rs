@@ -85,6 +85,8 @@ pub struct TypeHazard {
     pub name: String,
     /// Its oid; `None`: only a cast to it calls something, not its values by themselves.
     pub oid: Option<u32>,
+    /// A text that is to be a value of it is made one when the statement is parsed, before anything of it runs.
+    pub when_parsed: bool,
     /// What it calls.
     pub hazard: Hazard,
 }
@@ -94,6 +96,8 @@ pub struct TypeHazard {
 pub enum Touch {
     /// Reading or writing its rows.
     Read,
+    /// Reading or writing its rows, and parsing a statement that compares a text with a column.
+    Parse,
     /// Writing its rows, not reading them.
     Write,
     /// Updating or deleting rows of it.
@@ -162,6 +166,20 @@ impl Book {
         }
         classes.insert(class.identity(), (class.clone(), bound.clone()));
         bound
+    }
+
+    /// Whether parsing a statement may call what it is to be held for: the server makes values of texts then (`coerce_type`), and what
+    /// contains domains checks them.
+    pub fn runs_when_parsed(&self, piece: &Piece) -> bool {
+        let (Content::Known(parts) | Content::Doubtful(parts, _)) = &self.content else { return false };
+        let types = &piece.calls.types;
+        let named = || parts.type_hazards.iter().any(|hazard| hazard.when_parsed && types.contains(&hazard.name));
+        let of = |name: &ObjectName| parts.relations.get(&name.name).into_iter().flatten();
+        let compared = || {
+            let mut objects = piece.effects.iter().flat_map(|effect| &effect.objects);
+            objects.any(|name| of(name).any(|relation| relation.by == Touch::Parse))
+        };
+        named() || compared()
     }
 
     /// The effects a statement has by what it calls: each is `code` on a function that can write, or of which nobody knows; behind it what the
@@ -303,7 +321,7 @@ impl BookParts {
         let by_value = by_value.map(|name| format!("{}()", name.name));
         // `record #= hstore` (hstore) makes a row of the record's type.
         let by_value = by_value.or_else(|| calls.operators.iter().find(|name| *name == "#=").cloned());
-        for TypeHazard { name, oid, hazard } in &self.type_hazards {
+        for TypeHazard { name, oid, hazard, .. } in &self.type_hazards {
             if calls.types.contains(name) || calls.functions.iter().any(|called| called.name == *name) {
                 raised.add(hazard, || format!("a value of the type {name} calls {}", hazard.why));
             } else if oid.is_some_and(|oid| calls.parameters.contains(&oid)) {
@@ -338,7 +356,7 @@ impl BookParts {
             let written = schema(name);
             for relation in self.relations.get(&name.name).into_iter().flatten() {
                 let counts = match relation.by {
-                    Touch::Read => true,
+                    Touch::Read | Touch::Parse => true,
                     Touch::Write => writes,
                     Touch::Change => changes,
                     Touch::Analyze => false,

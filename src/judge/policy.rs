@@ -547,6 +547,11 @@ impl SessionClass {
         Self(Arc::new(ClassRules { functions, ..ClassRules::clone(&self.0) }))
     }
 
+    /// Whether parsing a text may already call what it is to be held for; see [`Book::runs_when_parsed`].
+    pub fn runs_when_parsed(&self, analysis: &Analysis) -> bool {
+        self.0.functions.as_ref().is_some_and(|book| analysis.pieces.iter().any(|piece| book.runs_when_parsed(piece)))
+    }
+
     /// Whether a verdict that is not remembered may take its time: it is best asked for ahead.
     pub fn takes_time(&self) -> bool {
         self.0.rego.is_some()

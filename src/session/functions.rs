@@ -398,6 +398,7 @@ mod tests {
         let shelf = Arc::clone(&trust.shelf);
         shelf.put(Some(known()), shelf.begin().unwrap(), LONG);
         assert!(trust.turn() && !trust.waits_for_a_look());
+        shelf.put(None, shelf.begin().unwrap(), LONG);
         assert!(shelf.begin().is_none(), "nobody has used it since");
         shelf.rests();
         trust.turn();

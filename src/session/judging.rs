@@ -88,6 +88,10 @@ impl Judging for SessionJudge<'_> {
         self.read(judged)
     }
 
+    fn runs_when_parsed(&self, analysis: &Analysis) -> bool {
+        self.class.runs_when_parsed(analysis)
+    }
+
     fn is_in_doubt(&self) -> bool {
         self.trust.as_ref().is_some_and(|trust| trust.is_in_doubt())
     }

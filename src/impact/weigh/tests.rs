@@ -179,7 +179,7 @@ fn types_are_followed_to_what_is_made_of_them_and_to_what_makes_them() {
         ("casts", Touch::Read),
         ("through", Touch::Write),
         ("defaulted", Touch::Write),
-        ("lists", Touch::Read),
+        ("lists", Touch::Parse),
     ] {
         assert_eq!(parts.relations[name].iter().map(|hazard| hazard.by).collect::<Vec<_>>(), [by], "{name}");
     }

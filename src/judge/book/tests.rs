@@ -33,7 +33,12 @@ fn parts() -> BookParts {
         operators: HashMap::from([("===".to_owned(), vec![hazard("purge")])]),
         types: HashSet::from(["price".to_owned()]),
         type_oids: HashSet::from([20_000, 20_001]),
-        type_hazards: vec![TypeHazard { name: "checked".to_owned(), oid: Some(20_000), hazard: hazard("purge") }],
+        type_hazards: vec![TypeHazard {
+            name: "checked".to_owned(),
+            oid: Some(20_000),
+            when_parsed: true,
+            hazard: hazard("purge"),
+        }],
         relations: HashMap::from([
             ("v".to_owned(), vec![relation(Touch::Read)]),
             ("with_default".to_owned(), vec![relation(Touch::Write)]),

@@ -323,7 +323,9 @@ impl Machine {
         if self.server_refuses(&analysis) {
             return self.forward_query(&analysis, front, Ran::Other);
         }
-        if let Some(step) = self.rehearse(text, &analysis, out) {
+        if !judging.runs_when_parsed(&analysis)
+            && let Some(step) = self.rehearse(text, &analysis, out)
+        {
             return step;
         }
         if !self.knows_setting(Some(text), out) {

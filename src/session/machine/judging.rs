@@ -38,6 +38,11 @@ pub trait Judging {
         Reading::Judged(analysis, ruling)
     }
 
+    /// Whether parsing the text may already run what it would be held for.
+    fn runs_when_parsed(&self, _analysis: &Analysis) -> bool {
+        false
+    }
+
     /// What came before may have changed what statements do that were allowed: they are to be judged anew.
     fn is_in_doubt(&self) -> bool {
         false

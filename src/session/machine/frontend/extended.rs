@@ -8,7 +8,7 @@ use super::super::names::{Change, Definition, PortalNote, Resolved, may_copy_in}
 use super::super::params;
 use super::super::replies::{Expect, Settling};
 use super::super::{Judging, Machine, Outbox, Ruling};
-use super::reports::{changed, lapsed, pinned, rejected_by_rule, too_many_names, uncertain_name};
+use super::reports::{changed, lapsed, pinned, rejected_by_rule, runs_when_parsed, too_many_names, uncertain_name};
 use super::{Front, MAX_NAMES_BYTES, Step, merge};
 use crate::hold::Parameter;
 use crate::judge::Judgement;
@@ -45,10 +45,15 @@ impl Machine {
         }
         // Parsing runs nothing; what is to be held is held when it is bound.
         let allowed = matches!(ruling, Ruling::Allow);
+        let asks = matches!(ruling, Ruling::Hold(_) | Ruling::Reject(_));
         if let Ruling::Reject(judgement) = ruling
             && !self.replies.may_change_status()
         {
             self.refuse_extended(rejected_by_rule(&judgement), out);
+            return Step::Drop;
+        }
+        if asks && judging.runs_when_parsed(&analysis) {
+            self.refuse_extended(runs_when_parsed(), out);
             return Step::Drop;
         }
         let definition = Definition::new(parse.text, analysis, parse.types().collect());

@@ -73,6 +73,15 @@ pub(super) fn lapsed() -> Report {
     .with_hint("Execute a portal right after its Bind.")
 }
 
+/// Fail closed: nobody could be asked before it has run.
+pub(super) fn runs_when_parsed() -> Report {
+    Report::error("42501", "querygate: parsing this statement would already run what has to be approved")
+        .with_detail(
+            "It has a text that is made a value of a type which calls a function, before the statement is bound.",
+        )
+        .with_hint("Send it as a simple query, or give the text as a parameter.")
+}
+
 pub(super) fn uncertain_name() -> Report {
     Report::error("42501", "querygate: this name may stand for several prepared statements")
         .with_detail(
