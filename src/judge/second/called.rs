@@ -47,6 +47,10 @@ impl Called {
         let name = names::qualified(&at.names("names"));
         if name.schema.as_deref() != Some("pg_catalog") {
             self.word(Kind::Type, &name.name);
+            if at.items("array_bounds").next().is_some() {
+                // `makeArrayTypeName` in pg_type.c, unless that is somebody else's.
+                self.word(Kind::Type, &format!("_{}", name.name));
+            }
         }
     }
 
