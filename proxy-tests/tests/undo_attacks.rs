@@ -184,6 +184,18 @@ fn tables_that_look_alike_keep_their_own_rows() {
     for statement in ["UPDATE ONLY base SET a = 10", "UPDATE ONLY keyed SET v = 'new'", "DELETE FROM ONLY base"] {
         stage.comes_back(statement, sum);
     }
+    // The row is gone, and the one that looks like it is another table's.
+    for (statement, gone, other) in [
+        ("UPDATE ONLY base SET a = 10", "DELETE FROM ONLY base", "SELECT a FROM child"),
+        ("UPDATE ONLY keyed SET v = 'new'", "DELETE FROM ONLY keyed", "SELECT v FROM kid"),
+    ] {
+        let before = stage.value(other);
+        let id = request(&stage.login().query(statement));
+        stage.database.run(gone);
+        let told = said(&stage.restore(&id, &[]));
+        assert!(told.contains("conflict"), "{told}");
+        assert_eq!(stage.value(other), before, "{told}");
+    }
 }
 
 #[test]
