@@ -297,3 +297,133 @@ fn an_alter_that_rewrites_nothing_passes() {
         "1"
     );
 }
+
+/// What psql says of what passes.
+fn passed(gate: &Gate, sql: &str) -> proxy_tests::psql::Said {
+    finish(Psql::new(&gate.target()).start(sql))
+}
+
+/// Two seconds and a half, by the server's clock.
+fn a_while(database: &Database) {
+    database.raw().value("SELECT pg_sleep(2.5)");
+}
+
+#[test]
+fn keys_that_follow_other_columns_are_followed_too() {
+    let (database, gate) = stage("");
+    database.run(
+        "CREATE TABLE made (id int PRIMARY KEY, g int GENERATED ALWAYS AS (id * 10) STORED UNIQUE, t int UNIQUE); \
+         CREATE TABLE billing.of_made (g int REFERENCES made (g) ON UPDATE CASCADE, t int REFERENCES made (t) ON UPDATE CASCADE); \
+         INSERT INTO made VALUES (1, DEFAULT, 1), (2, DEFAULT, 2); INSERT INTO billing.of_made VALUES (10, NULL), (NULL, 2); \
+         CREATE TABLE written (id int PRIMARY KEY, k int UNIQUE, v int); \
+         CREATE TABLE billing.of_written (k int REFERENCES written (k) ON UPDATE CASCADE); \
+         CREATE FUNCTION rewrites() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.k := 7; RETURN NEW; END'; \
+         CREATE TRIGGER rewrites BEFORE UPDATE ON written FOR EACH ROW EXECUTE FUNCTION rewrites(); \
+         INSERT INTO written VALUES (1, 1, 1); INSERT INTO billing.of_written VALUES (1)",
+    );
+    for sql in ["UPDATE made SET id = 11 WHERE id = 1", "UPDATE written SET v = 2 WHERE id = 1"] {
+        held(&gate, sql);
+    }
+    assert_eq!(passed(&gate, "UPDATE made SET id = 12 WHERE id = 2").status, Some(0));
+    assert_eq!(database.raw().value("SELECT count(*) FROM billing.of_made WHERE g = 10"), "1");
+}
+
+#[test]
+fn settings_and_types_of_the_sessions_own_do_not_make_few_rows_of_many() {
+    let (database, gate) = stage("");
+    database.run(
+        "CREATE TABLE kept (id int PRIMARY KEY, ts timestamptz, n text); \
+         INSERT INTO kept SELECT n, '2026-01-01 00:00 UTC', '\"a\"' FROM generate_series(1, 9) n; \
+         INSERT INTO kept SELECT n, '2026-01-01 00:00 UTC', repeat('a', 70) FROM generate_series(10, 19) n",
+    );
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::query("CREATE DOMAIN pg_temp.name AS text"));
+    gate.api().approve(&gate.api().wait_held("CREATE DOMAIN"));
+    raw.until(b'Z');
+    raw.query("SET timezone_abbreviations = 'Australia'");
+    raw.query("SET quote_all_identifiers = on");
+    let cast = format!("DELETE FROM kept WHERE n = '{}'::name", "a".repeat(70));
+    for sql in [
+        "DELETE FROM kept WHERE ts > '2025-12-31 20:00 EST'",
+        "DELETE FROM kept WHERE quote_ident('a') = n",
+        cast.as_str(),
+    ] {
+        raw.send(m::query(sql));
+        let id = gate.api().wait_held("DELETE FROM kept");
+        gate.api().reject(&id, "no");
+        raw.until(b'Z');
+    }
+    // They are taken over, not refused: what is few by them passes.
+    let frames = raw.query("DELETE FROM kept WHERE ts < '2026-01-01 04:00 EST' OR id = 1");
+    assert!(frames.iter().all(|frame| frame.tag != b'E'), "{frames:?}");
+    assert_eq!(database.raw().value("SELECT count(*) FROM kept"), "18");
+}
+
+#[test]
+fn what_is_measured_is_executed_at_once_or_not_at_all() {
+    let (database, gate) = stage("");
+    let mut raw = Raw::login(&gate.target());
+    let bound = |raw: &mut Raw| {
+        raw.send(
+            [m::parse("", "DELETE FROM customers WHERE NOT gone AND id < 3", &[]), m::bind("", "", &[]), m::flush()]
+                .concat(),
+        );
+        raw.until(b'2');
+    };
+    bound(&mut raw);
+    database.run("INSERT INTO billing.invoices VALUES (2, 1)");
+    a_while(&database);
+    raw.send([m::execute("", 0), m::sync()].concat());
+    let frames = raw.until(b'Z');
+    assert_eq!(
+        frames.iter().find(|frame| frame.tag == b'E').map(Frame::sqlstate).as_deref(),
+        Some("0A000"),
+        "{frames:?}"
+    );
+    assert_eq!(database.raw().value("SELECT count(*) FROM billing.invoices"), "2");
+    database.run("DELETE FROM billing.invoices WHERE id = 2");
+    bound(&mut raw);
+    raw.send([m::execute("", 0), m::sync()].concat());
+    assert!(raw.until(b'Z').iter().all(|frame| frame.tag != b'E'));
+    assert_eq!(database.raw().value("SELECT count(*) FROM customers"), "48");
+}
+
+#[test]
+fn triggers_and_rules_behind_a_foreign_key_count_though_no_row_refers() {
+    let (database, _) = stage("");
+    let role = database.unique("impact2");
+    database.run(&format!("CREATE ROLE {role} LOGIN; GRANT pg_read_all_data, pg_read_all_stats TO {role}"));
+    let impact = format!(
+        "[policy]\ncritical = [\"billing.*\"]\n[impact]\nuser = \"{role}\"\nbudget = \"60s\"\ncount_budget = \"60s\"\n\
+         connect_timeout = \"60s\"\nlock_timeout = \"60s\"\n"
+    );
+    let quiet = "[[rule]]\nname = \"quiet\"\naction = \"allow\"\neffects = [\"delete\", \"update\", \"insert\"]\n\
+                impact = { max_rows = 3, critical = \"untouched\", triggers = false }\n[[rule]]\nname = \"reads\"\naction = \"allow\"\neffects = [\"read\"]\n";
+    database.run(
+        "CREATE FUNCTION clears() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM billing.invoices; RETURN NULL; END'; \
+         CREATE TABLE plain (id int PRIMARY KEY); CREATE TABLE of_plain (id int REFERENCES plain ON DELETE CASCADE); \
+         CREATE TABLE watched (id int PRIMARY KEY); CREATE TABLE of_watched (id int REFERENCES watched ON DELETE CASCADE); \
+         CREATE TRIGGER clears AFTER DELETE ON of_watched EXECUTE FUNCTION clears(); \
+         CREATE TABLE ruled (id int PRIMARY KEY); CREATE TABLE of_ruled (id int REFERENCES ruled ON DELETE CASCADE); \
+         CREATE RULE clears AS ON DELETE TO of_ruled DO ALSO DELETE FROM billing.invoices; \
+         CREATE TABLE moving (id int, v int) PARTITION BY LIST (id); CREATE TABLE moving1 PARTITION OF moving FOR VALUES IN (1); \
+         CREATE TABLE moving2 PARTITION OF moving FOR VALUES IN (2); \
+         CREATE TRIGGER clears AFTER INSERT ON moving2 FOR EACH ROW EXECUTE FUNCTION clears(); \
+         CREATE TABLE counted (id int PRIMARY KEY, v int); \
+         CREATE TRIGGER clears AFTER UPDATE ON counted FOR EACH ROW EXECUTE FUNCTION clears(); \
+         INSERT INTO plain VALUES (1); INSERT INTO watched VALUES (1); INSERT INTO ruled VALUES (1); INSERT INTO moving VALUES (1, 1); \
+         INSERT INTO counted VALUES (1, 1)",
+    );
+    let gate = Gate::builder().toml(&(impact + quiet)).start(database.target());
+    for sql in [
+        "DELETE FROM watched",
+        "DELETE FROM ruled",
+        "UPDATE moving SET id = 2",
+        "INSERT INTO counted VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET v = 3",
+    ] {
+        held(&gate, sql);
+    }
+    let said = passed(&gate, "DELETE FROM plain");
+    assert!(said.status == Some(0) && said.stderr.is_empty(), "{said:?}");
+    assert_eq!(database.raw().value("SELECT count(*) FROM billing.invoices"), "1");
+}

@@ -204,3 +204,20 @@ fn a_pre_approval_is_none_of_what_was_redefined_before_its_first_use_over_a_rest
     passes(&mut raw, "DELETE FROM a WHERE x = 1");
     assert_eq!(count(&database, "a"), "2");
 }
+
+#[test]
+fn what_was_approved_at_its_bind_is_executed_at_once_or_not_at_all() {
+    let (database, gate) = setup("");
+    let mut raw = Raw::login(&gate.target());
+    raw.send([m::parse("", "DELETE FROM a WHERE x > 0", &[]), m::bind("", "", &[]), m::flush()].concat());
+    gate.api().approve(&held(&mut raw));
+    raw.until(b'2');
+    database.run("INSERT INTO a SELECT generate_series(1, 1000)");
+    // By the server's clock.
+    database.raw().value("SELECT pg_sleep(2.5)");
+    raw.send([m::execute("", 0), m::sync()].concat());
+    let frames = raw.until(b'Z');
+    let refused = frames.iter().find(|frame| frame.tag == b'E').map(Frame::text).unwrap_or_default();
+    assert!(refused.contains("approved to run at once"), "{frames:?}");
+    assert_eq!(count(&database, "a"), "1003");
+}

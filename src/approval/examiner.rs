@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::hold::HoldRequest;
+use crate::hold::{HoldRequest, READING};
 use crate::impact::{Ask, Impact, Own, Prober, Value, Waiting, changes_beside, measure};
 use crate::judge::Measure;
 
@@ -93,9 +93,12 @@ fn ask(request: &HoldRequest) -> Ask {
 pub async fn measure_of(examiner: &dyn Examiner, request: &HoldRequest, opaque: bool) -> Measure {
     let impact = examiner.examine(request).await;
     // Fail closed: the rows that were counted need not be the ones it meets.
+    let asked = request.setting.as_ref().is_some_and(|setting| setting.reading.len() == READING.len());
     let unseen = match (request.in_transaction, opaque) {
         (true, _) => Some("what its transaction has done so far is not seen"),
         (false, true) => Some("what the functions it calls do is not seen"),
+        // Its conditions may mean other rows than those that were counted.
+        (false, false) if !asked => Some("its session could not be asked for the settings its conditions are read by"),
         (false, false) => None,
     };
     measure(&impact, &request.effects, unseen)

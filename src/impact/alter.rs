@@ -158,6 +158,12 @@ fn add_column(command: &AlterTableCmd) -> Command {
     };
     let constraints = || column.constraints.iter().filter_map(constraint);
     let has = |kind: ConstrType| constraints().any(|constraint| constraint.contype() == kind);
+    if !is_plain(column) {
+        return step(
+            AlterWork::Unknown,
+            "its type may be a domain, whose constraints rewrite the table; take it as a rewrite",
+        );
+    }
     if is_serial(column) || has(ConstrType::ConstrIdentity) {
         return step(AlterWork::Rewrite, "every row gets a number of its own");
     }
@@ -178,11 +184,59 @@ fn add_column(command: &AlterTableCmd) -> Command {
     if has(ConstrType::ConstrNotnull) && default.is_none() {
         return step(AlterWork::Scan, "NOT NULL without a default fails if there are rows");
     }
-    step(
-        AlterWork::Catalogue,
-        "a constant default is kept in the catalogue (pg_attribute.attmissingval); a domain with constraints would rewrite",
-    )
+    step(AlterWork::Catalogue, "a constant default is kept in the catalogue (pg_attribute.attmissingval)")
 }
+
+/// Whether its type is the server's own, as Postgres's grammar or everybody writes it.
+fn is_plain(column: &ColumnDef) -> bool {
+    let names = column.type_name.as_ref().map(|name| super::harmless::strings(&name.names)).unwrap_or_default();
+    match names.as_slice() {
+        ["pg_catalog", _] => true,
+        [name] => PLAIN.contains(name) || is_serial(column),
+        _ => false,
+    }
+}
+
+/// Types of the server's own that are written by their names (those the grammar knows come with their schema).
+const PLAIN: &[&str] = &[
+    "text",
+    "uuid",
+    "json",
+    "jsonb",
+    "bytea",
+    "date",
+    "timestamptz",
+    "timetz",
+    "inet",
+    "cidr",
+    "macaddr",
+    "macaddr8",
+    "int2",
+    "int4",
+    "int8",
+    "float4",
+    "float8",
+    "bool",
+    "money",
+    "xml",
+    "oid",
+    "name",
+    "tsvector",
+    "tsquery",
+    "point",
+    "line",
+    "lseg",
+    "box",
+    "path",
+    "polygon",
+    "circle",
+    "int4range",
+    "int8range",
+    "numrange",
+    "tsrange",
+    "tstzrange",
+    "daterange",
+];
 
 fn is_serial(column: &ColumnDef) -> bool {
     let names = column.type_name.as_ref().map(|name| super::harmless::strings(&name.names)).unwrap_or_default();

@@ -67,8 +67,12 @@ pub(super) async fn follow(
             Ok(keys) => keys,
             Err(why) => return (found, Some(why)),
         };
+        let change = match written(counter, &stop).await {
+            Ok(change) => change,
+            Err(why) => return (found, Some(why)),
+        };
         for key in keys {
-            let Some((action, next)) = effect(&key, &stop.change) else { continue };
+            let Some((action, next)) = effect(&key, &change) else { continue };
             if found.len() >= counter.settings.cascades {
                 return (found, Some(TOO_MANY.to_owned()));
             }
@@ -76,6 +80,7 @@ pub(super) async fn follow(
             let cycle = stop.way.contains(&key.child.oid);
             let query = child_query(counter, &stop, &key, seen).await;
             let bound = if cycle { Bound::AtLeast } else { stop.bound };
+            let (triggers, rules) = fires(counter, &key.child).await;
             found.push(Cascade {
                 constraint: key.constraint.clone(),
                 from: stop.relation.resolved().qualified(),
@@ -85,6 +90,8 @@ pub(super) async fn follow(
                 action,
                 rows: counted(counter, &query, bound).await,
                 cycle,
+                triggers,
+                rules,
             });
             if let Some(change) = next.filter(|_| !cycle) {
                 let way = stop.way.iter().copied().chain([key.child.oid]).collect();
@@ -124,6 +131,7 @@ pub(super) async fn truncate(
                 Err(why) => Err(why),
             };
             seen.insert(key.child.oid);
+            let (triggers, rules) = fires(counter, &key.child).await;
             found.push(Cascade {
                 constraint: key.constraint,
                 from: relation.resolved().qualified(),
@@ -133,6 +141,8 @@ pub(super) async fn truncate(
                 action: if cascade { CascadeAction::Truncate } else { CascadeAction::Refuse },
                 rows: counted(counter, &query, Bound::Exact).await,
                 cycle: false,
+                triggers,
+                rules,
             });
             if cascade {
                 stops.push_back((key.child, depth.saturating_add(1)));
@@ -183,6 +193,31 @@ async fn keys(counter: &Counter<'_>, table: u32, children: bool) -> Result<Vec<K
             })
         })
         .collect()
+}
+
+/// What happens to the rows of a stop in the end: generated columns follow the others, and a trigger BEFORE each row may write any.
+async fn written(counter: &Counter<'_>, stop: &Stop) -> Result<Change, String> {
+    let Change::Update(columns) = &stop.change else { return Ok(Change::Delete) };
+    // Bits of `tgtype` (pg_trigger.h): for each row, before it, at UPDATE.
+    let sql = format!(
+        "{TREE} SELECT DISTINCT a.attname::text FROM tree JOIN pg_attribute a ON a.attrelid = tree.oid \
+         WHERE a.attnum > 0 AND NOT a.attisdropped AND (a.attgenerated <> '' OR EXISTS (SELECT FROM tree AS all_of \
+           JOIN pg_trigger t ON t.tgrelid = all_of.oid WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 19 = 19))"
+    );
+    let more = counter.asking.ask(QUICK, &sql, &[&stop.relation.oid, &stop.children]).await?;
+    let more = more.iter().map(|row| cell(row, 0)).collect::<Result<Vec<String>, String>>()?;
+    Ok(Change::Update(columns.iter().cloned().chain(more).collect()))
+}
+
+/// Whether triggers, and rewrite rules, may fire that somebody made on a table that a key leads to, its partitions included: those FOR EACH STATEMENT do
+/// so though no row refers. `None`: not known.
+async fn fires(counter: &Counter<'_>, child: &Relation) -> (Option<bool>, Option<bool>) {
+    let sql = format!(
+        "{TREE} SELECT EXISTS (SELECT FROM tree JOIN pg_trigger t ON t.tgrelid = tree.oid WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'), \
+         EXISTS (SELECT FROM tree JOIN pg_rewrite w ON w.ev_class = tree.oid WHERE w.ev_enabled <> 'D')"
+    );
+    let Ok(rows) = counter.asking.ask(QUICK, &sql, &[&child.oid, &true]).await else { return (None, None) };
+    rows.first().map_or((None, None), |row| (cell(row, 0).ok(), cell(row, 1).ok()))
 }
 
 /// What a key does to the referring rows, and how that goes on. `None`: nothing.

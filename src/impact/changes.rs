@@ -186,6 +186,7 @@ mod tests {
             alter: Vec::new(),
             dependents: None,
             consequences: true,
+            unfollowed: false,
             notes: Vec::new(),
         };
         Impact {

@@ -44,6 +44,7 @@ impl<'a> Examiner<'a> {
             alter: Vec::new(),
             dependents: None,
             consequences: true,
+            unfollowed: outline.updates || outline.action == Action::Merge,
             notes: outline.notes.iter().map(|note| (*note).to_owned()).collect(),
         };
         if outline.targets.len() > self.counter.settings.objects {
@@ -131,7 +132,7 @@ impl<'a> Examiner<'a> {
         if relation.is_table() || relation.kind == 'm' {
             object.table = Some(catalogue::facts(self.counter.asking, &relation, target.children).await.into());
         }
-        self.consequences(outline.action, &relation, &mut object, impact).await;
+        self.consequences(outline, &relation, &mut object, impact).await;
         object.rows = self.rows(index, outline, target, &relation, &object, seen, impact).await;
         (object, Some(relation))
     }
@@ -139,14 +140,17 @@ impl<'a> Examiner<'a> {
     /// Triggers, rules, and the table behind a view.
     async fn consequences(
         &self,
-        action: Action,
+        outline: &Outline,
         relation: &Relation,
         object: &mut ObjectImpact,
         impact: &mut StatementImpact,
     ) {
         // Bits of `tgtype` and numbers of `ev_type` (pg_trigger.h, CmdType in nodes.h).
-        let (events, rule) = match action {
+        let (events, rule) = match outline.action {
+            Action::Insert if outline.updates => (4 | 16, "3"),
             Action::Insert => (4, "3"),
+            // A row that moves to another partition is deleted there and inserted here (`ExecCrossPartitionUpdate`).
+            Action::Update if relation.kind == 'p' => (4 | 8 | 16, "2"),
             Action::Delete => (8, "4"),
             Action::Update => (16, "2"),
             Action::Merge => (4 | 8 | 16, ""),

@@ -84,16 +84,20 @@ pub(super) async fn functions(asking: &Asking, path: &Path, names: &Names) -> Re
 /// Types of casts.
 pub(super) async fn types(asking: &Asking, path: &Path, names: &Names) -> Result<(), String> {
     let all: Vec<&str> = names.types.union(&names.own_types).map(String::as_str).collect();
+    let unqualified: Vec<&str> = names.types.iter().map(String::as_str).collect();
     if all.is_empty() {
         return Ok(());
     }
-    // `pg_catalog` is searched first, so a type of the server's own is what the session means.
+    // `pg_catalog` is searched first, so a type of the server's own is what the session means; but for types of somebody's temporary schema,
+    // which is searched before that (`TypenameGetTypidExtended`). Whose does not matter: it is nobody's usual name.
     let sql = format!(
         "SELECT asked.name FROM unnest($1::text[]) AS asked(name) WHERE asked.name LIKE 'reg%' OR NOT EXISTS (SELECT FROM pg_type t \
-         WHERE t.typname = asked.name AND t.typnamespace = 'pg_catalog'::regnamespace AND t.oid < {OWN} AND t.typtype IN ('b', 'r', 'm'))"
+         WHERE t.typname = asked.name AND t.typnamespace = 'pg_catalog'::regnamespace AND t.oid < {OWN} AND t.typtype IN ('b', 'r', 'm')) \
+         OR (asked.name = ANY($2) AND EXISTS (SELECT FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace \
+           WHERE t.typname = asked.name AND n.nspname LIKE 'pg\\_temp\\_%'))"
     );
     debug_assert!(path.schemas.first().is_some_and(|first| first == "pg_catalog"), "checked when the path was read");
-    let rows = asking.ask(QUICK, &sql, &[&all]).await?;
+    let rows = asking.ask(QUICK, &sql, &[&all, &unqualified]).await?;
     match rows.first() {
         None => Ok(()),
         Some(row) => {

@@ -133,8 +133,10 @@ fn triggers(impact: &Impact) -> Option<bool> {
     let looked = impact.trouble.is_none()
         && impact.fingerprint.known().is_some()
         && impact.statements.iter().all(|statement| {
-            // Those of tables that cascades lead to were not looked up.
-            statement.consequences && statement.cascades.iter().all(|cascade| none(&cascade.rows))
+            // Of tables that foreign keys lead to it is known whether there are any, and not which would fire.
+            let none = |cascade: &Cascade| cascade.triggers == Some(false) && cascade.rules == Some(false);
+            let acting = statement.cascades.iter().filter(|cascade| cascade.action != CascadeAction::Refuse);
+            statement.consequences && !statement.unfollowed && acting.into_iter().all(none)
         });
     looked.then_some(false)
 }
@@ -154,7 +156,9 @@ fn reached(impact: &Impact, counted: bool) -> Option<Vec<Reached>> {
         drops_more
             || (statement.objects.is_empty() && statement.action != Action::Read)
             || statement.objects.iter().any(unclear)
-            || statement.cascades.iter().any(|cascade| cascade.child.is_none())
+            || statement.unfollowed
+            // A rewrite rule replaces what the key does, or adds to it, whether or not a row refers.
+            || statement.cascades.iter().any(|cascade| cascade.child.is_none() || cascade.rules != Some(false))
     };
     let whole = impact.trouble.is_none()
         && impact.fingerprint.known().is_some()

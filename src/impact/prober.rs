@@ -38,7 +38,7 @@ pub struct Ask {
     pub in_transaction: bool,
     /// Its backend, for locks and temporary tables.
     pub backend_pid: Option<i32>,
-    /// `TimeZone`, `DateStyle` and `IntervalStyle` as the session reports them: literals are read by them. Others are ignored.
+    /// Settings by which literals are read, as the session says; those that are not among `READING` are ignored.
     pub settings: Vec<(String, String)>,
 }
 
@@ -58,8 +58,9 @@ const BODIES: usize = 4096;
 /// What a look at all functions of a database may take besides the budget: there may be thousands, and nobody waits for it.
 const SURVEY: Duration = Duration::from_secs(10);
 
-/// Settings by which literals are read.
-const READING: [&str; 3] = ["TimeZone", "DateStyle", "IntervalStyle"];
+/// Settings by which literals and conditions are read.
+const READING: [&str; 6] =
+    ["TimeZone", "DateStyle", "IntervalStyle", "timezone_abbreviations", "quote_all_identifiers", "array_nulls"];
 
 impl Prober {
     /// A prober that connects with `dial`. Does not connect yet.

@@ -236,6 +236,9 @@ pub struct StatementImpact {
     /// Triggers and rewrite rules of what it names are known; not on record.
     #[serde(skip)]
     pub consequences: bool,
+    /// It changes rows whose foreign keys are not followed (MERGE, ON CONFLICT DO UPDATE); not on record.
+    #[serde(skip)]
+    pub unfollowed: bool,
     /// What to keep in mind.
     pub notes: Vec<String>,
 }
@@ -391,6 +394,12 @@ pub struct Cascade {
     pub rows: Rows,
     /// It leads back to a table that was met on the way here; it is not followed further.
     pub cycle: bool,
+    /// The referring table, or a partition of it, has triggers; not on record. `None`: not known.
+    #[serde(skip)]
+    pub triggers: Option<bool>,
+    /// It has rewrite rules; not on record. `None`: not known.
+    #[serde(skip)]
+    pub rules: Option<bool>,
 }
 
 /// What a foreign key does to referring rows.

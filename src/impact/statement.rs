@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 
 use pg_query::protobuf::{
-    self, Alias, ColumnRef, DeleteStmt, DropBehavior, InsertStmt, Node, ObjectType, ParseResult, RangeVar, RawStmt,
-    ResTarget, SelectStmt, UpdateStmt,
+    self, Alias, ColumnRef, DeleteStmt, DropBehavior, InsertStmt, Node, ObjectType, OnConflictAction, ParseResult,
+    RangeVar, RawStmt, ResTarget, SelectStmt, UpdateStmt,
 };
 use pg_query::{NodeEnum, ParserOptions};
 
@@ -37,6 +37,8 @@ pub(super) struct Outline {
     pub(super) written_rows: Option<u64>,
     /// The row query joins, so a row may come more than once.
     pub(super) joins: bool,
+    /// An INSERT that updates rows that are there.
+    pub(super) updates: bool,
     /// CASCADE is written.
     pub(super) cascade: bool,
     /// Sub-commands of ALTER TABLE.
@@ -267,6 +269,7 @@ fn outline(node: NodeEnum, values: &[Value]) -> Outline {
         columns: Vec::new(),
         written_rows: None,
         joins: false,
+        updates: false,
         cascade: false,
         alter: Vec::new(),
         lock: None,
@@ -289,7 +292,8 @@ fn outline(node: NodeEnum, values: &[Value]) -> Outline {
             (outline.action, outline.lock) = (Action::Insert, row_exclusive);
             outline.targets.extend(insert.relation.as_ref().map(relation));
             outline.written_rows = written_rows(insert);
-            if insert.on_conflict_clause.is_some() {
+            if let Some(conflict) = &insert.on_conflict_clause {
+                outline.updates = conflict.action() != OnConflictAction::OnconflictNothing;
                 outline.notes.push("ON CONFLICT: rows may be skipped or update rows that are there");
             }
             // DEFAULT VALUES has no query, and names nothing.

@@ -32,6 +32,9 @@ use crate::hold::{Cause, Origin, SessionId};
 use crate::wire::reply::Report;
 use crate::wire::startup::StartupPacket;
 
+/// From the Bind that was released to its Execute. Drivers send both at once; what is executed later meets rows nobody has looked at.
+const PORTAL_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Time for the last words to a client that does not read.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -173,6 +176,8 @@ struct Session<'a> {
     /// The backend has been told that the client ended.
     half_closed: bool,
     parked: Parked,
+    /// A released portal that was not executed yet, by its number, and since when it waits for that.
+    released_portal: Option<(u32, Instant)>,
     signal: Listener,
     origin: Origin,
     peer: Peer,
@@ -234,6 +239,7 @@ impl<'a> Session<'a> {
             client_ended: false,
             half_closed: false,
             parked: Parked::default(),
+            released_portal: None,
             signal: Listener::new(opened.signal),
             origin,
             peer: opened.peer,
@@ -375,7 +381,15 @@ impl<'a> Session<'a> {
             trust: self.trust.as_mut(),
             passing: self.class.passer.as_ref().map(|passer| (&mut memory.passing, passer)),
         };
+        let since = self.released_portal.filter(|(number, _)| self.machine.released_portal() == Some(*number));
+        if since.is_some_and(|(_, since)| clock::now().saturating_duration_since(since) > PORTAL_PATIENCE) {
+            self.machine.released_portal_is_late();
+        }
         let used = self.machine.handle_frontend(input, &mut judging, outbox);
+        self.released_portal = match (self.machine.released_portal(), since) {
+            (Some(number), Some(since)) if since.0 == number => Some(since),
+            (number, _) => number.map(|number| (number, clock::now())),
+        };
         for cleared in outbox.to_backend(input) {
             // A failed write means that the backend is gone; reading it ends the session with its last words.
             let _ = self.to_backend.write(&mut self.backend, cx, cleared.bytes());

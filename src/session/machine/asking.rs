@@ -7,20 +7,20 @@
 
 use super::errand::{Errand, Progress};
 use super::held::Digest;
-use crate::hold::Setting;
+use crate::hold::{READING, Setting};
 
 /// What is asked for, in this order.
-pub(super) const WANTED: [&str; 6] = [
+pub(super) const WANTED: [&str; 9] = [
     "SHOW search_path",
     "SHOW role",
     "SHOW session_authorization",
     "SHOW TimeZone",
     "SHOW DateStyle",
     "SHOW IntervalStyle",
+    "SHOW timezone_abbreviations",
+    "SHOW quote_all_identifiers",
+    "SHOW array_nulls",
 ];
-
-/// Names of the last ones.
-const READING: [&str; 3] = ["TimeZone", "DateStyle", "IntervalStyle"];
 
 /// A question that is on its way.
 #[derive(Debug)]
@@ -50,13 +50,12 @@ impl Asking {
         let mut values = self.errand.values().into_iter();
         let mut next = || values.next().flatten();
         let (search_path, role, authorization) = (next(), next(), next());
-        let (time_zone, date_style, interval_style) = (next(), next(), next());
         // "none": no SET ROLE is in force, and the session acts as who it was authorised as (`show_role`).
         let role = match role {
             Some(none) if none == "none" => authorization,
             other => other,
         };
-        let known = READING.into_iter().zip([time_zone, date_style, interval_style]);
+        let known = READING.into_iter().map(|name| (name, next()));
         let reading = known.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
         Setting { search_path, role, reading }
     }

@@ -17,22 +17,21 @@ fn question(count: u32) -> Vec<u8> {
     Asking::messages(&held::own_name("asks", "k", count))
 }
 
+/// Values of the settings by which literals are read.
+const READ: [&str; 6] = ["UTC", "ISO, MDY", "postgres", "Default", "off", "on"];
+
 fn answers(values: [&str; 3]) -> Vec<u8> {
     values
         .into_iter()
-        .chain(["UTC", "ISO, MDY", "postgres"])
+        .chain(READ)
         .flat_map(|value| [tag(b'1'), tag(b'2'), row(value), complete(), tag(b'3'), tag(b'3')])
         .flatten()
         .collect()
 }
 
 fn setting(search_path: &str, role: &str) -> Setting {
-    let reading = [("TimeZone", "UTC"), ("DateStyle", "ISO, MDY"), ("IntervalStyle", "postgres")];
-    Setting {
-        search_path: Some(search_path.to_owned()),
-        role: Some(role.to_owned()),
-        reading: reading.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-    }
+    let reading = crate::hold::READING.iter().zip(READ).map(|(name, value)| ((*name).to_owned(), value.to_owned()));
+    Setting { search_path: Some(search_path.to_owned()), role: Some(role.to_owned()), reading: reading.collect() }
 }
 
 #[test]

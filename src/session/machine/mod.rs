@@ -231,6 +231,7 @@ pub struct Machine {
     guard: Option<Box<guard::Guarding>>,
     /// The portal of the Bind released last, and the name of the last one that was closed because something else came.
     held_portal: Option<portal::HeldPortal>,
+    released_portals: u32,
     lapsed_portal: Option<Box<[u8]>>,
     /// Whether what is held means the same as before.
     meaning: Meaning,
@@ -271,6 +272,7 @@ impl Machine {
             watch: None,
             guard: None,
             held_portal: None,
+            released_portals: 0,
             lapsed_portal: None,
             reason: None,
             own_names: 0,

@@ -5,7 +5,8 @@
 //! there are more ways to run a portal than Execute (FETCH, MOVE, functions that open it by name), not all of which can be seen.
 //!
 //! So the rule is: **the portal lives until the next message that is not about it.** Before any other message goes on, the gate
-//! closes the portal on the server; a later Execute of it is refused. Execute, Describe of a portal, Close, Flush, Sync and the data of
+//! closes the portal on the server; a later Execute of it is refused. So is its first Execute if that comes late: which rows it meets is
+//! settled then, and more of them may have come than people were shown. Execute, Describe of a portal, Close, Flush, Sync and the data of
 //! its COPY are no other messages: they run nothing but the portal. A portal that was executed right away, and whose statement runs no code
 //! that cannot be seen through, is left alone: it has run, or is a query under way whose names are settled, of which
 //! more rows may be fetched. Knows no people.
@@ -20,19 +21,51 @@ use crate::wire::frontend::{self, Target};
 #[derive(Debug)]
 pub(super) struct HeldPortal {
     name: Box<[u8]>,
-    /// It was executed.
-    executed: bool,
+    /// Counts them.
+    number: u32,
+    course: Course,
     /// Its statement runs code that cannot be seen through.
     opaque: bool,
-    /// Something else came, and it was left alone: only its result is still wanted.
-    left: bool,
+}
+
+/// How far it has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// It waits for its Execute.
+    Bound,
+    /// It has waited for too long.
+    Late,
+    /// It was executed.
+    Executed,
+    /// Something else came then, and it was left alone: only its result is still wanted.
+    Left,
 }
 
 impl Machine {
     /// A Bind that was released is sent on.
     pub(super) fn keep_portal(&mut self, name: &[u8], opaque: bool) {
-        self.held_portal = Some(HeldPortal { name: name.into(), executed: false, opaque, left: false });
+        self.released_portals = self.released_portals.wrapping_add(1);
+        let number = self.released_portals;
+        self.held_portal = Some(HeldPortal { name: name.into(), number, course: Course::Bound, opaque });
         self.watch_portal();
+    }
+
+    /// The released portal that has not been executed: a number of its own. Which rows it meets is settled when it is executed, so it must
+    /// not wait for long.
+    pub fn released_portal(&self) -> Option<u32> {
+        let waits = self.held_portal.as_ref().filter(|portal| matches!(portal.course, Course::Bound | Course::Late));
+        waits.map(|portal| portal.number)
+    }
+
+    /// The released portal has waited for its Execute for too long, which is refused from now on.
+    pub fn released_portal_is_late(&mut self) {
+        if let Some(portal) = self.held_portal.as_mut().filter(|portal| portal.course == Course::Bound) {
+            portal.course = Course::Late;
+        }
+    }
+
+    pub(super) fn is_late(&self) -> bool {
+        self.held_portal.as_ref().is_some_and(|portal| portal.course == Course::Late)
     }
 
     /// A frame comes to the front that will be sent on or answered: if it is about something else, the portal is not run any more.
@@ -42,16 +75,18 @@ impl Machine {
             b'S' | b'H' | b'X' | b'C' | b'd' | b'c' | b'f' => true,
             // Until it is here whole it stays at the front.
             b'E' | b'D' if !whole => true,
-            b'E' => frontend::execute(body).is_ok_and(|name| *name == *portal.name),
+            b'E' => frontend::execute(body).is_ok_and(|name| *name == *portal.name) && portal.course != Course::Late,
             b'D' => matches!(frontend::target(body), Ok(Target::Portal(_))),
             _ => false,
         };
-        if is_about_it || portal.left {
+        if is_about_it || portal.course == Course::Left {
             return;
         }
-        let stays = portal.executed && !portal.opaque;
-        portal.left = stays;
-        let executed = portal.executed;
+        let executed = portal.course == Course::Executed;
+        let stays = executed && !portal.opaque;
+        if stays {
+            portal.course = Course::Left;
+        }
         self.watch_not_alone(executed);
         if stays {
             return;
@@ -67,7 +102,12 @@ impl Machine {
     /// A portal is executed. `true`: it is the one whose result is wanted.
     pub(super) fn executes_portal(&mut self, name: &[u8]) -> bool {
         let held = self.held_portal.as_mut().filter(|portal| *portal.name == *name);
-        held.map(|portal| portal.executed = true).is_some()
+        held.map(|portal| {
+            if portal.course != Course::Left {
+                portal.course = Course::Executed;
+            }
+        })
+        .is_some()
     }
 
     /// The gate has closed the portal, and nothing was bound to its name since.

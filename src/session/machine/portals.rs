@@ -209,3 +209,24 @@ fn an_error_in_the_gates_own_question_counts_as_the_transactions_end() {
     let standing = bench.opened().standing;
     assert_eq!((standing.ran, standing.done), (None, Vec::new()), "nothing of it is known to have taken effect");
 }
+
+#[test]
+fn a_released_portal_that_is_executed_late_is_not_executed() {
+    let mut bench = bound("HOLD me");
+    assert!(bench.machine.released_portal().is_some());
+    bench.machine.released_portal_is_late();
+    // To be told what it is about changes nothing.
+    bench.say(&[build(b'D', &[b"Pp\0"]), sync()]);
+    bench.sent();
+    bench.say(&[execute("p"), sync()]);
+    assert!(bench.sent().starts_with(&close_portal("p")));
+    assert!(results(&mut bench).iter().all(|seen| seen.unfinished), "it did not run");
+    // One that was executed in time is never late.
+    let mut bench = bound("HOLD me");
+    bench.say(&[execute("p"), sync()]);
+    assert_eq!(bench.machine.released_portal(), None);
+    bench.machine.released_portal_is_late();
+    bench.sent();
+    bench.say(&[execute("p"), sync()]);
+    assert_eq!(bench.sent(), [execute("p"), sync()].concat());
+}

@@ -162,7 +162,10 @@ impl Machine {
         let passes = self.skip
             || match front.tag {
                 b'Q' | b'F' | b'P' | b'B' => false,
-                b'E' => bound && frontend::execute(front.body()).map_or(true, |portal| *portal == *guarding.portal),
+                b'E' => {
+                    let own = || frontend::execute(front.body()).map_or(true, |portal| *portal == *guarding.portal);
+                    bound && !self.is_late() && own()
+                }
                 b'C' => !front.is_whole() || !matches!(frontend::target(front.body()), Ok(Target::Portal(_))),
                 _ => true,
             };

@@ -67,9 +67,9 @@ pub(super) fn pinned() -> Report {
 pub(super) fn lapsed() -> Report {
     Report::error(
         "42501",
-        "querygate: this portal was approved to run before anything else, and something else was sent first",
+        "querygate: this portal was approved to run at once, before anything else, and it was not executed so",
     )
-    .with_detail("What it does may depend on the session, which may not be what approvers were shown any more.")
+    .with_detail("What it does may depend on the session and on rows that came since, which may not be what approvers were shown any more.")
     .with_hint("Execute a portal right after its Bind.")
 }
 
