@@ -28,7 +28,7 @@ name := input.effect.object.name
 all := {"action": "allow", "rule": "all"}
 ten := [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
 eight(x) := [x, x, x, x, x, x, x, x]
-nested(x) := eight(eight(eight(eight(eight(eight(eight(eight(eight(x)))))))))
+nested(x) := eight(eight(eight(eight(eight(eight(eight(eight(eight(eight(eight(x)))))))))))
 double(x) := concat("", [x, x])
 sixteen(x) := double(double(double(double(x))))
 long := sixteen(sixteen(sixteen("0123456789abcdef")))
@@ -37,6 +37,9 @@ decision := all if not input.effect.object
 decision := all if name == "t"
 decision := all if startswith(name, "after_")
 "#;
+
+/// Whether time or memory runs out first depends on the machine.
+const EITHER: &str = "(time or memory)";
 
 /// The table whose name makes the policy do it, and what it does then, in one call of a builtin, by doubling, by collecting.
 const WITHOUT_MEASURE: &[(&str, &str, &str)] = &[
@@ -57,17 +60,17 @@ const WITHOUT_MEASURE: &[(&str, &str, &str)] = &[
     (
         "arrays",
         r"count([x | some a in ten; some b in ten; some c in ten; some d in ten; some e in ten; some f in ten; some g in ten; x := [a, b, c, d, e, f, g]]) > 1",
-        "limit",
+        EITHER,
     ),
     (
         "objects",
         r#"count({x: long | some a in ten; some b in ten; some c in ten; some d in ten; some e in ten; some f in ten; some g in ten; x := sprintf("%v", [[a, b, c, d, e, f, g]])}) > 1"#,
-        "limit",
+        EITHER,
     ),
     (
         "strings",
         r#"count([x | some a in ten; some b in ten; some c in ten; some d in ten; x := sprintf("%s%v", [long, [a, b, c, d]])]) > 1"#,
-        "rego_memory",
+        EITHER,
     ),
 ];
 
@@ -133,7 +136,7 @@ fn an_evaluation_without_measure_or_end_is_held_with_the_reason_and_the_gate_goe
     let file = write(&dir, &format!("{SHARED}{}", rules.join("\n")));
     let memory = 48 << 20;
     let gate = Gate::builder()
-        .toml(&configuration(&file, &format!("rego_limit = \"400ms\"\nrego_memory = {memory}\n")))
+        .toml(&configuration(&file, &format!("rego_limit = \"1s\"\nrego_memory = {memory}\n")))
         .start(database.target());
     let mut raw = Raw::login(&gate.target());
     assert_eq!(outcome(&mut raw, "SELECT * FROM t"), "passed");
@@ -146,7 +149,8 @@ fn an_evaluation_without_measure_or_end_is_held_with_the_reason_and_the_gate_goe
         let request = gate.api().get(&format!("/v1/requests/{id}"));
         assert_eq!(request["rule"], "rego-failed", "{name}: {request}");
         let told = request["why"].as_str().unwrap();
-        assert!(told.contains(why), "{name}: {told}");
+        let either = *why == EITHER && (told.contains("limit") || told.contains("rego_memory"));
+        assert!(either || told.contains(why), "{name}: {told}");
         for pid in evaluators(&gate) {
             // One that is ending has none any more.
             let most = line(pid, "limits", "Max data size").unwrap_or(0);

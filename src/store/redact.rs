@@ -15,11 +15,12 @@
 //! For a request the stricter of two settings counts: the record's own, and the one of the rules that judged its statement, which
 //! is in the request. In channels only the latter counts. What is redacted says so itself ([`HoldRequest::redact`]).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Event, Redact};
 use crate::hold::{Execution, HoldId, HoldRequest, Notice, Parameter, StatementText};
-use crate::judge::{Effect, EffectKind, TokenKind, lex};
+use crate::judge::{Effect, EffectKind, TokenKind, Tokens, lex};
 
 /// Stands where something was.
 pub const REDACTED: &str = "?";
@@ -181,10 +182,12 @@ pub fn without_literals(text: &str) -> Option<String> {
     if tokens.plain_backslash {
         return None;
     }
+    let values = set_values(text, &tokens);
     let mut out = String::with_capacity(text.len());
     let mut copied = 0;
-    for token in &tokens.tokens {
-        let Some(placeholder) = placeholder(token.kind) else { continue };
+    for (place, token) in tokens.tokens.iter().enumerate() {
+        let value = values.contains(&place).then_some(REDACTED);
+        let Some(placeholder) = value.or_else(|| placeholder(token.kind)) else { continue };
         let range = token.range();
         out.push_str(text.get(copied..range.start)?);
         out.push_str(placeholder);
@@ -192,6 +195,34 @@ pub fn without_literals(text: &str) -> Option<String> {
     }
     out.push_str(text.get(copied..)?);
     Some(out)
+}
+
+/// Which tokens are a setting's value written as a word or a quoted name (`SET my.token = abc`): by meaning a literal. What names schemas or
+/// says no more than on and off stays.
+fn set_values(text: &str, tokens: &Tokens) -> BTreeSet<usize> {
+    let mut values = BTreeSet::new();
+    for piece in &tokens.pieces {
+        let word =
+            |place: usize| tokens.tokens.get(place).and_then(|token| text.get(token.range())).unwrap_or_default();
+        let is = |place: usize, wanted: &str| word(place).eq_ignore_ascii_case(wanted);
+        if !is(piece.tokens.start, "SET") && !is(piece.tokens.start, "ALTER") {
+            continue;
+        }
+        let Some(set) = piece.tokens.clone().find(|place| is(*place, "SET")) else { continue };
+        let after = set.saturating_add(1)..piece.tokens.end;
+        let Some(to) = after.clone().find(|place| is(*place, "TO") || is(*place, "=")) else { continue };
+        if after.clone().any(|place| place < to && is(place, "search_path")) {
+            continue;
+        }
+        let named = |place: &usize| {
+            tokens.tokens.get(*place).is_some_and(|token| {
+                matches!(token.kind, TokenKind::Word | TokenKind::QuotedName | TokenKind::UnicodeName)
+            })
+        };
+        let plain = |place: usize| ["on", "off", "true", "false", "default"].iter().any(|plain| is(place, plain));
+        values.extend((to.saturating_add(1)..piece.tokens.end).filter(named).filter(|place| !plain(*place)));
+    }
+    values
 }
 
 fn placeholder(kind: TokenKind) -> Option<&'static str> {
@@ -242,6 +273,13 @@ mod tests {
             ("UPDATE \"o'brien\" SET a = -7 -- 4111", Some("UPDATE \"o'brien\" SET a = -? -- ?")),
             ("/* card 4111 */ TRUNCATE t\u{e9}l1", Some("/* ? */ TRUNCATE t\u{e9}l1")),
             ("SELECT 'a'\n'b', 1", Some("SELECT ?, ?")),
+            ("SET my.token = abc", Some("SET my.token = ?")),
+            ("set local x to \"Abc\", d", Some("set local x to ?, ?")),
+            ("SELECT a; SET LOCAL jit = off; SET x TO y", Some("SELECT a; SET LOCAL jit = off; SET x TO ?")),
+            ("SET search_path = a, \"B\"", Some("SET search_path = a, \"B\"")),
+            ("ALTER ROLE r SET x TO y", Some("ALTER ROLE r SET x TO ?")),
+            ("ALTER TABLE a RENAME TO b", Some("ALTER TABLE a RENAME TO b")),
+            ("UPDATE a SET b = c", Some("UPDATE a SET b = c")),
             ("SELECT 'a\\', 'b'", None),
             ("SELECT 'open", None),
             ("SELECT 12abc", None),

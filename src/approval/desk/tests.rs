@@ -103,23 +103,25 @@ async fn in_an_emergency_named_people_release_alone_with_a_reason() {
 
 #[tokio::test]
 async fn an_escalation_lets_others_decide_and_not_before() {
-    let settings = with_profile(|profile| {
-        profile.escalation = vec![Escalation {
-            after: Duration::ZERO,
-            approvers: Approvers { groups: vec!["developers".to_owned()], people: Vec::new() },
-            channels: Vec::new(),
-        }];
-    });
-    let (desk, board) = desk_with(settings, Arc::new(Forgetful));
+    let after = |after| {
+        with_profile(|profile| {
+            profile.escalation = vec![Escalation {
+                after,
+                approvers: Approvers { groups: vec!["developers".to_owned()], people: Vec::new() },
+                channels: Vec::new(),
+            }];
+        })
+    };
+    let (desk, board) = desk_with(after(Duration::from_secs(600)), Arc::new(Forgetful));
+    let ticket = held(&desk, &board, "app").await;
+    let denied = desk.answer(&person(&desk, "dev"), ticket.id(), yes(), at(1)).await;
+    assert_eq!(denied, Err(Denied::Ineligible(Ineligible::NotApprover)));
+    let (desk, board) = desk_with(after(Duration::ZERO), Arc::new(Forgetful));
+    let mut changes = desk.changes();
     let ticket = held(&desk, &board, "app").await;
     let dev = person(&desk, "dev");
-    let mut changes = desk.changes();
-    if desk.view_of(ticket.id()).unwrap().escalated == 0 {
-        let denied = desk.answer(&dev, ticket.id(), yes(), at(1)).await;
-        assert_eq!(denied, Err(Denied::Ineligible(Ineligible::NotApprover)));
-        while desk.view_of(ticket.id()).unwrap().escalated == 0 {
-            changes.recv().await.unwrap();
-        }
+    while desk.view_of(ticket.id()).unwrap().escalated == 0 {
+        changes.recv().await.unwrap();
     }
     assert_eq!(desk.view_of(ticket.id()).unwrap().escalated_to, "group developers");
     assert_eq!(desk.answer(&dev, ticket.id(), yes(), at(1)).await, Ok(Receipt::Decided));

@@ -12,20 +12,26 @@ pub type Fingerprint = Option<[u8; 32]>;
 
 /// Of what is there now. A configuration that is not valid has one, too.
 pub fn fingerprint(path: &Path) -> Fingerprint {
-    let text = fs::read(path).ok()?;
+    let text = content(path)?;
     let mut hash = Sha256::new();
     add(&mut hash, path, Some(&text));
     let world = World { directory: path.parent().unwrap_or(Path::new("")).to_owned(), mode: 0 };
     for pattern in included(&text) {
         for file in world.matching(&pattern).unwrap_or_default() {
-            add(&mut hash, &file, fs::read(&file).ok().as_deref());
+            add(&mut hash, &file, content(&file).as_deref());
         }
     }
     if let Some(owners) = policy(&text).as_ref().and_then(|policy| policy.get("owners")?.as_str()) {
         let file = world.path(Path::new(owners));
-        add(&mut hash, &file, fs::read(&file).ok().as_deref());
+        add(&mut hash, &file, content(&file).as_deref());
     }
     Some(hash.finalize().into())
+}
+
+/// Of a file only: a pipe in its place would be waited for, and drained of what somebody else was to read.
+fn content(path: &Path) -> Option<Vec<u8>> {
+    fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    fs::read(path).ok()
 }
 
 /// The section `[policy]`, if it can be read.
@@ -79,5 +85,18 @@ mod tests {
         write("OWNERS", "a ann", true);
         write("one.toml", "# y", false);
         write("querygate.toml", "[policy", true);
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("querygate.toml");
+        fs::write(&path, "[policy]\nowners = \"OWNERS\"\n").unwrap();
+        fs::write(dir.path().join("OWNERS"), "").unwrap();
+        let before = fingerprint(&path);
+        fs::remove_file(dir.path().join("OWNERS")).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("OWNERS"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(before.is_some() && fingerprint(&path).is_some());
+        assert_ne!(fingerprint(&path), before);
     }
 }
