@@ -18,7 +18,6 @@ mod check;
 mod connection;
 mod count;
 mod fingerprint;
-mod functions;
 mod dependents;
 mod examine;
 mod harmless;
@@ -39,11 +38,10 @@ mod weigh;
 
 pub use changes::{changes, changes_beside};
 pub use connection::{Dial, Dialling, Stream};
-pub use functions::{FunctionFacts, FunctionLookup};
 pub use harmless::Value;
 pub use measure::measure;
 pub use own::Own;
-pub use prober::{Ask, Prober, called};
+pub use prober::{Ask, Prober};
 pub use report::{
     Action, AlterStep, AlterWork, Bound, Cascade, CascadeAction, Conflicting, Definition, Dependents, Impact, Kin,
     Known, ObjectImpact, Resolved, Rows, SessionLocks, StatementImpact, TableFacts, Trigger, UndoAction, Undoing,

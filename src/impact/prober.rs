@@ -10,7 +10,6 @@ use super::catalogue::{self, Path, QUICK};
 use super::connection::{Asking, Dial};
 use super::count::Counter;
 use super::examine::Examiner;
-use super::functions::{self, FunctionLookup};
 use super::harmless::Value;
 use super::pool::Pool;
 use super::report::{Impact, Waiting};
@@ -19,7 +18,7 @@ use super::statement::Outline;
 use super::survey::{self, Mark};
 use super::{check, fingerprint, locks, statement, weigh};
 use crate::clock;
-use crate::judge::{BookParts, ObjectName};
+use crate::judge::BookParts;
 
 /// What is asked about: a text, and what of its session decides what it means.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +47,6 @@ pub struct Prober {
     dial: Dial,
     seats: Semaphore,
     pool: Arc<Pool>,
-    bodies: functions::Bodies,
     surveyed: Arc<survey::Bodies>,
 }
 
@@ -66,8 +64,8 @@ impl Prober {
     /// A prober that connects with `dial`. Does not connect yet.
     pub fn new(settings: ImpactSettings, dial: Dial) -> Self {
         let seats = Semaphore::new(settings.connections.clamp(1, Semaphore::MAX_PERMITS));
-        let (bodies, surveyed) = (functions::Bodies::new(BODIES), Arc::new(survey::Bodies::new(BODIES)));
-        Self { settings, dial, seats, pool: Arc::default(), bodies, surveyed }
+        let surveyed = Arc::new(survey::Bodies::new(BODIES));
+        Self { settings, dial, seats, pool: Arc::default(), surveyed }
     }
 
     /// Rows may grow by this share before they count as more; see [`super::changes()`].
@@ -147,20 +145,6 @@ impl Prober {
     pub(super) async fn seat(&self) -> Result<SemaphorePermit<'_>, String> {
         let seat = tokio::time::timeout(self.settings.budget, self.seats.acquire()).await;
         seat.map_err(|_| "too many are being looked into".to_owned())?.map_err(|_| "nobody looks any more".to_owned())
-    }
-
-    /// What the functions of these names are, as the session of `ask` would find them; its text is not looked at. Their definitions
-    /// are asked for every time, so a redefinition is seen by the next question; one that the session's own open transaction made is not.
-    ///
-    /// # Errors
-    /// Why it could not be had: a caller takes every function for one that writes.
-    pub async fn functions(&self, ask: &Ask, names: &[ObjectName]) -> Result<Vec<FunctionLookup>, String> {
-        let _seat = self.seat().await?;
-        let asking = self.open(&ask.database).await?;
-        let path = catalogue::path(&asking, ask.search_path.as_deref(), ask.role.as_deref(), ask.backend_pid).await?;
-        let found = functions::of(&asking, &ask.database, &path, names, &self.bodies).await;
-        asking.close().await;
-        found
     }
 
     async fn fill(&self, ask: &Ask, impact: &mut Impact) -> Result<(), String> {
@@ -244,10 +228,4 @@ fn notes(ask: &Ask, path: &Path, statements: usize, limit: usize) -> Vec<String>
         notes.push(format!("only the first {limit} of {statements} statements were looked at"));
     }
     notes
-}
-
-/// Names of the functions a text calls, for [`Prober::functions`]; `None` if it cannot be read. What operators, casts and triggers
-/// call is not among them. May take long for long texts.
-pub fn called(text: &str) -> Option<Vec<ObjectName>> {
-    crate::judge::called(text)
 }

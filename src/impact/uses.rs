@@ -318,9 +318,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_is_in_doubt_and_what_only_reads_is_not() {
-        for body in
-            ["BEGIN EXECUTE 'x'; END", "BEGIN RETURN QUERY EXECUTE x; END", "BEGIN SET LOCAL role = x; END", "BEGIN 'x"]
-        {
+        for body in [
+            "BEGIN EXECUTE 'x'; END",
+            "BEGIN EXECUTE format('DROP TABLE %I', t); END",
+            "BEGIN RETURN QUERY EXECUTE x; END",
+            "BEGIN OPEN c FOR EXECUTE 'x'; END",
+            "BEGIN SET LOCAL role = x; END",
+            "BEGIN CALL p(); END",
+            "BEGIN PERFORM U&\"\\006fther\"(1); END",
+            "BEGIN 'x",
+        ] {
             assert!(Uses::plpgsql(body).doubt.is_some(), "{body}");
         }
         assert!(Uses::sql("SELCT").doubt.is_some());

@@ -54,7 +54,7 @@ pub use rule::{
     ObjectPattern, OneOf, Otherwise, Reached, Redact, Rule, Scene, TagPatterns, TimeWindow, Timeout, Undo,
     WrittenFreeze, Zone,
 };
-pub(crate) use second::{called, counts_rows};
+pub(crate) use second::counts_rows;
 pub use tags::Tags;
 
 use cache::Found;

@@ -104,22 +104,3 @@ pub(super) fn read(statement: Statement<'_>, piece: &Range<usize>) -> Opinion {
     opinion.risks = always::look(statement.node);
     opinion
 }
-
-/// Names of every function a text calls by name, at any depth, as written; `None` if the grammar refuses it. Not among them: what
-/// operators, casts, triggers and `row.name` call.
-pub(crate) fn called(text: &str) -> Option<Vec<ObjectName>> {
-    super::on_deep_stack(|| {
-        let parsed = parse(text).ok()?;
-        let mut names: Vec<ObjectName> = Vec::new();
-        for call in parsed.tree.root()?.descendants().filter(|node| node.kind() == "FuncCall") {
-            let parts = call.names("funcname");
-            let Some((name, before)) = parts.split_last() else { continue };
-            let schema = (!before.is_empty()).then(|| before.join("."));
-            let name = ObjectName { schema, name: (*name).to_owned() };
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        Some(names)
-    })
-}

@@ -5,7 +5,6 @@
 mod alter;
 mod cascades;
 mod fingerprints;
-mod functions;
 mod hostile;
 mod limits;
 mod rows;
