@@ -290,6 +290,7 @@ fn an_alter_that_rewrites_nothing_passes() {
     let said = Psql::new(&gate.target()).command("ALTER TABLE customers ADD COLUMN mail text");
     assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""));
     held(&gate, "ALTER TABLE customers ALTER COLUMN id TYPE bigint");
+    held(&gate, "ALTER TABLE customers DROP COLUMN gone");
     assert_eq!(
         database
             .raw()

@@ -107,6 +107,8 @@ fn rewrites(impact: &Impact) -> Option<bool> {
     let of = |statement: &StatementImpact| match statement.action {
         Action::Alter if statement.alter.is_empty() => None,
         Action::Alter => statement.alter.iter().try_fold(false, |any, step| match step.work {
+            // It reads no row, and every row loses a value.
+            AlterWork::Catalogue if step.command == "DROP COLUMN" => Some(true),
             AlterWork::Catalogue => Some(any),
             AlterWork::Scan | AlterWork::Rewrite => Some(true),
             AlterWork::Unknown => None,

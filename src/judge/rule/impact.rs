@@ -73,7 +73,7 @@ pub struct ImpactCondition {
     /// Patterns for tables that foreign keys lead to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cascades_into: Option<OneOf<ObjectPattern>>,
-    /// Whether it rewrites or scans a table under a lock (ALTER).
+    /// Whether it rewrites or scans a table under a lock, or drops a column's values (ALTER).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewrites: Option<bool>,
     /// Whether triggers or rewrite rules have a part in it.
