@@ -17,6 +17,22 @@ use crate::process::{Watched, binary_dir};
 /// A policy that lets everything through: what transparency is measured with.
 pub const ALLOW_ALL: &str = "[[rule]]\nname = \"all\"\naction = \"allow\"\n";
 
+/// Rules that hold every DELETE and let it be approved again in its session.
+pub const AGAIN: &str = r#"
+[[approval.profile]]
+name = "again"
+approver_groups = ["approvers"]
+again = "15m"
+[[rule]]
+name = "deletes"
+action = "hold"
+effects = ["delete"]
+approval = "again"
+[[rule]]
+name = "rest"
+action = "allow"
+"#;
+
 /// Token of `ann`, who may approve.
 pub const ANN: &str = "token-of-ann-for-tests-0123456789";
 /// Token of `bob`, who may approve too.

@@ -2,7 +2,7 @@
 //! were approved together, makes it another.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use proxy_tests::gate::{BOB, Gate};
+use proxy_tests::gate::{AGAIN, BOB, Gate};
 use proxy_tests::message as m;
 use proxy_tests::postgres::{Database, shared};
 use proxy_tests::raw::{Frame, Raw, eventually};
@@ -22,21 +22,6 @@ fn setup(toml: &str) -> (Database, Gate) {
 fn count(database: &Database, table: &str) -> String {
     database.raw().value(&format!("SELECT count(*) FROM {table}"))
 }
-
-const AGAIN: &str = r#"
-[[approval.profile]]
-name = "again"
-approver_groups = ["approvers"]
-again = "15m"
-[[rule]]
-name = "deletes"
-action = "hold"
-effects = ["delete"]
-approval = "again"
-[[rule]]
-name = "rest"
-action = "allow"
-"#;
 
 /// The id in the next notice that names a request as waiting.
 fn held(raw: &mut Raw) -> String {

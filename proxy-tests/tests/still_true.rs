@@ -2,7 +2,7 @@
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "tests")]
 
-use proxy_tests::gate::{BOB, Gate};
+use proxy_tests::gate::{AGAIN, BOB, Gate};
 use proxy_tests::message as m;
 use proxy_tests::postgres::{Database, shared};
 use proxy_tests::raw::{Frame, Raw, eventually};
@@ -10,21 +10,6 @@ use serde_json::{Value, json};
 
 const SCHEMA: &str = "CREATE TABLE a (x int); CREATE TABLE b (x int); INSERT INTO a SELECT generate_series(1, 3); \
     INSERT INTO b SELECT generate_series(1, 3); ANALYZE";
-const AGAIN: &str = r#"
-[[approval.profile]]
-name = "again"
-approver_groups = ["approvers"]
-again = "15m"
-[[rule]]
-name = "deletes"
-action = "hold"
-effects = ["delete"]
-approval = "again"
-[[rule]]
-name = "rest"
-action = "allow"
-"#;
-
 /// A gate that looks into statements, with time enough for a slow machine.
 fn setup(rules: &str) -> (Database, Gate) {
     let database = shared();

@@ -5,9 +5,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::hold::{HoldRequest, READING};
+use crate::hold::HoldRequest;
 use crate::impact::{Ask, Impact, Own, Prober, Value, Waiting, changes_beside, measure};
-use crate::judge::Measure;
+use crate::judge::{Measure, READING};
 
 /// What asking yields.
 pub type Examining<'a> = Pin<Box<dyn Future<Output = Impact> + Send + 'a>>;

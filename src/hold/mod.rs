@@ -19,8 +19,8 @@ pub use notice::{Dropped, Notice, Notices};
 pub use passed::{PassedBatch, PassedOrigin, PassedRow};
 pub use quota::OverLimit;
 pub use request::{
-    Beforehand, Cause, Decision, Done, Execution, HoldId, HoldRequest, Origin, Outcome, Parameter, READING, Same,
-    SessionId, Setting, Standing, StatementText, Undone,
+    Beforehand, Cause, Decision, Done, Execution, HoldId, HoldRequest, Origin, Outcome, Parameter, Same, SessionId,
+    Setting, Standing, StatementText, Undone,
 };
 pub use settings::HoldSettings;
 

@@ -184,10 +184,6 @@ pub struct HoldRequest {
     pub undoes: Option<HoldId>,
 }
 
-/// Settings that every session may change and that change what literals and conditions mean, in the order in which sessions are asked.
-pub const READING: [&str; 6] =
-    ["TimeZone", "DateStyle", "IntervalStyle", "timezone_abbreviations", "quote_all_identifiers", "array_nulls"];
-
 /// What tells, besides the text, what a statement means: asked of the session itself at the moment it was held. Nothing else runs in
 /// the session until the statement is decided.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -196,7 +192,7 @@ pub struct Setting {
     pub search_path: Option<String>,
     /// The role it acts as: of SET ROLE, else the one it was authorised as; `None`: unknown.
     pub role: Option<String>,
-    /// [`READING`]: names and values, as far as they are known.
+    /// [`READING`](crate::judge::READING): names and values, as far as they are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reading: Vec<(String, String)>,
 }

@@ -18,7 +18,7 @@ use super::statement::Outline;
 use super::survey::{self, Mark};
 use super::{check, fingerprint, locks, statement, weigh};
 use crate::clock;
-use crate::judge::BookParts;
+use crate::judge::{BookParts, READING};
 
 /// What is asked about: a text, and what of its session decides what it means.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +37,7 @@ pub struct Ask {
     pub in_transaction: bool,
     /// Its backend, for locks and temporary tables.
     pub backend_pid: Option<i32>,
-    /// Settings by which literals are read, as the session says; those that are not among `READING` are ignored.
+    /// Settings by which literals are read, as the session says; those that are not among [`READING`] are ignored.
     pub settings: Vec<(String, String)>,
 }
 
@@ -55,10 +55,6 @@ const BODIES: usize = 4096;
 
 /// What a look at all functions of a database may take besides the budget: there may be thousands, and nobody waits for it.
 const SURVEY: Duration = Duration::from_secs(10);
-
-/// Settings by which literals and conditions are read.
-const READING: [&str; 6] =
-    ["TimeZone", "DateStyle", "IntervalStyle", "timezone_abbreviations", "quote_all_identifiers", "array_nulls"];
 
 impl Prober {
     /// A prober that connects with `dial`. Does not connect yet.

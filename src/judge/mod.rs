@@ -55,6 +55,7 @@ pub use rule::{
     WrittenFreeze, Zone,
 };
 pub(crate) use second::counts_rows;
+pub use settings::READING;
 pub use tags::Tags;
 
 use cache::Found;

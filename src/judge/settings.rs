@@ -54,6 +54,10 @@ const ACTING_PREFIXES: &str = "
     pg_tle orafce ddl_historization shared_ispell file_fdw basic_archive pg_failover_slots neon
 ";
 
+/// Settings that every session may change and that change what literals and conditions mean, in the order in which sessions are asked.
+pub const READING: [&str; 6] =
+    ["TimeZone", "DateStyle", "IntervalStyle", "timezone_abbreviations", "quote_all_identifiers", "array_nulls"];
+
 /// What is done to a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change<'a> {

@@ -7,7 +7,8 @@
 
 use super::errand::{Errand, Progress};
 use super::held::Digest;
-use crate::hold::{READING, Setting};
+use crate::hold::Setting;
+use crate::judge::READING;
 
 /// What is asked for, in this order.
 pub(super) const WANTED: [&str; 9] = [

@@ -30,7 +30,7 @@ fn answers(values: [&str; 3]) -> Vec<u8> {
 }
 
 fn setting(search_path: &str, role: &str) -> Setting {
-    let reading = crate::hold::READING.iter().zip(READ).map(|(name, value)| ((*name).to_owned(), value.to_owned()));
+    let reading = crate::judge::READING.iter().zip(READ).map(|(name, value)| ((*name).to_owned(), value.to_owned()));
     Setting { search_path: Some(search_path.to_owned()), role: Some(role.to_owned()), reading: reading.collect() }
 }
 
