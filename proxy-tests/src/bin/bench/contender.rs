@@ -28,6 +28,12 @@ pub(crate) enum Kind {
     /// An earlier build of the gate, likewise.
     #[value(skip)]
     Earlier,
+    /// The gate that puts on record what passes (`record_passing`). Only if named.
+    Recording,
+    /// The gate that looks up what functions do (`[impact]`). Only if named.
+    Impact,
+    /// The gate with the recipe of `docs/rego.md` as its policy. Only if named.
+    Rego,
     /// PgBouncer in session mode.
     Pgbouncer,
     /// HAProxy in TCP mode.
@@ -35,8 +41,20 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 6] =
-        [Kind::Direct, Kind::Relay, Kind::Querygate, Kind::Earlier, Kind::Pgbouncer, Kind::Haproxy];
+    pub(crate) const ALL: [Kind; 9] = [
+        Kind::Direct,
+        Kind::Relay,
+        Kind::Querygate,
+        Kind::Earlier,
+        Kind::Recording,
+        Kind::Impact,
+        Kind::Rego,
+        Kind::Pgbouncer,
+        Kind::Haproxy,
+    ];
+
+    /// The gate with something switched on that it does not do as shipped.
+    pub(crate) const VARIANTS: [Kind; 3] = [Kind::Recording, Kind::Impact, Kind::Rego];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -44,6 +62,9 @@ impl Kind {
             Kind::Relay => "relay",
             Kind::Querygate => "querygate",
             Kind::Earlier => "earlier",
+            Kind::Recording => "recording",
+            Kind::Impact => "impact",
+            Kind::Rego => "Rego",
             Kind::Pgbouncer => "PgBouncer",
             Kind::Haproxy => "HAProxy",
         }
@@ -52,7 +73,13 @@ impl Kind {
     /// The program it needs, when that is not ours.
     fn program(self) -> Option<&'static str> {
         match self {
-            Kind::Direct | Kind::Relay | Kind::Querygate | Kind::Earlier => None,
+            Kind::Direct
+            | Kind::Relay
+            | Kind::Querygate
+            | Kind::Earlier
+            | Kind::Recording
+            | Kind::Impact
+            | Kind::Rego => None,
             Kind::Pgbouncer => Some("pgbouncer"),
             Kind::Haproxy => Some("haproxy"),
         }
@@ -81,7 +108,7 @@ pub(crate) struct Contender {
 }
 
 enum Running {
-    Gate(Box<Gate>),
+    Gate(Box<Gate>, #[expect(dead_code, reason = "holds the policy until the gate ends")] Option<TempDir>),
     Other(Watched, #[expect(dead_code, reason = "holds the configuration until the process ends")] Option<TempDir>),
 }
 
@@ -95,12 +122,17 @@ impl Contender {
                 let (process, address) = relay(server.port);
                 (at(&server, address), Some(Running::Other(process, None)))
             }
-            Kind::Querygate | Kind::Earlier => {
-                let own = own_binary();
-                let binary = earlier.filter(|_| kind == Kind::Earlier).unwrap_or(&own);
-                // The others speak no TLS to the server either, so none is asked for.
-                let gate = Gate::builder().one_worker().upstream("sslmode = \"disable\"").start_binary(&server, binary);
-                (gate.target(), Some(Running::Gate(Box::new(gate))))
+            Kind::Querygate => gate(&server, &own_binary(), "", None),
+            Kind::Earlier => gate(&server, earlier.unwrap_or(&own_binary()), "", None),
+            Kind::Recording => gate(&server, &own_binary(), "[audit]\nrecord_passing = true", None),
+            Kind::Impact => gate(&server, &own_binary(), &format!("[impact]\nuser = \"{}\"", server.user), None),
+            Kind::Rego => {
+                let dir = TempDir::with_prefix("qg-bench-").expect("a temporary directory");
+                let file = dir.path().join("policy.rego");
+                write(&file, recipe());
+                let policy =
+                    format!("[policy]\nengine = \"rego\"\nrego = [\"{}\"]\nfallback = \"shipped\"", file.display());
+                gate(&server, &own_binary(), &policy, Some(dir))
             }
             Kind::Pgbouncer => configured(&server, pgbouncer),
             Kind::Haproxy => configured(&server, haproxy),
@@ -112,10 +144,23 @@ impl Contender {
     pub(crate) fn usage(&self) -> Usage {
         match &self.process {
             None => Usage::default(),
-            Some(Running::Gate(gate)) => Usage::of(gate.process.pid()),
+            Some(Running::Gate(gate, _)) => Usage::of(gate.process.pid()),
             Some(Running::Other(process, _)) => Usage::of(process.pid()),
         }
     }
+}
+
+/// A gate with one worker, which as the others here speaks no TLS to the server.
+fn gate(server: &Target, binary: &Path, toml: &str, policy: Option<TempDir>) -> (Target, Option<Running>) {
+    let builder = Gate::builder().one_worker().upstream("sslmode = \"disable\"").toml(toml);
+    let gate = builder.start_binary(server, binary);
+    (gate.target(), Some(Running::Gate(Box::new(gate), policy)))
+}
+
+/// The policy that `docs/rego.md` has for a recipe.
+fn recipe() -> &'static str {
+    let text = include_str!("../../../docs/rego.md").split("```rego\n").nth(1);
+    text.and_then(|rest| rest.split("```").next()).expect("the document has a recipe")
 }
 
 fn own_binary() -> PathBuf {

@@ -18,6 +18,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use proxy_tests::postgres::Cluster;
+use querygate::server::evaluator;
 
 use contender::Kind;
 
@@ -51,7 +52,7 @@ struct Args {
     /// Only these measurements.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
-    /// Only these contenders (and direct connections).
+    /// Only these contenders (and direct connections). `recording`, `impact` and `rego` are measured only if named.
     #[arg(long, value_enum, value_delimiter = ',')]
     contenders: Vec<Kind>,
     /// An earlier build of this program, whose gate is measured beside this one's.
@@ -135,7 +136,7 @@ impl Plan {
 fn main() -> ExitCode {
     // The same file also runs the relay and the gate, each in a process of its own.
     match std::env::args().nth(1).as_deref() {
-        Some("serve") => return querygate::cli::main(),
+        Some("serve" | evaluator::SUBCOMMAND) => return querygate::cli::main(),
         Some("relay") => return relay::main(),
         _ => (),
     }

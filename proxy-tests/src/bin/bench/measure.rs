@@ -38,7 +38,8 @@ pub(crate) fn all(plan: &Plan, cluster: &Cluster) -> Report {
     pgbench(&server, &["-i", "-q", "-s", &plan.scale.to_string()]).ok();
     let there = |kind: &Kind| *kind != Kind::Earlier || plan.earlier.is_some();
     let chosen = |kind: &Kind| {
-        matches!(kind, Kind::Direct | Kind::Earlier) || plan.contenders.is_empty() || plan.contenders.contains(kind)
+        let unasked = plan.contenders.is_empty() && !Kind::VARIANTS.contains(kind);
+        matches!(kind, Kind::Direct | Kind::Earlier) || unasked || plan.contenders.contains(kind)
     };
     let wanted = |kind: &Kind| there(kind) && chosen(kind);
     let skipped: Vec<String> = Kind::ALL.into_iter().filter(wanted).filter_map(Kind::missing).collect();

@@ -123,36 +123,23 @@ impl Report {
 
     /// Header and cells, as both renderings print them.
     fn table(&self) -> Vec<Vec<String>> {
-        let mut table = vec![
-            std::iter::once("measurement".to_owned())
-                .chain(Kind::ALL.map(|kind| kind.name().to_owned()))
-                .collect::<Vec<_>>(),
-        ];
-        table[0].push("÷ relay".to_owned());
-        table[0].push("÷ PgBouncer".to_owned());
-        let earlier = self.rows.iter().any(|row| row.values.contains_key(&Kind::Earlier));
-        let others: &[Kind] =
-            if earlier { &[Kind::Relay, Kind::Pgbouncer, Kind::Earlier] } else { &[Kind::Relay, Kind::Pgbouncer] };
-        if earlier {
-            table[0].push("÷ earlier".to_owned());
-        }
+        let measured = |kind: &Kind| self.rows.iter().any(|row| row.values.contains_key(kind));
+        let shown: Vec<Kind> = Kind::ALL.into_iter().filter(measured).collect();
+        let others = [Kind::Relay, Kind::Pgbouncer, Kind::Earlier].into_iter().filter(measured);
+        let ratios = others.map(|other| (Kind::Querygate, other));
+        let variants = Kind::VARIANTS.into_iter().filter(measured).map(|variant| (variant, Kind::Querygate));
+        let ratios: Vec<(Kind, Kind)> = ratios.chain(variants).collect();
+        let mut head = vec!["measurement".to_owned()];
+        head.extend(shown.iter().map(|kind| kind.name().to_owned()));
+        head.extend(ratios.iter().map(|(of, to)| format!("{} ÷ {}", of.name(), to.name())));
+        let mut table = vec![head];
         for row in &self.rows {
             let mut cells = vec![format!("{}, {}", row.name, row.unit)];
-            for kind in Kind::ALL {
-                cells.push(row.values.get(&kind).map_or_else(|| "–".to_owned(), show));
-            }
-            for other in others {
-                let ratio = row
-                    .values
-                    .get(&Kind::Querygate)
-                    .zip(row.values.get(other))
-                    .map(|(own, other)| own.median / other.median);
-                cells.push(
-                    ratio
-                        .filter(|ratio| ratio.is_finite())
-                        .map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}")),
-                );
-            }
+            cells.extend(shown.iter().map(|kind| row.values.get(kind).map_or_else(|| "–".to_owned(), show)));
+            cells.extend(ratios.iter().map(|(of, to)| {
+                let ratio = row.values.get(of).zip(row.values.get(to)).map(|(of, to)| of.median / to.median);
+                ratio.filter(|ratio| ratio.is_finite()).map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"))
+            }));
             table.push(cells);
         }
         table
