@@ -48,6 +48,10 @@ pub(super) struct Function {
     pub(super) aggregate: bool,
     /// It can be called with one argument.
     pub(super) single: bool,
+    /// The planner calls it already where its arguments are constants.
+    pub(super) immutable: bool,
+    /// It may make a value of a type that it is not declared with: an argument is of any type.
+    pub(super) polymorphic: bool,
     /// It came with the server.
     pub(super) own: bool,
     /// Its body is a tree, not a text; `Some(true)`: one that does not only select.
@@ -64,12 +68,15 @@ pub(super) struct Unseen {
     /// What is called, read or made: `function`, `operator`, `relation`, `type`.
     pub(super) what: String,
     pub(super) called: u32,
+    /// The arguments may be constants: its first is not plainly a column.
+    pub(super) folds: bool,
 }
 
-/// A cast: its types' names and oids, its function, and whether it is ever made without being written.
+/// A cast: the name and oid of the type it is to, its function, and whether it is ever made without being written.
 #[derive(Debug, Clone)]
 pub(super) struct Cast {
     pub(super) target: String,
+    pub(super) oid: u32,
     pub(super) function: u32,
     pub(super) silent: bool,
 }
@@ -80,6 +87,8 @@ pub(super) struct Shape {
     pub(super) name: String,
     /// What it is a domain over.
     pub(super) base: Option<u32>,
+    /// It is a row's.
+    pub(super) row: bool,
 }
 
 /// All that was found.
@@ -93,6 +102,10 @@ pub(super) struct Found {
     /// Oid, name, and each function it may call.
     pub(super) operators: Vec<(u32, String, u32)>,
     pub(super) casts: Vec<Cast>,
+    /// Types that a cast which has to be written is to, by oid, and the name of each that is made of one: a cast to that makes it as well.
+    pub(super) cast_to: Vec<(u32, String)>,
+    /// The server's own functions that may make a value of a type they are not declared with: one argument takes another's.
+    pub(super) own_polymorphic: Vec<String>,
     /// Functions that compare and hash values of somebody's types.
     pub(super) support: Vec<u32>,
     pub(super) unseen: Vec<Unseen>,
@@ -104,6 +117,8 @@ pub(super) struct Found {
     pub(super) writing_rules: Vec<(u32, String)>,
     /// Foreign keys that change what refers: table referred to, table that refers.
     pub(super) references: Vec<(u32, u32)>,
+    /// All foreign keys, likewise: writing to one table asks the other.
+    pub(super) foreign: Vec<(u32, u32)>,
     /// Name, by oid; arrays and rows left out.
     pub(super) types: HashMap<u32, String>,
     /// All oids of everybody's types.
@@ -116,7 +131,7 @@ pub(super) struct Found {
     pub(super) columns: Vec<(u32, u32)>,
 }
 
-/// Everything a definition that matters stands in (columns only where somebody has domains: there are many), by what changes with it. An `UPDATE` of a catalogue by hand is seen as well.
+/// Everything a definition that matters stands in (columns only where somebody has domains, ranges or casts: there are many), by what changes with it. An `UPDATE` of a catalogue by hand is seen as well.
 const MARK: &str = "SELECT md5(string_agg(part, ' ')) FROM (\
     SELECT 'p' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_proc \
     UNION ALL SELECT 'r' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_rewrite \
@@ -136,10 +151,14 @@ const MARK: &str = "SELECT md5(string_agg(part, ' ')) FROM (\
         WHERE indexprs IS NOT NULL OR indpred IS NOT NULL \
     UNION ALL SELECT 'z' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || xmin, 0)), 0) FROM pg_statistic_ext \
     UNION ALL SELECT 'b' || count(*) || '.' || coalesce(sum(hashtextextended(attrelid || '.' || attnum || '.' || atttypid, 0)), 0) \
-        FROM pg_attribute WHERE atttypid >= 16384 AND EXISTS (SELECT FROM pg_type WHERE oid >= 16384 AND typtype = 'd') \
+        FROM pg_attribute WHERE atttypid >= 16384 AND EXISTS (SELECT FROM pg_type WHERE oid >= 16384 AND typtype IN ('d', 'r')) \
+    UNION ALL SELECT 'x' || count(*) || '.' || coalesce(sum(hashtextextended(attrelid || '.' || attnum || '.' || atttypid, 0)), 0) \
+        FROM pg_attribute WHERE attnum > 0 AND attrelid >= 16384 AND EXISTS (SELECT FROM pg_cast k JOIN pg_proc p ON p.oid = k.castfunc \
+            WHERE k.oid >= 16384 AND k.castcontext = 'e' AND NOT EXISTS (SELECT FROM pg_depend d WHERE p.prolang = 13 \
+                AND d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')) \
     UNION ALL SELECT 'h' || count(*) || '.' || coalesce(sum(hashtextextended(inhrelid || '.' || inhparent, 0)), 0) FROM pg_inherits \
     UNION ALL SELECT 's' || count(*) || '.' || coalesce(sum(hashtextextended(oid || '.' || relnamespace || '.' || relname, 0)), 0) FROM pg_class \
-        WHERE oid >= 16384 AND relkind IN ('r', 'p', 'f', 'v') AND relpersistence <> 't') AS parts(part)";
+        WHERE oid >= 16384 AND relkind IN ('r', 'p', 'f', 'v', 'm', 'c') AND relpersistence <> 't') AS parts(part)";
 
 /// What is there; `None`: as at the look that `known` is the mark of.
 pub(super) async fn of(asking: &Asking, known: Option<&Mark>) -> Result<Option<(Mark, Found)>, String> {
@@ -156,7 +175,12 @@ pub(super) async fn of(asking: &Asking, known: Option<&Mark>) -> Result<Option<(
         found.operators.push((cell(&row, 0)?, cell(&row, 1)?, cell(&row, 2)?));
     }
     for row in all(asking, CASTS).await? {
-        found.casts.push(Cast { target: cell(&row, 0)?, function: cell(&row, 1)?, silent: cell(&row, 2)? });
+        let (target, oid) = (cell(&row, 0)?, cell(&row, 3)?);
+        found.casts.push(Cast { target, oid, function: cell(&row, 1)?, silent: cell(&row, 2)? });
+    }
+    cast_to(asking, &mut found).await?;
+    for row in all(asking, OWN_POLYMORPHIC).await? {
+        found.own_polymorphic.push(cell(&row, 0)?);
     }
     for row in all(asking, SUPPORT).await? {
         found.support.push(cell(&row, 0)?);
@@ -169,6 +193,22 @@ pub(super) async fn of(asking: &Asking, known: Option<&Mark>) -> Result<Option<(
     }
     relations(asking, &mut found).await?;
     Ok(Some((mark, found)))
+}
+
+/// What is made of the types that casts which have to be written are to. Those that an extension wrote in C are harmless.
+async fn cast_to(asking: &Asking, found: &mut Found) -> Result<(), String> {
+    let in_c = |function: &&Function| function.language == "c" && function.extension.is_some();
+    let in_c: HashSet<u32> = found.functions.iter().filter(in_c).map(|function| function.oid).collect();
+    let written = found.casts.iter().filter(|cast| !cast.silent && !in_c.contains(&cast.function));
+    let targets: Vec<u32> = written.map(|cast| cast.oid).collect();
+    if targets.is_empty() {
+        return Ok(());
+    }
+    for row in within(asking.ask(LIMIT, &format!("{CAST_TO} LIMIT {OTHERS} + 1"), &[&targets]).await?)? {
+        found.cast_to.push((cell(&row, 0)?, cell(&row, 1)?));
+    }
+    found.cast_to.sort_unstable();
+    Ok(())
 }
 
 /// Types that may call something, as far as anybody's constraint, default or range does, and what makes values of them unseen.
@@ -190,9 +230,9 @@ async fn types(asking: &Asking, found: &mut Found) -> Result<(), String> {
     found.made_of.sort_unstable();
     let made = found.made_of.iter().map(|(of, _)| *of);
     let oids: Vec<u32> = calls.iter().copied().chain(made).collect();
-    let sql = "SELECT oid, typname::text, nullif(typbasetype, 0::oid) FROM pg_type WHERE oid = ANY($1)";
+    let sql = "SELECT oid, typname::text, nullif(typbasetype, 0::oid), typtype = 'c' FROM pg_type WHERE oid = ANY($1)";
     for row in asking.ask(LIMIT, sql, &[&oids]).await? {
-        found.shapes.insert(cell(&row, 0)?, Shape { name: cell(&row, 1)?, base: cell(&row, 2)? });
+        found.shapes.insert(cell(&row, 0)?, Shape { name: cell(&row, 1)?, base: cell(&row, 2)?, row: cell(&row, 3)? });
     }
     for row in within(asking.ask(LIMIT, &format!("{COLUMNS} LIMIT {OTHERS} + 1"), &[&oids]).await?)? {
         found.columns.push((cell(&row, 0)?, cell(&row, 1)?));
@@ -200,10 +240,12 @@ async fn types(asking: &Asking, found: &mut Found) -> Result<(), String> {
     found.columns.sort_unstable();
     let sites = sites(asking).await?;
     let sql = format!(
-        "WITH site(kind, \"of\", class, object, tree) AS ({sites}) SELECT DISTINCT s.kind, s.of, 'type', d.refobjid \
+        "WITH site(kind, \"of\", class, object, tree) AS ({sites}) SELECT DISTINCT s.kind, s.of, 'type', d.refobjid, true \
          FROM site s JOIN pg_depend d ON d.classid = s.class AND d.objid = s.object \
          WHERE d.refclassid = 'pg_type'::regclass AND d.refobjid = ANY($1) AND d.deptype IN ('n', 'a') \
-         AND s.kind NOT IN ('domain', 'range') LIMIT {OTHERS} + 1"
+         AND s.kind NOT IN ('domain', 'range') \
+         UNION SELECT 'body', a.aggfnoid::oid, 'type', t.oid, true FROM pg_aggregate a JOIN pg_type t ON t.oid IN (a.aggtranstype, a.aggmtranstype) \
+         WHERE t.oid = ANY($1) LIMIT {OTHERS} + 1"
     );
     for row in within(asking.ask(LIMIT, &sql, &[&oids]).await?)? {
         found.unseen.push(found_unseen(&row)?);
@@ -221,9 +263,11 @@ async fn relations(asking: &Asking, found: &mut Found) -> Result<(), String> {
     }
     found.inherits = pairs(asking, INHERITS).await?;
     found.references = pairs(asking, REFERENCES).await?;
-    found.inherits.sort_unstable();
-    found.references.sort_unstable();
-    let others = found.inherits.iter().chain(&found.references);
+    found.foreign = pairs(asking, FOREIGN).await?;
+    for list in [&mut found.inherits, &mut found.references, &mut found.foreign] {
+        list.sort_unstable();
+    }
+    let others = found.inherits.iter().chain(&found.foreign);
     wanted.extend(others.flat_map(|(one, other)| [*one, *other]));
     let sql = "SELECT c.oid, n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
         WHERE c.oid = ANY($1)";
@@ -244,13 +288,24 @@ const OPERATORS: &str = "SELECT DISTINCT o.oid, o.oprname::text, f.function FROM
 const SUPPORT: &str = "SELECT amproc::oid FROM pg_amproc WHERE oid >= 16384 \
     UNION SELECT o.oprcode::oid FROM pg_amop m JOIN pg_operator o ON o.oid = m.amopopr WHERE m.oid >= 16384";
 /// `to_json` and its like make the cast to json (114) without its being written, if there is one (`json_categorize_type`).
-const CASTS: &str = "SELECT t.typname::text, k.castfunc, k.castcontext <> 'e' OR k.casttarget IN (114, 3802) \
+const CASTS: &str = "SELECT t.typname::text, k.castfunc, k.castcontext <> 'e' OR k.casttarget IN (114, 3802), k.casttarget \
     FROM pg_cast k JOIN pg_type t ON t.oid = k.casttarget WHERE k.oid >= 16384 AND k.castfunc <> 0";
+/// A cast to a domain, array or row makes those to what it is over or made of.
+const CAST_TO: &str = "WITH RECURSIVE edge(\"of\", part) AS (\
+    SELECT oid, typbasetype FROM pg_type WHERE typbasetype <> 0 \
+    UNION ALL SELECT oid, typelem FROM pg_type WHERE typelem <> 0 AND typcategory = 'A' \
+    UNION ALL SELECT c.reltype, a.atttypid FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attnum > 0 AND c.reltype <> 0), \
+    made(\"of\", target) AS (SELECT unnest($1::oid[]), unnest($1::oid[]) UNION SELECT e.of, m.target FROM edge e JOIN made m ON e.part = m.of) \
+    SELECT DISTINCT m.target, t.typname::text FROM made m JOIN pg_type t ON t.oid = m.of WHERE m.of <> m.target";
+/// `anyelement` and `anynonarray` by their oids: what is written without a type becomes a value of the other argument's.
+const OWN_POLYMORPHIC: &str = "SELECT DISTINCT proname::text FROM pg_proc WHERE oid < 16384 \
+    AND (SELECT count(*) FROM unnest(proargtypes) a WHERE a IN (2283, 2776)) > 1";
 /// A command other than SELECT (`CMD_SELECT` in nodes.h) at any depth.
 const RULES: &str = "SELECT ev_class, rulename::text FROM pg_rewrite WHERE ev_type <> '1' AND oid >= 16384 \
     AND ev_action::text ~ ':commandType ([^1 ]|1[0-9])' ORDER BY 1, 2";
 const REFERENCES: &str = "SELECT DISTINCT confrelid, conrelid FROM pg_constraint WHERE contype = 'f' \
     AND (confupdtype IN ('c', 'n', 'd') OR confdeltype IN ('c', 'n', 'd'))";
+const FOREIGN: &str = "SELECT DISTINCT confrelid, conrelid FROM pg_constraint WHERE contype = 'f'";
 const INHERITS: &str = "SELECT inhrelid, inhparent FROM pg_inherits";
 const TYPES: &str =
     "SELECT oid, typname::text FROM pg_type WHERE oid >= 16384 AND typtype <> 'c' AND typcategory <> 'A'";
@@ -291,6 +346,9 @@ async fn has_trees(asking: &Asking) -> Result<bool, String> {
     Ok(version >= TREES)
 }
 
+/// `anyelement`, `anyarray`, `anyrange`, `anycompatible` … and `record`, by their oids.
+const ANY: &str = "2249, 2277, 2283, 2776, 3500, 3831, 4537, 4538, 5077, 5078, 5079, 5080";
+
 async fn functions(asking: &Asking) -> Result<Vec<Function>, String> {
     // A command other than SELECT (`CMD_SELECT` in nodes.h) at any depth of the tree.
     let tree = if has_trees(asking).await? {
@@ -301,7 +359,7 @@ async fn functions(asking: &Asking) -> Result<Vec<Function>, String> {
     let sql = format!(
         "SELECT p.oid, p.xmin::text, n.nspname::text, p.proname::text, l.lanname::text, p.prosecdef, e.extname::text, \
          left(p.prosrc, {BODY} + 1), p.prorettype IN (2279, 3838), p.prokind = 'a', \
-         p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1, p.oid < 16384, {tree} \
+         p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1, p.oid < 16384, {tree}, p.provolatile = 'i', p.proargtypes::oid[] && ARRAY[{ANY}]::oid[] \
          FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang \
          LEFT JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e' \
          LEFT JOIN pg_extension e ON e.oid = d.refobjid \
@@ -329,6 +387,8 @@ fn function(row: &Row) -> Result<Function, String> {
         single: cell(row, 10)?,
         own: cell(row, 11)?,
         tree_writes: cell(row, 12)?,
+        immutable: cell(row, 13)?,
+        polymorphic: cell(row, 14)?,
     })
 }
 
@@ -353,18 +413,19 @@ async fn unseen(asking: &Asking, own: &HashMap<u32, (String, String)>) -> Result
     let sql = format!(
         "WITH site(kind, \"of\", class, object, tree) AS ({sites}) \
          SELECT s.kind, s.of, CASE d.refclassid WHEN 'pg_proc'::regclass THEN 'function' \
-         WHEN 'pg_operator'::regclass THEN 'operator' ELSE 'relation' END, d.refobjid \
+         WHEN 'pg_operator'::regclass THEN 'operator' ELSE 'relation' END, d.refobjid, \
+         s.kind IN ('index', 'statistics', 'table', 'check') AND s.tree ~ (':(funcid|opno) ' || d.refobjid || ' (?![^{{}}]*:args \\(\\{{VAR )') \
          FROM site s JOIN pg_depend d ON d.classid = s.class AND d.objid = s.object \
          WHERE d.refobjid >= 16384 AND d.deptype IN ('n', 'a') AND (d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) \
          OR d.refclassid = 'pg_class'::regclass AND s.kind IN ('view', 'rule', 'policy', 'body') AND d.refobjid <> s.of) \
-         UNION SELECT s.kind, s.of, 'function', substring(s.tree from p.pattern)::oid \
+         UNION SELECT s.kind, s.of, 'function', substring(s.tree from p.pattern)::oid, false \
          FROM site s, (VALUES ($1), ($2)) p(pattern) WHERE s.object >= 16384 AND s.tree ~ p.pattern LIMIT {OTHERS} + 1"
     );
     within(asking.ask(LIMIT, &sql, &[&dangerous, &makers]).await?)?.iter().map(found_unseen).collect()
 }
 
 fn found_unseen(row: &Row) -> Result<Unseen, String> {
-    Ok(Unseen { kind: cell(row, 0)?, of: cell(row, 1)?, what: cell(row, 2)?, called: cell(row, 3)? })
+    Ok(Unseen { kind: cell(row, 0)?, of: cell(row, 1)?, what: cell(row, 2)?, called: cell(row, 3)?, folds: cell(row, 4)? })
 }
 
 /// [`SITES`] of a server of this version.

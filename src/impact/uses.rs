@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use super::body::{ACTS, SYNTAX, TOKENS, WRITES};
 use crate::judge::{
-    Analysis, Calls, Effect, EffectKind, Limits, ObjectName, Piece, Token, TokenKind, analyse, function_danger,
-    lex_bounded,
+    Analysis, Calls, Effect, EffectKind, Limits, ObjectName, Piece, Token, TokenKind, analyse,
+    function_attribute_danger, function_danger, lex_bounded,
 };
 
 /// Effects of a body that are told of.
@@ -92,8 +92,8 @@ impl Uses {
             return Self::doubtful("means something else when standard_conforming_strings is off");
         }
         let tokens: Vec<Token> = read.tokens.iter().filter(|token| !token.kind.is_comment()).copied().collect();
-        let mut body =
-            Body { text, tokens: &tokens, uses: Self::default(), words: BTreeSet::new(), calls: Calls::default() };
+        let calls = Calls { converts: true, ..Calls::default() };
+        let mut body = Body { text, tokens: &tokens, uses: Self::default(), words: BTreeSet::new(), calls, casts: false };
         for at in 0..tokens.len() {
             body.token(at);
         }
@@ -145,7 +145,29 @@ struct Body<'t> {
     uses: Uses,
     words: BTreeSet<String>,
     calls: Calls,
+    /// A cast is written.
+    casts: bool,
 }
+
+/// What the grammar makes of words for types (`SimpleTypename` in gram.y).
+const TYPE_WORDS: &[(&str, &[&str])] = &[
+    ("int", &["int4"]),
+    ("integer", &["int4"]),
+    ("smallint", &["int2"]),
+    ("bigint", &["int8"]),
+    ("real", &["float4"]),
+    ("float", &["float4", "float8"]),
+    ("double", &["float8"]),
+    ("decimal", &["numeric"]),
+    ("dec", &["numeric"]),
+    ("boolean", &["bool"]),
+    ("char", &["bpchar", "varchar"]),
+    ("character", &["bpchar", "varchar"]),
+    ("nchar", &["bpchar", "varchar"]),
+    ("bit", &["bit", "varbit"]),
+    ("time", &["time", "timetz"]),
+    ("timestamp", &["timestamp", "timestamptz"]),
+];
 
 /// Statements that begin with these words stand nowhere but at the beginning of one; elsewhere the words are names.
 const ONLY_FIRST: &[&str] = &["comment", "copy", "import", "cluster", "reassign", "refresh"];
@@ -185,6 +207,7 @@ impl Body<'_> {
                 let operator = self.written(at).to_owned();
                 self.calls.operators.push(operator);
             }
+            Some(TokenKind::DoubleColon) => self.casts = true,
             Some(TokenKind::Word | TokenKind::QuotedName) => {
                 let Some(name) = self.name(at) else { return };
                 let word = self.kind(Some(at)) == Some(TokenKind::Word);
@@ -193,8 +216,9 @@ impl Body<'_> {
                     self.keyword(at, &name);
                 }
                 if behind_dot {
-                    self.calls.attributes.push(name.clone());
+                    self.attribute(&name);
                 }
+                self.casts |= word && name == "cast";
                 if self.kind(after) == Some(TokenKind::OpenParen) {
                     self.call(at, word && !behind_dot, &name);
                 }
@@ -248,6 +272,14 @@ impl Body<'_> {
         if target.is_empty() { format!("has {}", word.to_ascii_uppercase()) } else { format!("{verb} {target}") }
     }
 
+    /// `x.name`, which may be the call `name(x)`.
+    fn attribute(&mut self, name: &str) {
+        if function_attribute_danger(name).is_some() {
+            self.uses.writes.get_or_insert_with(|| format!("calls {name}()"));
+        }
+        self.calls.attributes.push(name.to_owned());
+    }
+
     fn call(&mut self, at: usize, plain_word: bool, name: &str) {
         if plain_word && SYNTAX.contains(&name) {
             self.uses.ambiguous.insert(name.to_owned());
@@ -269,12 +301,16 @@ impl Body<'_> {
     }
 
     fn finish(self) -> Uses {
-        let Self { mut uses, words, mut calls, .. } = self;
+        let Self { mut uses, words, mut calls, casts, .. } = self;
         for list in [&mut calls.attributes, &mut calls.operators] {
             list.sort_unstable();
             list.dedup();
         }
         calls.types = words.iter().cloned().collect();
+        if casts {
+            let meant = TYPE_WORDS.iter().filter(|(word, _)| words.contains(*word)).flat_map(|(_, types)| *types);
+            calls.own_types = meant.map(|name| (*name).to_owned()).collect();
+        }
         let objects = words.into_iter().map(|name| ObjectName { schema: None, name }).collect();
         let reads = Effect {
             kind: EffectKind::Read,

@@ -3,7 +3,7 @@
 //! A function can write if its body does, if its body cannot be told, or if it calls, in any way, one that can. That is followed until
 //! nothing new is found, so the order does not matter, and functions that call each other are no more than what they do together.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::body::BODY;
@@ -81,6 +81,8 @@ pub(super) fn weigh(database: &str, found: &Found, harmless: &[String], bodies: 
         types: BTreeMap::new(),
         relations: BTreeMap::new(),
         keys: BTreeMap::new(),
+        ranges: BTreeSet::new(),
+        converting: HashSet::new(),
         operators: HashMap::new(),
         parts: BookParts::default(),
     };
@@ -112,13 +114,12 @@ fn uses_of(database: &str, function: &Function, found: &Found, harmless: &[Strin
 
 /// What can be said of a function without reading a text.
 fn unread(function: &Function, found: &Found, harmless: &[String]) -> Uses {
-    if function_danger(Some(&function.schema), &function.name).is_some()
-        || function.own
-        || function.uncallable
-        || function.aggregate
-    {
-        // What is dangerous by its name the judge knows; aggregates are as what they are made of.
+    if function.own || function.uncallable || function.aggregate {
+        // Aggregates are as what they are made of.
         return Uses::default();
+    }
+    if let Some(kind) = by_name(function) {
+        return Uses { writes: Some(format!("has the effect {kind}")), ..Uses::default() };
     }
     let listed = |extension: &String| HARMLESS.contains(&extension.as_str()) || harmless.contains(extension);
     match (function.language.as_str(), function.tree_writes) {
@@ -138,6 +139,13 @@ fn unread(function: &Function, found: &Found, harmless: &[String]) -> Uses {
     }
 }
 
+/// What a function does that is known by its name alone, and that the judge knows where the name is written.
+fn by_name(function: &Function) -> Option<EffectKind> {
+    let read = matches!(function.language.as_str(), "sql" | "plpgsql");
+    let told = read || function.own || function.uncallable || function.aggregate;
+    if told { None } else { function_danger(Some(&function.schema), &function.name) }
+}
+
 struct Weighing<'f> {
     found: &'f Found,
     functions: HashMap<u32, &'f Function>,
@@ -151,6 +159,10 @@ struct Weighing<'f> {
     relations: BTreeMap<(u32, Touch), (String, Hazard)>,
     /// Partitioned tables, and their partitions, with a key that does, likewise.
     keys: BTreeMap<u32, (String, Hazard)>,
+    /// Ranges that do, and what is made of them: gathering statistics of them calls something as well.
+    ranges: BTreeSet<u32>,
+    /// Where a function is called that may make values of the types of columns: kind, of what.
+    converting: HashSet<(&'f str, u32)>,
     parts: BookParts,
 }
 
@@ -162,6 +174,7 @@ impl<'f> Weighing<'f> {
         self.parts.own = self.found.own.values().filter(own).map(|(name, _)| name.clone()).collect();
         self.parts.types = self.found.types.values().cloned().collect();
         self.parts.type_oids.clone_from(&self.found.type_oids);
+        self.polymorphic();
         for (relation, rule) in &self.found.writing_rules {
             self.writing_rule(*relation, rule);
         }
@@ -180,10 +193,28 @@ impl<'f> Weighing<'f> {
         }
     }
 
+    /// What may make a value of a type that one of its arguments has, and where it is called.
+    fn polymorphic(&mut self) {
+        let found: &'f Found = self.found;
+        let is = |oid: &u32| self.functions.get(oid).is_some_and(|function| function.polymorphic);
+        let functions = found.functions.iter().filter(|function| function.polymorphic && !function.uncallable);
+        let operators = found.operators.iter().filter(|(_, _, function)| is(function));
+        let names = functions.map(|function| &function.name).chain(operators.map(|(_, name, _)| name));
+        let names: HashSet<String> = names.chain(&found.own_polymorphic).cloned().collect();
+        let calls = |unseen: &&Unseen| match unseen.what.as_str() {
+            "function" => is(&unseen.called),
+            "operator" => self.operators.get(&unseen.called).into_iter().flatten().any(is),
+            _ => false,
+        };
+        let converting = found.unseen.iter().filter(calls).map(|unseen| (unseen.kind.as_str(), unseen.of)).collect();
+        (self.parts.polymorphic, self.converting) = (names, converting);
+    }
+
     /// Follows calls one step; whether anything was found.
     fn step(&mut self, uses: &[Arc<Uses>]) -> bool {
         let size = |weighing: &Self| {
-            (weighing.hazards.len(), weighing.types.len(), weighing.relations.len(), weighing.keys.len())
+            let types = (weighing.types.len(), weighing.ranges.len());
+            (weighing.hazards.len(), types, weighing.relations.len(), weighing.keys.len())
         };
         let before = size(self);
         self.unseen();
@@ -237,12 +268,12 @@ impl<'f> Weighing<'f> {
                     let functions = self.operators.get(&unseen.called).into_iter().flatten();
                     functions.copied().find_map(|function| self.hazard(function))
                 }
-                "relation" => self.relations.get(&(unseen.called, Touch::Read)).map(|(_, hazard)| hazard.clone()),
+                "relation" => self.touched(unseen.called, &[Touch::Read, Touch::Plan]),
                 "type" => self.types.get(&unseen.called).cloned(),
                 _ if unseen.kind == "range" => self.unnamed(unseen.called),
                 _ => self.hazard(unseen.called),
             };
-            if let Some(called) = called {
+            if let Some(called) = called.or_else(|| self.converted(unseen)) {
                 self.calls_unseen(unseen, called);
             }
             if unseen.kind == "view" && unseen.what == "relation" {
@@ -254,9 +285,44 @@ impl<'f> Weighing<'f> {
         }
     }
 
+    fn touched(&self, relation: u32, touches: &[Touch]) -> Option<Hazard> {
+        let found = touches.iter().find_map(|touch| self.relations.get(&(relation, *touch)));
+        found.map(|(_, hazard)| hazard.clone())
+    }
+
+    /// What a polymorphic function calls by making values of the types of columns, where one is called.
+    fn converted(&self, unseen: &Unseen) -> Option<Hazard> {
+        let kind = unseen.kind.as_str();
+        if !self.converting.contains(&(kind, unseen.of)) {
+            return None;
+        }
+        match (unseen.what.as_str(), kind) {
+            ("relation", _) => self.touched(unseen.called, &[Touch::Convert]),
+            (_, "view" | "body" | "domain" | "range") => None,
+            _ => self.touched(unseen.of, &[Touch::Convert]),
+        }
+    }
+
+    /// Whether the planner may make the call, before anything is read or written.
+    fn is_planned(&self, unseen: &Unseen) -> bool {
+        let folds = |oid: &u32| {
+            let function = self.functions.get(oid);
+            // What the body of one in SQL calls with constants is called where it is put in.
+            function.is_some_and(|function| function.language == "sql" || function.immutable && unseen.folds)
+        };
+        match unseen.what.as_str() {
+            "function" => folds(&unseen.called),
+            "operator" => self.operators.get(&unseen.called).into_iter().flatten().any(folds),
+            _ => true,
+        }
+    }
+
     fn calls_unseen(&mut self, unseen: &Unseen, called: Hazard) {
         match unseen.kind.as_str() {
-            "domain" | "range" => {
+            kind @ ("domain" | "range") => {
+                if kind == "range" {
+                    self.ranges.insert(unseen.of);
+                }
                 self.types.entry(unseen.of).or_insert(called);
             }
             "body" => {
@@ -281,7 +347,9 @@ impl<'f> Weighing<'f> {
                 if kind == "table" {
                     self.keys.entry(unseen.of).or_insert((how.clone(), called.clone()));
                 }
-                for touch in touches {
+                let planned = matches!(kind, "check" | "index" | "statistics" | "table") && self.is_planned(unseen);
+                let planned: &[Touch] = if planned { &[Touch::Plan] } else { &[] };
+                for touch in touches.iter().chain(planned) {
                     self.relations.entry((unseen.of, *touch)).or_insert((how.clone(), called.clone()));
                 }
             }
@@ -308,15 +376,22 @@ impl<'f> Weighing<'f> {
             if let Some(hazard) = self.types.get(part).cloned() {
                 self.types.entry(*of).or_insert(hazard);
             }
+            if self.ranges.contains(part) {
+                self.ranges.insert(*of);
+            }
         }
         for (relation, of) in &found.columns {
             let Some(hazard) = self.types.get(of) else { continue };
             let name = found.shapes.get(of).map_or("", |shape| &shape.name);
             let how = format!("a column of the type {name} calls {}", hazard.why);
             // A text that is compared with a column is made a value of its type, but for domains: of what they are over.
-            let touch = if self.is_plain(*of) { Touch::Write } else { Touch::Parse };
+            let plain: &[Touch] = if self.is_plain(*of) { &[Touch::Write, Touch::Convert] } else { &[Touch::Parse] };
+            // `compute_range_stats`.
+            let range: &[Touch] = if self.ranges.contains(of) { &[Touch::Analyze] } else { &[] };
             let hazard = hazard.clone();
-            self.relations.entry((*relation, touch)).or_insert((how, hazard));
+            for touch in plain.iter().chain(range) {
+                self.relations.entry((*relation, *touch)).or_insert((how.clone(), hazard.clone()));
+            }
         }
     }
 
@@ -335,13 +410,19 @@ impl<'f> Weighing<'f> {
     fn spread(&mut self) {
         let found: &'f Found = self.found;
         for (child, parent) in &found.inherits {
-            for touch in [Touch::Write, Touch::Change, Touch::Analyze] {
+            for touch in [Touch::Write, Touch::Change, Touch::Analyze, Touch::Plan] {
                 self.pass(*child, *parent, touch, touch);
             }
             if let Some(key) = self.keys.get(parent).cloned() {
                 self.relations.entry((*child, Touch::Write)).or_insert(key.clone());
                 self.keys.entry(*child).or_insert(key);
+                self.pass(*parent, *child, Touch::Plan, Touch::Plan);
             }
+        }
+        // What enforces a foreign key reads the other table.
+        for (parent, child) in &found.foreign {
+            self.pass(*child, *parent, Touch::Plan, Touch::Change);
+            self.pass(*parent, *child, Touch::Plan, Touch::Write);
         }
         for (parent, child) in &found.references {
             for touch in [Touch::Write, Touch::Change] {
@@ -360,11 +441,12 @@ impl<'f> Weighing<'f> {
     fn tables(&mut self) {
         let mut functions: HashMap<String, Vec<Callable>> = HashMap::new();
         for function in self.found.functions.iter().filter(|function| !function.uncallable) {
-            let hazard = self.hazards.get(&function.oid).cloned();
+            let (hazard, by_name) = (self.hazards.get(&function.oid).cloned(), by_name(function).is_some());
             functions.entry(function.name.clone()).or_default().push(Callable {
                 schema: function.schema.clone(),
                 single: function.single,
                 hazard,
+                by_name,
             });
         }
         for callables in functions.values_mut() {
@@ -390,13 +472,16 @@ impl<'f> Weighing<'f> {
         let mut types: Vec<TypeHazard> = Vec::new();
         for (oid, hazard) in &self.types {
             if let Some(shape) = self.found.shapes.get(oid) {
-                let (name, hazard) = (shape.name.clone(), hazard.clone());
-                types.push(TypeHazard { name, oid: Some(*oid), when_parsed: !self.is_plain(*oid), hazard });
+                let (name, row, hazard) = (shape.name.clone(), shape.row, hazard.clone());
+                types.push(TypeHazard { name, oid: Some(*oid), row, when_parsed: !self.is_plain(*oid), hazard });
             }
         }
         for cast in self.found.casts.iter().filter(|cast| !cast.silent) {
-            if let Some(hazard) = self.unnamed(cast.function) {
-                types.push(TypeHazard { name: cast.target.clone(), oid: None, when_parsed: false, hazard });
+            let Some(hazard) = self.unnamed(cast.function) else { continue };
+            let made = self.found.cast_to.iter().filter(|(target, _)| *target == cast.oid).map(|(_, name)| name);
+            for name in made.chain([&cast.target]) {
+                let (name, hazard) = (name.clone(), hazard.clone());
+                types.push(TypeHazard { name, oid: None, row: false, when_parsed: false, hazard });
             }
         }
         let key = |one: &TypeHazard| (one.name.clone(), one.oid, one.hazard.why.clone());
@@ -411,7 +496,7 @@ impl<'f> Weighing<'f> {
     fn unnamed(&self, oid: u32) -> Option<Hazard> {
         let by_extension = |function: &Function| {
             let never = |extension: &String| NEVER.contains(&extension.as_str());
-            function.language == "c" && function.extension.as_ref().is_some_and(|extension| !never(extension))
+            function.language == "c" && by_name(function).is_none() && function.extension.as_ref().is_some_and(|extension| !never(extension))
         };
         let function = self.functions.get(&oid);
         self.hazard(oid).filter(|_| !function.is_some_and(|function| by_extension(function)))

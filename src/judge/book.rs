@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 
-use super::functions::{danger, is_builtin};
+use super::functions::{attribute_danger, danger, is_builtin};
 use super::{Calls, Effect, EffectKind, ObjectName, Piece, SessionClass};
 
 /// Effects that one statement is raised by. One with more cannot be listed.
@@ -52,6 +52,8 @@ pub struct BookParts {
     pub type_hazards: Vec<TypeHazard>,
     /// Views, and tables with policies, defaults, checks or rules, that call a function that can write, by name.
     pub relations: HashMap<String, Vec<RelationHazard>>,
+    /// Functions and operators that may make a value of a type which one of their arguments has, by name.
+    pub polymorphic: HashSet<String>,
     /// What any statement may call unseen: casts that need not be written, functions that compare.
     pub ambient: Vec<Hazard>,
 }
@@ -65,6 +67,8 @@ pub struct Callable {
     pub single: bool,
     /// It can write, or nobody knows; `None`: it only reads.
     pub hazard: Option<Hazard>,
+    /// All that is known to be dangerous of it is its name: where that is written the judge says so by itself.
+    pub by_name: bool,
 }
 
 /// A function that can write, or that cannot be judged.
@@ -85,6 +89,8 @@ pub struct TypeHazard {
     pub name: String,
     /// Its oid; `None`: only a cast to it calls something, not its values by themselves.
     pub oid: Option<u32>,
+    /// It is a row's: `x.name` makes no value of it.
+    pub row: bool,
     /// A text that is to be a value of it is made one when the statement is parsed, before anything of it runs.
     pub when_parsed: bool,
     /// What it calls.
@@ -96,10 +102,14 @@ pub struct TypeHazard {
 pub enum Touch {
     /// Reading or writing its rows.
     Read,
+    /// Planning a statement that reads or writes its rows, or gathering its statistics.
+    Plan,
     /// Reading or writing its rows, and parsing a statement that compares a text with a column.
     Parse,
     /// Writing its rows, not reading them.
     Write,
+    /// Writing its rows, and reading them where a function may make values of the types of its columns.
+    Convert,
     /// Updating or deleting rows of it.
     Change,
     /// Gathering its statistics.
@@ -271,7 +281,9 @@ impl BookParts {
             self.function(name, &mut raised);
         }
         for name in &calls.attributes {
-            let candidates = self.functions.get(name).into_iter().flatten().filter(|callable| callable.single);
+            let known = attribute_danger(name).is_some();
+            let counts = |callable: &&Callable| callable.single && !(known && callable.by_name);
+            let candidates = self.functions.get(name).into_iter().flatten().filter(counts);
             for hazard in candidates.filter_map(|callable| callable.hazard.as_ref()) {
                 raised.add(hazard, || format!("`.{name}` can call {}", hazard.why));
             }
@@ -298,16 +310,17 @@ impl BookParts {
         let written = schema(name);
         let candidates = self.functions.get(&name.name).into_iter().flatten();
         let mut found = false;
+        // What is dangerous by its name has an effect of its own.
+        let dangerous = danger(written, &name.name).is_some();
         for callable in candidates.filter(|callable| is_schema(written, &callable.schema)) {
             found = true;
-            if let Some(hazard) = &callable.hazard {
+            if let Some(hazard) = callable.hazard.as_ref().filter(|_| !(dangerous && callable.by_name)) {
                 raised.add(hazard, || format!("it can call {}", hazard.why));
             }
         }
         let own = written.is_none_or(|schema| schema == "pg_catalog")
             && (is_builtin(None, &name.name) || self.own.contains(&name.name));
-        // What is dangerous by its name has an effect of its own.
-        let known = found || own || self.types.contains(&name.name) || danger(written, &name.name).is_some();
+        let known = found || own || self.types.contains(&name.name) || dangerous;
         if !known {
             // Fail closed: it may have been made a moment ago.
             let why =
@@ -321,8 +334,12 @@ impl BookParts {
         let by_value = by_value.map(|name| format!("{}()", name.name));
         // `record #= hstore` (hstore) makes a row of the record's type.
         let by_value = by_value.or_else(|| calls.operators.iter().find(|name| *name == "#=").cloned());
-        for TypeHazard { name, oid, hazard, .. } in &self.type_hazards {
-            if calls.types.contains(name) || calls.functions.iter().any(|called| called.name == *name) {
+        for TypeHazard { name, oid, hazard, row, .. } in &self.type_hazards {
+            let cast = oid.is_none() && calls.own_types.contains(name);
+            let called = || calls.functions.iter().any(|called| called.name == *name);
+            // `ParseFuncOrColumn` takes `x.name` for a cast, but not to a row's type.
+            let dotted = || oid.is_some() && !row && calls.attributes.contains(name);
+            if cast || calls.types.contains(name) || called() || dotted() {
                 raised.add(hazard, || format!("a value of the type {name} calls {}", hazard.why));
             } else if oid.is_some_and(|oid| calls.parameters.contains(&oid)) {
                 raised.add(hazard, || format!("a parameter of the type {name} calls {}", hazard.why));
@@ -356,8 +373,9 @@ impl BookParts {
             let written = schema(name);
             for relation in self.relations.get(&name.name).into_iter().flatten() {
                 let counts = match relation.by {
-                    Touch::Read | Touch::Parse => true,
+                    Touch::Read | Touch::Plan | Touch::Parse => true,
                     Touch::Write => writes,
+                    Touch::Convert => writes || self.converts(calls),
                     Touch::Change => changes,
                     Touch::Analyze => false,
                 };
@@ -366,6 +384,13 @@ impl BookParts {
                 }
             }
         }
+    }
+
+    /// Whether values may be made of the types of columns that are read, without their being written.
+    fn converts(&self, calls: &Calls) -> bool {
+        let functions = calls.functions.iter().map(|name| &name.name);
+        let mut names = functions.chain(&calls.attributes).chain(&calls.operators).map(String::as_str).chain(UNWRITTEN);
+        calls.converts || names.any(|name| self.polymorphic.contains(name))
     }
 
     /// ANALYZE of these relations, or of all that there are.
@@ -378,7 +403,7 @@ impl BookParts {
             let named = |name| of(name).filter(|relation| is_schema(schema(name), &relation.schema));
             effect.objects.iter().flat_map(named).collect()
         };
-        found.retain(|relation| relation.by == Touch::Analyze);
+        found.retain(|relation| matches!(relation.by, Touch::Plan | Touch::Analyze));
         // Tables come in no order.
         found.sort_by(|one, two| one.how.cmp(&two.how));
         for relation in found {

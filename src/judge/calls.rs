@@ -21,10 +21,14 @@ pub struct Calls {
     pub operators: Vec<String>,
     /// Types that are not the server's own: a cast may call a function, a domain checks.
     pub types: Vec<String>,
+    /// The server's own types, as far as they are written: a cast to one may call a function.
+    pub own_types: Vec<String>,
     /// Types that parameters are declared to be of, by oid, but for the server's own.
     pub parameters: Vec<u32>,
     /// It makes a table like what it reads: what writing there calls, writing the new table calls.
     pub copies: bool,
+    /// Values may be made of the types of what it reads without naming them: a body in PL/pgSQL, with its variables.
+    pub converts: bool,
     /// It gathers statistics, which evaluates expressions of indexes and statistics objects.
     pub analyzes: bool,
     /// It may change what functions, views and the like do, or nobody knows what it does: what is known of them may be so no more once it
@@ -62,7 +66,7 @@ impl Calls {
             let schema = name.schema.as_ref().map_or(0, String::len);
             size_of_val(name).saturating_add(name.name.len()).saturating_add(schema)
         });
-        let texts = self.attributes.iter().chain(&self.operators).chain(&self.types);
+        let texts = self.attributes.iter().chain(&self.operators).chain(&self.types).chain(&self.own_types);
         functions.chain(texts.map(|text| size_of_val(text).saturating_add(text.len()))).fold(0, usize::saturating_add)
     }
 }

@@ -201,7 +201,7 @@ pub(super) fn call_danger(schema: Option<&str>, name: &str, arguments: usize) ->
 
 /// Whether `x.name` may be the call `name(x)`: Postgres reads it so when `x` has no column of that name. A few listed names
 /// are common column names and take more than one argument, so there the column is meant.
-pub(super) fn attribute_danger(name: &str) -> Option<EffectKind> {
+pub(crate) fn attribute_danger(name: &str) -> Option<EffectKind> {
     let family = PREFIXES.iter().any(|(prefix, _)| name.starts_with(prefix)) && !DANGEROUS.contains_key(name);
     let callable = if family {
         lists(FAMILY_ATTRIBUTES, name) || name.starts_with("binary_upgrade_")

@@ -39,7 +39,9 @@ pub use calls::Calls;
 pub use control::is_plain_control;
 pub use decide::{Finding, PieceJudgement};
 pub use explain::Step;
-pub(crate) use functions::{danger as function_danger, is_builtin as function_is_builtin};
+pub(crate) use functions::{
+    attribute_danger as function_attribute_danger, danger as function_danger, is_builtin as function_is_builtin,
+};
 pub use lexer::{LexError, MAX_TOKENS, PieceTokens, Token, TokenKind, Tokens, Trouble, lex, lex_bounded};
 pub use limits::Limits;
 pub use owners::{NameKind, OWNERS_NAMED, Owner, Owners, OwnersError, OwnersLine, Ownership, UNNAMED};

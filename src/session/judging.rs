@@ -6,7 +6,8 @@ use super::functions::Trust;
 use super::machine::{Judging, Reading, Ruling};
 use super::passing::{Passer, Tally};
 use crate::judge::{
-    Analysis, Judge, JudgeCache, Judged, Judgement, Measure, Prepared, SessionClass, Verdict, counts_rows,
+    Analysis, EffectKind, Judge, JudgeCache, Judged, Judgement, Measure, Piece, Prepared, SessionClass, Verdict,
+    counts_rows,
 };
 
 /// Borrowed for one step of the machine.
@@ -123,12 +124,11 @@ impl SessionJudge<'_> {
         self.trust.as_ref().filter(|trust| trust.is_in_doubt()).map(|trust| trust.bind(self.class))
     }
 
-    /// Somebody is about to look: it would be held for what is not known, or what it names may have changed.
+    /// Somebody is about to look: it would be held for what is not known, or what it names or calls unseen may have changed.
     fn waits(&self, judgement: &Judgement, analysis: &Analysis) -> bool {
         let raised = || !judgement.raised.is_empty() && judgement.verdict != Verdict::Allow;
-        let named = || analysis.pieces.iter().flat_map(|piece| &piece.effects).any(|effect| !effect.objects.is_empty());
         self.trust.as_deref().is_some_and(|trust| {
-            trust.can_wait() && raised() || trust.waits_for_the_first() || trust.waits_for_a_look() && named()
+            trust.can_wait() && raised() || trust.waits_for_the_first() || trust.waits_for_a_look() && analysis.pieces.iter().any(may_call)
         })
     }
 
@@ -141,11 +141,78 @@ impl SessionJudge<'_> {
     }
 }
 
+/// Types, operators, casts and overloads of the server's own names can be new as well as functions and relations, and not all of them
+/// are written (CASE, JOIN … USING): only what certainly runs nothing calls none.
+fn may_call(piece: &Piece) -> bool {
+    let calls_none = |kind| matches!(kind, EffectKind::Session | EffectKind::Transaction);
+    let counts = |kind, named: bool| named || !calls_none(kind);
+    piece.calls.analyzes
+        || !piece.calls.parameters.is_empty()
+        || piece.effects.iter().any(|effect| counts(effect.kind, !effect.objects.is_empty()))
+}
+
 fn ruling(judgement: &Judgement) -> Ruling {
     match judgement.verdict {
         Verdict::Allow if judgement.remarks.is_empty() => Ruling::Allow,
         Verdict::Allow => Ruling::Notice(Box::new(judgement.clone())),
         Verdict::Hold => Ruling::Hold(Box::new(judgement.clone())),
         Verdict::Reject => Ruling::Reject(Box::new(judgement.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::functions::Books;
+    use super::*;
+    use crate::judge::{Book, BookParts, Facts, NothingPrepared, Policy};
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    /// Whether this is judged only after a look, when nobody has used the database for a while.
+    fn waits_after_a_pause(sql: &str) -> bool {
+        let books = Arc::new(Books::default());
+        let mut trust = Trust::new(&books, "shop");
+        trust.logged_in();
+        let (_, shelf) = books.shelves().pop().unwrap();
+        shelf.put(Some(Book::known(BookParts::default())), shelf.begin().unwrap(), LONG);
+        trust.turn();
+        shelf.put(None, shelf.begin().unwrap(), LONG);
+        shelf.rests();
+        trust.turn();
+        let policy = Arc::new(Policy::shipped());
+        let class = policy.class(&Facts::default());
+        let judge = Judge::new(policy);
+        let mut judging = SessionJudge {
+            judge: &judge,
+            cache: &mut JudgeCache::new(1 << 20),
+            class: &class,
+            inline_bytes: 1 << 20,
+            trust: Some(&mut trust),
+            passing: None,
+        };
+        matches!(judging.judge(sql.as_bytes(), false, &NothingPrepared), Reading::Elsewhere)
+    }
+
+    #[test]
+    fn after_a_pause_whatever_may_call_something_is_judged_only_after_a_look() {
+        for sql in [
+            "SELECT * FROM t",
+            "SELECT 1::new_domain",
+            "SELECT CAST('1' AS app.new_domain)",
+            "SELECT === 1",
+            "SELECT 1 OPERATOR(app.+) 2",
+            "SELECT lower('X')",
+            "SELECT (1).new_domain",
+            "SELECT CASE 1 WHEN 2 THEN 3 END",
+            "SELECT * FROM (VALUES (1)) a(x) JOIN (VALUES (2)) b(x) USING (x)",
+            "ANALYZE",
+        ] {
+            assert!(waits_after_a_pause(sql), "{sql}");
+        }
+        for sql in ["BEGIN", "COMMIT", "", "SET TRANSACTION READ ONLY"] {
+            assert!(!waits_after_a_pause(sql), "{sql}");
+        }
     }
 }

@@ -15,15 +15,23 @@ fn function(oid: u32, name: &str, language: &str, source: &str) -> Function {
 }
 
 fn unseen(kind: &str, of: u32, what: &str, called: u32) -> Unseen {
-    Unseen { kind: kind.to_owned(), of, what: what.to_owned(), called }
+    Unseen { kind: kind.to_owned(), of, what: what.to_owned(), called, folds: false }
 }
 
 fn shape(name: &str, base: Option<u32>) -> Shape {
-    Shape { name: name.to_owned(), base }
+    Shape { name: name.to_owned(), base, row: false }
 }
 
 fn weighed(found: &Found) -> BookParts {
     weigh("d", found, &["mine".to_owned()], &Bodies::new(16))
+}
+
+fn touches(parts: &BookParts, name: &str) -> Vec<Touch> {
+    parts.relations[name].iter().map(|hazard| hazard.by).collect()
+}
+
+fn named(names: &[(u32, &str)]) -> HashMap<u32, (String, String)> {
+    names.iter().map(|(oid, name)| (*oid, ("public".to_owned(), (*name).to_owned()))).collect()
 }
 
 fn is_hazard(parts: &BookParts, name: &str) -> Option<String> {
@@ -119,7 +127,7 @@ fn languages_that_are_not_read_are_in_doubt_but_for_extensions_that_are_known() 
 
 #[test]
 fn domains_and_casts_count_for_their_types_and_silent_casts_for_everything() {
-    let cast = |target: &str, silent| super::super::survey::Cast { target: target.to_owned(), function: 1, silent };
+    let cast = |target: &str, silent| super::super::survey::Cast { target: target.to_owned(), oid: 25, function: 1, silent };
     let found = Found {
         functions: vec![function(1, "purge", "sql", "DELETE FROM orders")],
         casts: vec![cast("loud", false), cast("quiet", true)],
@@ -175,20 +183,20 @@ fn types_are_followed_to_what_is_made_of_them_and_to_what_makes_them() {
     assert!(is_hazard(&parts, "gives").is_some() && is_hazard(&parts, "declares").is_some());
     assert_eq!(is_hazard(&parts, "reads"), None);
     for (name, by) in [
-        ("t", Touch::Write),
-        ("casts", Touch::Read),
-        ("through", Touch::Write),
-        ("defaulted", Touch::Write),
-        ("lists", Touch::Parse),
+        ("t", vec![Touch::Write, Touch::Convert]),
+        ("casts", vec![Touch::Read]),
+        ("through", vec![Touch::Write]),
+        ("defaulted", vec![Touch::Write]),
+        ("lists", vec![Touch::Parse]),
     ] {
-        assert_eq!(parts.relations[name].iter().map(|hazard| hazard.by).collect::<Vec<_>>(), [by], "{name}");
+        assert_eq!(touches(&parts, name), by, "{name}");
     }
 }
 
 #[test]
 fn what_a_table_calls_counts_for_those_its_rows_go_to_or_come_from() {
     let found = Found {
-        functions: vec![function(1, "purge", "sql", "DELETE FROM orders")],
+        functions: vec![function(1, "purge", "plpgsql", "BEGIN DELETE FROM orders; END")],
         unseen: vec![
             unseen("table", 100, "function", 1),
             unseen("index", 102, "function", 1),
@@ -221,7 +229,151 @@ fn what_a_table_calls_counts_for_those_its_rows_go_to_or_come_from() {
         ("parent", vec![Touch::Change]),
         ("ruled", vec![Touch::Write]),
     ] {
-        assert_eq!(parts.relations[name].iter().map(|hazard| hazard.by).collect::<Vec<_>>(), by, "{name}");
+        assert_eq!(touches(&parts, name), by, "{name}");
     }
     assert_eq!(parts.relations["ruled"][0].how, "the rule r of public.ruled, which does more than select");
+}
+
+#[test]
+fn what_is_evaluated_of_constants_counts_when_a_statement_is_planned() {
+    let steady = |oid, name: &str| Function {
+        immutable: true,
+        ..function(oid, name, "plpgsql", "BEGIN DELETE FROM orders; END")
+    };
+    let folded = |kind: &str, of, called| Unseen { folds: true, ..unseen(kind, of, "function", called) };
+    let found = Found {
+        functions: vec![
+            steady(1, "steady"),
+            function(2, "volatile", "plpgsql", "BEGIN DELETE FROM orders; END"),
+            function(3, "inlined", "sql", "SELECT steady(1) + $1"),
+        ],
+        unseen: vec![
+            folded("index", 100, 1),
+            unseen("index", 101, "function", 1),
+            unseen("index", 102, "function", 3),
+            folded("check", 103, 2),
+            folded("check", 104, 1),
+            folded("table", 105, 1),
+            folded("statistics", 106, 1),
+            unseen("view", 107, "relation", 100),
+        ],
+        inherits: vec![(104, 108), (109, 105)],
+        foreign: vec![(100, 110), (111, 104)],
+        relations: named(&[
+            (100, "constant"),
+            (101, "of_column"),
+            (102, "inlines"),
+            (103, "volatile"),
+            (104, "checked"),
+            (105, "parted"),
+            (106, "measured"),
+            (107, "view"),
+            (108, "above"),
+            (109, "part"),
+            (110, "refers"),
+            (111, "referred"),
+        ]),
+        ..Found::default()
+    };
+    let parts = weighed(&found);
+    for (name, by) in [
+        ("constant", vec![Touch::Plan, Touch::Write, Touch::Analyze]),
+        ("of_column", vec![Touch::Write, Touch::Analyze]),
+        ("inlines", vec![Touch::Plan, Touch::Write, Touch::Analyze]),
+        ("volatile", vec![Touch::Write]),
+        ("checked", vec![Touch::Plan, Touch::Write]),
+        ("parted", vec![Touch::Plan, Touch::Write]),
+        ("measured", vec![Touch::Plan, Touch::Analyze]),
+        ("view", vec![Touch::Read, Touch::Write]),
+        ("above", vec![Touch::Plan, Touch::Write]),
+        ("part", vec![Touch::Plan, Touch::Write]),
+        ("refers", vec![Touch::Write]),
+        ("referred", vec![Touch::Change]),
+    ] {
+        assert_eq!(touches(&parts, name), by, "{name}");
+    }
+}
+
+#[test]
+fn what_is_known_by_its_name_counts_for_callers_and_the_name_itself_is_left_to_the_judge() {
+    let c = |oid, name: &str| Function { extension: Some("dblink".to_owned()), ..function(oid, name, "c", "x") };
+    let atomic = |oid, name: &str, writes| Function { tree_writes: Some(writes), ..function(oid, name, "sql", "") };
+    let found = Found {
+        functions: vec![
+            c(1, "dblink_exec"),
+            atomic(2, "schedule", true),
+            atomic(3, "exec_sql", false),
+            Function { schema: "net".to_owned(), ..function(4, "told", "c", "x") },
+        ],
+        unseen: vec![
+            unseen("view", 100, "function", 1),
+            unseen("view", 101, "function", 2),
+            unseen("view", 102, "function", 3),
+            unseen("view", 103, "function", 4),
+        ],
+        operators: vec![(50, "===".to_owned(), 1)],
+        relations: named(&[(100, "remote"), (101, "scheduled"), (102, "harmless"), (103, "tells")]),
+        ..Found::default()
+    };
+    let parts = weighed(&found);
+    for name in ["remote", "scheduled", "tells"] {
+        assert_eq!(touches(&parts, name), [Touch::Read], "{name}");
+    }
+    assert!(!parts.relations.contains_key("harmless") && parts.operators.contains_key("==="));
+    let by_name = |name: &str| parts.functions[name][0].by_name;
+    assert!(by_name("dblink_exec") && by_name("told") && !by_name("schedule") && !by_name("exec_sql"));
+}
+
+#[test]
+fn a_polymorphic_function_makes_values_of_the_types_of_the_columns_it_is_given() {
+    let found = Found {
+        functions: vec![
+            function(1, "purge", "sql", "DELETE FROM orders"),
+            Function { polymorphic: true, ..function(2, "five", "plpgsql", "BEGIN RETURN 5; END") },
+            function(3, "by_text", "sql", "SELECT five(a) FROM t"),
+            function(4, "reads", "sql", "SELECT a FROM t"),
+            function(5, "by_record", "plpgsql", "DECLARE r record; BEGIN SELECT * INTO r FROM t; r.a := 5; END"),
+        ],
+        unseen: vec![
+            unseen("domain", 200, "function", 1),
+            unseen("view", 101, "function", 2),
+            unseen("view", 101, "relation", 100),
+            unseen("view", 102, "relation", 100),
+            unseen("index", 100, "function", 2),
+        ],
+        shapes: HashMap::from([(200, shape("checked", Some(23)))]),
+        columns: vec![(100, 200)],
+        own_polymorphic: vec!["older".to_owned()],
+        operators: vec![(50, "~=~".to_owned(), 2)],
+        relations: named(&[(100, "t"), (101, "converts"), (102, "reads")]),
+        ..Found::default()
+    };
+    let parts = weighed(&found);
+    assert!(["five", "older", "~=~"].iter().all(|name| parts.polymorphic.contains(*name)));
+    assert!(is_hazard(&parts, "by_text").is_some() && is_hazard(&parts, "by_record").is_some());
+    assert!(is_hazard(&parts, "five").is_none() && is_hazard(&parts, "reads").is_none());
+    assert_eq!(touches(&parts, "t"), [Touch::Write, Touch::Convert, Touch::Analyze]);
+    assert_eq!(touches(&parts, "converts"), [Touch::Read, Touch::Write]);
+    assert_eq!(touches(&parts, "reads"), [Touch::Write]);
+}
+
+#[test]
+fn a_cast_that_is_written_counts_for_what_is_made_of_its_type_and_a_range_for_statistics() {
+    let found = Found {
+        functions: vec![function(1, "purge", "sql", "DELETE FROM orders")],
+        casts: vec![super::super::survey::Cast { target: "int4".to_owned(), oid: 23, function: 1, silent: false }],
+        cast_to: vec![(23, "_int4".to_owned()), (23, "pair".to_owned()), (25, "other".to_owned())],
+        unseen: vec![unseen("range", 200, "function", 1)],
+        made_of: vec![(201, 200)],
+        shapes: HashMap::from([(200, shape("span", None)), (201, shape("over", Some(200)))]),
+        columns: vec![(100, 200), (101, 201)],
+        relations: named(&[(100, "ranges"), (101, "domains")]),
+        ..Found::default()
+    };
+    let parts = weighed(&found);
+    let casts = parts.type_hazards.iter().filter(|hazard| hazard.oid.is_none());
+    assert_eq!(casts.map(|hazard| hazard.name.as_str()).collect::<Vec<_>>(), ["_int4", "int4", "pair"]);
+    for name in ["ranges", "domains"] {
+        assert_eq!(touches(&parts, name), [Touch::Parse, Touch::Analyze], "{name}");
+    }
 }

@@ -10,7 +10,7 @@ fn hazard(name: &str) -> Hazard {
 }
 
 fn callable(schema: &str, hazard: Option<Hazard>) -> Callable {
-    Callable { schema: schema.to_owned(), single: true, hazard }
+    Callable { schema: schema.to_owned(), single: true, hazard, by_name: false }
 }
 
 fn parts() -> BookParts {
@@ -36,6 +36,7 @@ fn parts() -> BookParts {
         type_hazards: vec![TypeHazard {
             name: "checked".to_owned(),
             oid: Some(20_000),
+            row: false,
             when_parsed: true,
             hazard: hazard("purge"),
         }],
@@ -43,6 +44,7 @@ fn parts() -> BookParts {
             ("v".to_owned(), vec![relation(Touch::Read)]),
             ("with_default".to_owned(), vec![relation(Touch::Write)]),
         ]),
+        polymorphic: HashSet::from(["any_one".to_owned()]),
         ambient: Vec::new(),
     }
 }
@@ -223,4 +225,54 @@ fn tables_made_like_others_and_statistics_count_for_what_they_call() {
     ] {
         assert_eq!(verdict(&book, sql), expected, "{sql}");
     }
+}
+
+#[test]
+fn casts_to_the_servers_own_types_types_behind_dots_and_polymorphic_calls_are_raised() {
+    let mut parts = parts();
+    let cast = |name: &str| TypeHazard {
+        name: name.to_owned(),
+        oid: None,
+        row: false,
+        when_parsed: false,
+        hazard: hazard("purge"),
+    };
+    parts.type_hazards.extend([cast("int4"), cast("_int4")]);
+    let row = TypeHazard { name: "row_of".to_owned(), oid: Some(20_001), row: true, ..cast("") };
+    parts.type_hazards.push(row);
+    let relation = |by| {
+        let how = "a column of the type checked calls purge()".to_owned();
+        vec![RelationHazard { schema: "public".to_owned(), by, how, hazard: hazard("purge") }]
+    };
+    parts.relations.insert("typed".to_owned(), relation(Touch::Convert));
+    parts.relations.insert("planned".to_owned(), relation(Touch::Plan));
+    let known = |name: &str| vec![Callable { by_name: true, ..callable("net", Some(hazard(name))) }];
+    parts.functions.insert("told".to_owned(), known("told"));
+    parts.functions.insert("any_one".to_owned(), vec![callable("public", None)]);
+    let book = Book::known(parts);
+    for (sql, expected) in [
+        ("SELECT a::int FROM t", Verdict::Hold),
+        ("SELECT CAST(a AS pg_catalog.int4) FROM t", Verdict::Hold),
+        ("SELECT a::int[] FROM t", Verdict::Hold),
+        ("SELECT a::text, b::bigint FROM t", Verdict::Allow),
+        ("SELECT int4 FROM t", Verdict::Allow),
+        ("SELECT t.int4 FROM t", Verdict::Allow),
+        ("SELECT (1).checked", Verdict::Hold),
+        ("SELECT t.checked FROM t", Verdict::Hold),
+        ("SELECT checked FROM t", Verdict::Allow),
+        ("SELECT t.row_of FROM t", Verdict::Allow),
+        ("SELECT any_one(a) FROM typed", Verdict::Hold),
+        ("SELECT (a.b).any_one FROM typed", Verdict::Hold),
+        ("SELECT any_one(a) FROM t", Verdict::Allow),
+        ("SELECT a FROM typed", Verdict::Allow),
+        ("INSERT INTO typed VALUES (1)", Verdict::Hold),
+        ("SELECT a FROM planned", Verdict::Hold),
+        ("ANALYZE planned", Verdict::Hold),
+        ("SELECT told()", Verdict::Hold),
+        ("SELECT t.told FROM t", Verdict::Hold),
+    ] {
+        assert_eq!(verdict(&book, sql), expected, "{sql}");
+    }
+    let raised = |sql: &str| book.raises(&analyse(sql.as_bytes(), &Limits::default()).pieces[0]);
+    assert!(raised("SELECT net.told()").is_empty(), "the judge says so by itself");
 }

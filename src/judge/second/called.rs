@@ -20,6 +20,7 @@ enum Kind {
     Attribute,
     Operator,
     Type,
+    OwnType,
 }
 
 impl Called {
@@ -42,15 +43,14 @@ impl Called {
         }
     }
 
-    /// A type that is not surely the server's own.
+    /// A type, surely the server's own or not.
     pub(super) fn type_name(&mut self, at: At<'_>) {
         let name = names::qualified(&at.names("names"));
-        if name.schema.as_deref() != Some("pg_catalog") {
-            self.word(Kind::Type, &name.name);
-            if at.items("array_bounds").next().is_some() {
-                // `makeArrayTypeName` in pg_type.c, unless that is somebody else's.
-                self.word(Kind::Type, &format!("_{}", name.name));
-            }
+        let kind = if name.schema.as_deref() == Some("pg_catalog") { Kind::OwnType } else { Kind::Type };
+        self.word(kind, &name.name);
+        if at.items("array_bounds").next().is_some() {
+            // `makeArrayTypeName` in pg_type.c, unless that is somebody else's.
+            self.word(kind, &format!("_{}", name.name));
         }
     }
 
@@ -75,6 +75,7 @@ impl Called {
             Kind::Attribute => &mut self.calls.attributes,
             Kind::Operator => &mut self.calls.operators,
             Kind::Type => &mut self.calls.types,
+            Kind::OwnType => &mut self.calls.own_types,
         };
         list.push(name.to_owned());
     }
