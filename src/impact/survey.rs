@@ -425,7 +425,13 @@ async fn unseen(asking: &Asking, own: &HashMap<u32, (String, String)>) -> Result
 }
 
 fn found_unseen(row: &Row) -> Result<Unseen, String> {
-    Ok(Unseen { kind: cell(row, 0)?, of: cell(row, 1)?, what: cell(row, 2)?, called: cell(row, 3)?, folds: cell(row, 4)? })
+    Ok(Unseen {
+        kind: cell(row, 0)?,
+        of: cell(row, 1)?,
+        what: cell(row, 2)?,
+        called: cell(row, 3)?,
+        folds: cell(row, 4)?,
+    })
 }
 
 /// [`SITES`] of a server of this version.

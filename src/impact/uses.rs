@@ -93,7 +93,8 @@ impl Uses {
         }
         let tokens: Vec<Token> = read.tokens.iter().filter(|token| !token.kind.is_comment()).copied().collect();
         let calls = Calls { converts: true, ..Calls::default() };
-        let mut body = Body { text, tokens: &tokens, uses: Self::default(), words: BTreeSet::new(), calls, casts: false };
+        let mut body =
+            Body { text, tokens: &tokens, uses: Self::default(), words: BTreeSet::new(), calls, casts: false };
         for at in 0..tokens.len() {
             body.token(at);
         }

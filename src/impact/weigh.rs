@@ -496,7 +496,9 @@ impl<'f> Weighing<'f> {
     fn unnamed(&self, oid: u32) -> Option<Hazard> {
         let by_extension = |function: &Function| {
             let never = |extension: &String| NEVER.contains(&extension.as_str());
-            function.language == "c" && by_name(function).is_none() && function.extension.as_ref().is_some_and(|extension| !never(extension))
+            function.language == "c"
+                && by_name(function).is_none()
+                && function.extension.as_ref().is_some_and(|extension| !never(extension))
         };
         let function = self.functions.get(&oid);
         self.hazard(oid).filter(|_| !function.is_some_and(|function| by_extension(function)))

@@ -128,7 +128,9 @@ impl SessionJudge<'_> {
     fn waits(&self, judgement: &Judgement, analysis: &Analysis) -> bool {
         let raised = || !judgement.raised.is_empty() && judgement.verdict != Verdict::Allow;
         self.trust.as_deref().is_some_and(|trust| {
-            trust.can_wait() && raised() || trust.waits_for_the_first() || trust.waits_for_a_look() && analysis.pieces.iter().any(may_call)
+            trust.can_wait() && raised()
+                || trust.waits_for_the_first()
+                || trust.waits_for_a_look() && analysis.pieces.iter().any(may_call)
         })
     }
 

@@ -127,7 +127,8 @@ fn languages_that_are_not_read_are_in_doubt_but_for_extensions_that_are_known() 
 
 #[test]
 fn domains_and_casts_count_for_their_types_and_silent_casts_for_everything() {
-    let cast = |target: &str, silent| super::super::survey::Cast { target: target.to_owned(), oid: 25, function: 1, silent };
+    let cast =
+        |target: &str, silent| super::super::survey::Cast { target: target.to_owned(), oid: 25, function: 1, silent };
     let found = Found {
         functions: vec![function(1, "purge", "sql", "DELETE FROM orders")],
         casts: vec![cast("loud", false), cast("quiet", true)],
