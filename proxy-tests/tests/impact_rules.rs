@@ -360,6 +360,35 @@ fn settings_and_types_of_the_sessions_own_do_not_make_few_rows_of_many() {
     assert_eq!(database.raw().value("SELECT count(*) FROM kept"), "18");
 }
 
+/// Each finds no row as the prober looks, and all 50 as the session is set.
+#[test]
+fn what_the_session_reads_in_another_order_or_currency_is_not_small() {
+    let (database, gate) = stage("");
+    database.run(
+        "CREATE TABLE x (f float8); INSERT INTO x VALUES (1e20), (-1e20), (1); CREATE INDEX ON x (f); \
+         CREATE TABLE priced (id int PRIMARY KEY, m money); INSERT INTO priced SELECT n, '100' FROM generate_series(1, 50) n; \
+         CREATE TABLE moving (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k); \
+         CREATE TABLE moving1 PARTITION OF moving FOR VALUES IN (1); CREATE TABLE moving2 PARTITION OF moving FOR VALUES IN (2); \
+         CREATE TABLE billing.of_moving (id int, k int, FOREIGN KEY (id, k) REFERENCES moving1 ON DELETE CASCADE); \
+         INSERT INTO moving VALUES (1, 1); INSERT INTO billing.of_moving SELECT 1, 1 FROM generate_series(1, 50)",
+    );
+    for sql in [
+        "SET enable_seqscan = off; DELETE FROM customers WHERE (SELECT sum(f) FROM x) = 0",
+        "DELETE FROM priced WHERE m = '100' AND id < 3",
+        "UPDATE moving SET k = 2 WHERE id = 1",
+    ] {
+        held(&gate, sql);
+    }
+    let said = finish(Psql::new(&gate.target()).start("UPDATE moving SET id = 7 WHERE id = 7"));
+    assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""));
+    // A part of what a condition would find, by chance.
+    let mut raw = Raw::login(&gate.target());
+    raw.send(m::query("SET gin_fuzzy_search_limit = 3"));
+    gate.api().reject(&gate.api().wait_held("SET gin_fuzzy_search_limit = 3"), "no");
+    raw.until(b'Z');
+    assert_eq!(database.raw().value("SELECT count(*) FROM billing.of_moving"), "50");
+}
+
 #[test]
 fn what_is_measured_is_executed_at_once_or_not_at_all() {
     let (database, gate) = stage("");

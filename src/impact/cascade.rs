@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::catalogue::{QUICK, Relation, TREE};
+use super::catalogue::{QUICK, Relation, TREE, UNREADABLE};
 use super::connection::{qualified, quoted};
 use super::count::{self, Counter};
 use super::harmless::Names;
@@ -71,8 +71,15 @@ pub(super) async fn follow(
             Ok(change) => change,
             Err(why) => return (found, Some(why)),
         };
+        let moved = match moved(counter, &stop, &change).await {
+            Ok(moved) => moved,
+            Err(why) => return (found, Some(why)),
+        };
         for key in keys {
-            let Some((action, next)) = effect(&key, &change) else { continue };
+            let actions = actions(&key, &change, moved.counts(&key, &stop));
+            if actions.is_empty() {
+                continue;
+            }
             if found.len() >= counter.settings.cascades {
                 return (found, Some(TOO_MANY.to_owned()));
             }
@@ -81,23 +88,27 @@ pub(super) async fn follow(
             let query = child_query(counter, &stop, &key, seen).await;
             let bound = if cycle { Bound::AtLeast } else { stop.bound };
             let (triggers, rules) = fires(counter, &key.child).await;
-            found.push(Cascade {
-                constraint: key.constraint.clone(),
-                from: stop.relation.resolved().qualified(),
-                to: key.child.resolved().qualified(),
-                child: Some(key.child.resolved()),
-                depth: stop.depth,
-                action,
-                rows: counted(counter, &query, bound).await,
-                cycle,
-                triggers,
-                rules,
-            });
-            if let Some(change) = next.filter(|_| !cycle) {
-                let way = stop.way.iter().copied().chain([key.child.oid]).collect();
-                let depth = stop.depth.saturating_add(1);
-                let children = key.child.kind == 'p';
-                stops.push_back(Stop { relation: key.child, children, change, rows: query, way, depth, bound });
+            let rows = counted(counter, &query, bound).await;
+            for (action, next) in actions {
+                found.push(Cascade {
+                    constraint: key.constraint.clone(),
+                    from: stop.relation.resolved().qualified(),
+                    to: key.child.resolved().qualified(),
+                    child: Some(key.child.resolved()),
+                    depth: stop.depth,
+                    action,
+                    rows: rows.clone(),
+                    cycle,
+                    triggers,
+                    rules,
+                });
+                if let Some(change) = next.filter(|_| !cycle) {
+                    let way = stop.way.iter().copied().chain([key.child.oid]).collect();
+                    let depth = stop.depth.saturating_add(1);
+                    let children = key.child.kind == 'p';
+                    let (relation, rows) = (key.child.clone(), query.clone());
+                    stops.push_back(Stop { relation, children, change, rows, way, depth, bound });
+                }
             }
         }
     }
@@ -218,6 +229,52 @@ async fn fires(counter: &Counter<'_>, child: &Relation) -> (Option<bool>, Option
     );
     let Ok(rows) = counter.asking.ask(QUICK, &sql, &[&child.oid, &true]).await else { return (None, None) };
     rows.first().map_or((None, None), |row| (cell(row, 0).ok(), cell(row, 1).ok()))
+}
+
+/// Whether an UPDATE may move rows to other partitions, where they are inserted after they were deleted (`ExecCrossPartitionUpdate`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    No,
+    /// A key that refers to the table itself takes that for an update; one to its partitions for a delete.
+    Within,
+    /// Before Postgres 15 every key takes it for a delete.
+    Everywhere,
+}
+
+impl Moved {
+    fn counts(self, key: &Key, stop: &Stop) -> bool {
+        match self {
+            Moved::No => false,
+            Moved::Within => key.parent != stop.relation.oid,
+            Moved::Everywhere => true,
+        }
+    }
+}
+
+async fn moved(counter: &Counter<'_>, stop: &Stop, change: &Change) -> Result<Moved, String> {
+    let Change::Update(columns) = change else { return Ok(Moved::No) };
+    // Fail closed: which columns an expression of a partition key reads is not looked up.
+    let sql = format!(
+        "{TREE} SELECT EXISTS (SELECT FROM tree JOIN pg_partitioned_table p ON p.partrelid = tree.oid \
+         WHERE p.partexprs IS NOT NULL OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = p.partrelid \
+           AND a.attnum = ANY(p.partattrs) AND a.attname = ANY($3::text[]))), \
+         current_setting('server_version_num')::int >= 150000"
+    );
+    let rows = counter.asking.ask(QUICK, &sql, &[&stop.relation.oid, &stop.children, columns]).await?;
+    let row = rows.first().ok_or(UNREADABLE)?;
+    Ok(match (cell(row, 0)?, cell(row, 1)?) {
+        (false, _) => Moved::No,
+        (true, true) => Moved::Within,
+        (true, false) => Moved::Everywhere,
+    })
+}
+
+/// All that a key does to the referring rows, and how each goes on; `moved`: rows it refers to may be deleted by an UPDATE as well.
+fn actions(key: &Key, change: &Change, moved: bool) -> Vec<(CascadeAction, Option<Change>)> {
+    let updated = effect(key, change);
+    let deleted = if moved { effect(key, &Change::Delete) } else { None };
+    let deleted = deleted.filter(|(action, _)| updated.as_ref().is_none_or(|(other, _)| other != action));
+    updated.into_iter().chain(deleted).collect()
 }
 
 /// What a key does to the referring rows, and how that goes on. `None`: nothing.

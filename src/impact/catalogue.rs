@@ -9,6 +9,7 @@ use tokio_postgres::types::ToSql;
 use super::connection::Asking;
 use super::harmless::{Names, Written, display};
 use super::report::{Kin, Known, Resolved, TableFacts, Trigger};
+use crate::judge::{has_doubtful_names, reads_names_alike};
 
 /// A question about the catalogue is quick, or something is wrong.
 pub(super) const QUICK: Duration = Duration::from_millis(500);
@@ -76,6 +77,8 @@ pub(super) async fn path(
         path.assumed = true;
         configured(asking, role).await?
     };
+    // It is no statement, but its names are cut and folded in the same way.
+    names_are_certain(asking, &text).await?;
     path.schemas = search_path(&text, role).ok_or("the session's search_path cannot be read")?;
     if !path.schemas.iter().any(|schema| schema == "pg_catalog") {
         path.schemas.insert(0, "pg_catalog".to_owned());
@@ -147,6 +150,20 @@ fn identifier(text: &str) -> Option<(String, &str)> {
         }
     }
     None
+}
+
+/// Makes sure that the names in `text` are to the server what they are here.
+pub(super) async fn names_are_certain(asking: &Asking, text: &str) -> Result<(), String> {
+    if !has_doubtful_names(text) {
+        return Ok(());
+    }
+    let rows = asking.ask(QUICK, "SELECT current_setting('server_encoding')", &[]).await?;
+    let encoding: Option<String> = rows.first().and_then(|row| row.try_get(0).ok());
+    if reads_names_alike(encoding.as_deref(), text) {
+        return Ok(());
+    }
+    let encoding = encoding.unwrap_or_default();
+    Err(format!("names in it may be others to a database in {encoding}"))
 }
 
 /// What a relation's name means to the session.
@@ -324,5 +341,15 @@ pub(super) async fn harmless_names(
     let foreign = super::lookup::column_types(asking, names, tables).await?;
     super::lookup::casts(asking, &foreign, tables).await?;
     super::lookup::operators(asking, path, names, &foreign).await?;
-    Ok(shifting || names.shifting)
+    Ok(shifting || names.shifting || super::steady::shifts(asking, names, tables).await?)
+}
+
+/// Whether row security of a table may hide rows from `role`, which the prober sees (`check_enable_rls` in rls.c). An unknown role is
+/// bound by it.
+pub(super) async fn is_hiding(asking: &Asking, table: u32, role: Option<&str>) -> Result<bool, String> {
+    let sql = "SELECT c.relrowsecurity AND NOT coalesce((SELECT r.rolbypassrls OR r.rolsuper \
+               OR (pg_has_role(r.oid, c.relowner, 'USAGE') AND NOT c.relforcerowsecurity) FROM pg_roles r WHERE r.rolname = $2), false) \
+               FROM pg_class c WHERE c.oid = $1";
+    let rows = asking.ask(QUICK, sql, &[&table, &role]).await?;
+    rows.first().and_then(|row| row.try_get(0).ok()).ok_or_else(|| UNREADABLE.to_owned())
 }

@@ -34,11 +34,12 @@ impl<'a> Counter<'a> {
     }
 
     /// Makes sure that every table the names read can be counted: found, allowed, locked, and free of anybody's code.
-    /// Yields what to write for each name, and adds what was found to `read`.
+    /// Yields what to write for each name, and adds what was found to `read`. `target` is what is changed, if it is among the names.
     pub(super) async fn prepare(
         &mut self,
         path: &Path,
         names: &Names,
+        target: Option<&Written>,
         read: &mut BTreeSet<u32>,
     ) -> Result<HashMap<Written, (String, String)>, String> {
         if names.relations.len() > self.settings.objects {
@@ -50,6 +51,9 @@ impl<'a> Counter<'a> {
             let relation = catalogue::relation(self.asking, path, written).await?;
             read.insert(relation.oid);
             self.ready(&relation, read).await?;
+            if target != Some(written) || names.again.contains(written) {
+                self.sees_all(&relation, path.role.as_deref()).await?;
+            }
             tables.push(relation.oid);
             found.insert(written.clone(), (relation.schema, relation.name));
         }
@@ -107,6 +111,15 @@ impl<'a> Counter<'a> {
         lookup::table_is_quiet(self.asking, relation.oid, true).await.map_err(|why| format!("{name}: {why}"))
     }
 
+    /// Of a table that is only read, row security may hide rows: whether a condition (`NOT IN`) then finds fewer or more is not known.
+    /// Of the target it can only make them fewer.
+    async fn sees_all(&self, relation: &Relation, role: Option<&str>) -> Result<(), String> {
+        if !catalogue::is_hiding(self.asking, relation.oid, role).await? {
+            return Ok(());
+        }
+        Err(format!("row security of {} decides what the session sees of it", relation.resolved().qualified()))
+    }
+
     /// From here on it is this table, with this definition: changing one takes a lock that waits for ours.
     async fn lock(&self, relation: &Relation) -> Result<(), String> {
         // Postgres locks no materialized view by LOCK; what it is made of does not matter.
@@ -125,12 +138,16 @@ impl<'a> Counter<'a> {
     async fn view(&mut self, relation: &Relation) -> Result<Vec<Relation>, String> {
         let rows = self.asking.ask(QUICK, "SELECT pg_get_viewdef($1::oid)", &[&relation.oid]).await?;
         let definition: String = rows.first().map_or(Err("it is gone".to_owned()), |row| lookup::cell(row, 0))?;
+        catalogue::names_are_certain(self.asking, &definition).await?;
         let names = statement::view_names(&definition)?;
         // Printed with our search_path, so what has no schema is the server's own.
         let path = Path { schemas: vec!["pg_catalog".to_owned()], ..Path::default() };
         let mut below = Vec::new();
         for written in &names.relations {
-            below.push(catalogue::relation(self.asking, &path, written).await?);
+            let relation = catalogue::relation(self.asking, &path, written).await?;
+            // As whom the view reads it depends on the view.
+            self.sees_all(&relation, None).await?;
+            below.push(relation);
         }
         let tables: Vec<u32> = below.iter().map(|relation| relation.oid).collect();
         self.shifting |= catalogue::harmless_names(self.asking, &path, &names, &tables).await?;

@@ -262,7 +262,9 @@ impl<'a> Examiner<'a> {
     ) -> Result<String, String> {
         let unknown = |why: String| format!("unknown: {why}");
         let names = outline.names.as_ref().map_err(|why| unknown(why.clone()))?;
-        let found = self.counter.prepare(self.path, names, seen).await.map_err(unknown)?;
+        // An INSERT names its target nowhere in what it selects.
+        let target = outline.targets.first().map(|target| &target.written).filter(|_| outline.action != Action::Insert);
+        let found = self.counter.prepare(self.path, names, target, seen).await.map_err(unknown)?;
         let (text, values, physical) = (self.ask.text.clone(), self.ask.values.clone(), relation.is_table());
         let built = tokio::task::spawn_blocking(move || statement::rows_query(&text, index, &values, &found, physical));
         built.await.map_err(|_| unknown("it could not be written as a query".to_owned()))?.map_err(unknown)
@@ -286,13 +288,9 @@ impl<'a> Examiner<'a> {
         if before_row || !object.rules.is_empty() {
             return Bound::AtMost;
         }
-        let sql = "SELECT NOT c.relrowsecurity OR coalesce((SELECT rolbypassrls OR rolsuper FROM pg_roles WHERE rolname = $2), false) \
-                   FROM pg_class c WHERE c.oid = $1";
-        let free = match self.counter.asking.ask(QUICK, sql, &[&resolved.oid, &self.path.role]).await {
-            Ok(rows) => rows.first().is_some_and(|row| cell(row, 0).unwrap_or(false)),
-            Err(_) => false,
-        };
-        if free { Bound::Exact } else { Bound::AtMost }
+        // Fail closed.
+        let hiding = catalogue::is_hiding(self.counter.asking, resolved.oid, self.path.role.as_deref()).await;
+        if hiding.unwrap_or(true) { Bound::AtMost } else { Bound::Exact }
     }
 
     /// Sub-commands, with what the column's present type adds.

@@ -41,6 +41,10 @@ pub(super) struct Names {
     pub(super) aliases: BTreeSet<String>,
     /// Whole rows are compared or selected, or columns have other names here.
     pub(super) stars: bool,
+    /// Tables and views that are named more than once.
+    pub(super) again: BTreeSet<Written>,
+    /// Something is added up or averaged: of floating point numbers the outcome depends on the order, which is the planner's choice.
+    pub(super) sums: bool,
     /// Which rows are found depends on more than the rows: on the clock, the plan, or settings of which Postgres reports nothing
     /// (`bytea_output`, `extra_float_digits`, `array_nulls`, `lc_monetary`). The prober's answer may not be the session's.
     pub(super) shifting: bool,
@@ -265,7 +269,9 @@ impl<'a> Walker<'a> {
             relation.schemaname.clone_from(schema);
             relation.relname.clone_from(name);
         }
-        self.names.relations.insert(written);
+        if !self.names.relations.insert(written.clone()) {
+            self.names.again.insert(written);
+        }
         Ok(())
     }
 
@@ -322,8 +328,10 @@ impl<'a> Walker<'a> {
             return Err("it has window functions".to_owned());
         }
         let name = strings(&call.funcname);
-        // In the order the rows come in, which is the planner's choice.
-        self.names.shifting |= name.last().is_some_and(|name| name.ends_with("_agg"));
+        if let Some(name) = name.last() {
+            self.names.shifting |= is_by_order(name);
+            self.names.sums |= SUMS.iter().any(|sums| name.starts_with(sums));
+        }
         match name.as_slice() {
             [function] => self.names.functions.insert((*function).to_owned()),
             ["pg_catalog", function] => self.names.own_functions.insert((*function).to_owned()),
@@ -360,6 +368,19 @@ impl<'a> Walker<'a> {
 
 /// Types that mean the same in every session, whatever they are made of.
 const STEADY: [&str; 8] = ["int2", "int4", "int8", "numeric", "float4", "float8", "bool", "uuid"];
+
+/// Beginnings of the names of aggregates that add up; those over whole numbers and `numeric` are exact.
+const SUMS: [&str; 5] = ["sum", "avg", "var", "stddev", "regr_"];
+
+/// Whether a function's value depends on the order in which rows come, which is the planner's choice: it takes them in that order, is
+/// always of floating point numbers, or tells values apart (`1.0` and `1.00`) of which `min`, `max` and GROUP BY keep any.
+fn is_by_order(name: &str) -> bool {
+    name.ends_with("agg")
+        || name.starts_with("covar_")
+        || name.starts_with("regr_")
+        || name.ends_with("_send")
+        || matches!(name, "corr" | "any_value" | "scale")
+}
 
 /// Whether a cast means the same in every session: of something that is no constant only to a few types, as text is made by settings, and
 /// may be `now`.

@@ -106,6 +106,11 @@ pub(super) async fn types(asking: &Asking, path: &Path, names: &Names) -> Result
     }
 }
 
+/// Columns `a` of a table `c` that names may refer to: those of a name in `$2`, all if `$3` or if whole rows may be meant. `m.to_jsonb`
+/// (`$4`) is a call with the whole row of `m`, unless that has such a column.
+pub(super) const NAMED: &str = "(a.attname = ANY($2) OR $3 OR c.relname = ANY($2) \
+     OR EXISTS (SELECT FROM pg_proc p WHERE p.proname = ANY($4) AND p.pronamespace = 'pg_catalog'::regnamespace))";
+
 /// Types, not the server's own, of columns the names may refer to. Enums and domains over the server's own types are compared by
 /// the server's own operators; others are refused, and so are domains whose constraints rest on anything of anybody's own: whatever
 /// makes a value of the domain (`jsonb_populate_record`) checks them.
@@ -113,16 +118,13 @@ pub(super) async fn column_types(asking: &Asking, names: &Names, tables: &[u32])
     let columns: Vec<&str> = names.columns.iter().map(String::as_str).collect();
     let dotted: Vec<&str> = names.dotted.iter().map(String::as_str).collect();
     let all = names.stars || names.columns.intersection(&names.aliases).next().is_some();
-    // `m.to_jsonb` is a call with the whole row of `m`, unless that has such a column.
     let sql = format!(
         "SELECT DISTINCT a.attname::text, t.oid, format_type(t.oid, NULL), \
          t.typtype = 'e' OR (t.typtype = 'd' AND t.typbasetype < {OWN}), \
          EXISTS (SELECT FROM pg_constraint k JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid \
            WHERE k.contypid = t.oid AND d.refobjid >= {OWN} AND (d.refclassid, d.refobjid) <> ('pg_type'::regclass, t.oid)) \
          FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_class c ON c.oid = a.attrelid \
-         WHERE a.attrelid = ANY($1) AND NOT a.attisdropped AND t.oid >= {OWN} \
-         AND (a.attname = ANY($2) OR $3 OR c.relname = ANY($2) \
-           OR EXISTS (SELECT FROM pg_proc p WHERE p.proname = ANY($4) AND p.pronamespace = 'pg_catalog'::regnamespace))"
+         WHERE a.attrelid = ANY($1) AND NOT a.attisdropped AND t.oid >= {OWN} AND {NAMED}"
     );
     let rows = asking.ask(QUICK, &sql, &[&tables, &columns, &all, &dotted]).await?;
     let mut types = Vec::new();

@@ -30,6 +30,7 @@ mod prober;
 mod report;
 mod settings;
 mod statement;
+mod steady;
 mod survey;
 mod text;
 mod undo;

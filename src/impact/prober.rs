@@ -168,6 +168,7 @@ impl Prober {
         impact: &mut Impact,
     ) -> Result<(), String> {
         mirror(asking, &ask.settings).await?;
+        catalogue::names_are_certain(asking, &ask.text).await?;
         if let Some(pid) = ask.backend_pid {
             impact.session = Some(locks::of(asking, pid, self.settings.listed).await.into());
         }

@@ -6,7 +6,7 @@ use super::{EffectKind, functions};
 /// Settings any session may change without anyone asking: where names are looked up, how long things may take, how plans
 /// are made, how values are shown, what transactions are like. Everything else is `sensitive-setting`.
 ///
-/// Left out on purpose: `transform_null_equals` (changes what conditions mean), `synchronous_commit` (loses commits in a
+/// Left out on purpose: `transform_null_equals` (changes what conditions mean), `gin_fuzzy_search_limit` (they find a random part), `synchronous_commit` (loses commits in a
 /// crash), `session_replication_role`, `local_preload_libraries`,
 /// `password_encryption`, `debug_*`, `log_*`, everything only superusers may set.
 ///
@@ -35,7 +35,7 @@ const HARMLESS: &str = "
     from_collapse_limit join_collapse_limit constraint_exclusion cursor_tuple_fraction default_statistics_target
     plan_cache_mode recursive_worktable_factor
     geqo geqo_effort geqo_generations geqo_pool_size geqo_seed geqo_selection_bias geqo_threshold
-    gin_fuzzy_search_limit gin_pending_list_limit
+    gin_pending_list_limit
     jit jit_above_cost jit_expressions jit_inline_above_cost jit_optimize_above_cost jit_tuple_deforming
     stats_fetch_consistency synchronize_seqscans restrict_nonsystem_relation_kind
     default_tablespace temp_tablespaces default_table_access_method default_toast_compression

@@ -88,6 +88,38 @@ fn keys_of_several_columns_and_of_partitions_are_followed_once() {
     }
 }
 
+/// It is deleted there and inserted elsewhere, and a key that refers to the partition itself takes that for a delete.
+#[test]
+fn an_update_that_may_move_rows_to_other_partitions_follows_keys_of_the_partitions_as_a_delete() {
+    let stage = Stage::new(
+        "CREATE TABLE p (id int, k int, v int, PRIMARY KEY (id, k)) PARTITION BY LIST (k); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1); \
+         CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2); INSERT INTO p VALUES (1, 1, 1); \
+         CREATE TABLE c (id int, k int, FOREIGN KEY (id, k) REFERENCES p1 ON DELETE CASCADE ON UPDATE CASCADE); \
+         CREATE TABLE whole (id int, k int, FOREIGN KEY (id, k) REFERENCES p ON DELETE CASCADE ON UPDATE CASCADE); \
+         INSERT INTO c SELECT 1, 1 FROM generate_series(1, 50); INSERT INTO whole VALUES (1, 1)",
+    );
+    let actions = |text: &str, to: &str| -> Vec<(CascadeAction, u64)> {
+        let cascades = stage.one(text).cascades;
+        cascades.iter().filter(|all| all.to == to).map(|all| (all.action, exact(&all.rows))).collect()
+    };
+    let both = [(CascadeAction::Update, 50), (CascadeAction::Delete, 50)];
+    assert_eq!(actions("UPDATE p SET k = 2 WHERE id = 1", "public.c"), both);
+    assert_eq!(actions("UPDATE p SET k = 2 WHERE id = 1", "public.whole"), [(CascadeAction::Update, 1)]);
+    assert_eq!(actions("UPDATE p SET id = 2 WHERE id = 1", "public.c"), [(CascadeAction::Update, 50)]);
+    assert_eq!(actions("UPDATE p1 SET k = 2 WHERE id = 1", "public.c"), [(CascadeAction::Update, 50)]);
+    assert_eq!(actions("UPDATE p SET v = 2 WHERE id = 1", "public.c"), []);
+    let mut raw = stage.database.raw();
+    raw.query("BEGIN; UPDATE p SET k = 2 WHERE id = 1");
+    assert_eq!(raw.value("SELECT count(*) FROM c"), "0");
+    raw.query("ROLLBACK");
+    // So does what a trigger writes.
+    stage.database.run(
+        "CREATE FUNCTION moves() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.k := 2; RETURN NEW; END'; \
+         CREATE TRIGGER moves BEFORE UPDATE ON p1 FOR EACH ROW EXECUTE FUNCTION moves()",
+    );
+    assert_eq!(actions("UPDATE p SET v = 2 WHERE id = 1", "public.c"), both);
+}
+
 #[test]
 fn a_key_reaches_no_heirs_and_a_doubtful_start_makes_doubtful_numbers() {
     let stage = Stage::new(

@@ -1,5 +1,6 @@
 //! Names and rows.
 
+use proxy_tests::raw::Raw;
 use querygate::impact::{Ask, Bound, Known, Value, digest, summary};
 
 use crate::stage::{Stage, block_on, exact, one, refusal, rows};
@@ -231,6 +232,84 @@ fn row_security_of_the_prober_is_an_unknown_and_of_the_session_a_bound() {
     assert_eq!((exact(&found), found.bound), (100, Bound::AtMost));
 }
 
+/// Of a table that is only read, hidden rows may make the statement's more.
+#[test]
+fn rows_hidden_from_the_session_in_what_it_only_reads_make_rows_unknown() {
+    let stage = Stage::new(
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2); CREATE TABLE seen (id int); INSERT INTO seen VALUES (1), (2); \
+         CREATE POLICY none ON seen USING (false); ALTER TABLE seen ENABLE ROW LEVEL SECURITY; CREATE VIEW of_seen AS SELECT * FROM seen",
+    );
+    let (plain, owner) = (stage.database.unique("plain"), stage.database.unique("owner"));
+    stage.database.run(&format!(
+        "ALTER ROLE {} BYPASSRLS; CREATE ROLE {plain} LOGIN; CREATE ROLE {owner} LOGIN; ALTER TABLE seen OWNER TO {owner}; \
+         GRANT ALL ON t, seen, of_seen TO {plain}, {owner}",
+        stage.role
+    ));
+    let found = |role: &str, text: &str| {
+        rows(&one(block_on(stage.prober().probe(&Ask { role: Some(role.to_owned()), ..stage.ask(text) }))))
+    };
+    for text in [
+        "DELETE FROM t WHERE id NOT IN (SELECT id FROM seen)",
+        "DELETE FROM t WHERE id NOT IN (SELECT id FROM of_seen)",
+        "UPDATE t SET id = 3 WHERE (SELECT count(*) FROM seen) = 0",
+        "DELETE FROM t USING (SELECT count(*) AS n FROM seen) AS s WHERE s.n = 0",
+        "WITH s AS (SELECT id FROM seen) DELETE FROM t WHERE id NOT IN (SELECT id FROM s)",
+        "DELETE FROM seen WHERE (SELECT count(*) FROM seen) = 0",
+        "DELETE FROM public.seen WHERE (SELECT count(*) FROM seen) = 0",
+        "INSERT INTO t SELECT 5 WHERE NOT EXISTS (SELECT FROM seen)",
+    ] {
+        let why = refusal(&found(&plain, text));
+        assert!(why.contains("row security of public.seen"), "{text}: {why}");
+    }
+    let of_target = found(&plain, "DELETE FROM seen WHERE id = 1 AND id IN (SELECT id FROM t)");
+    assert_eq!((exact(&of_target), of_target.bound), (1, Bound::AtMost));
+    let text = "DELETE FROM t WHERE id NOT IN (SELECT id FROM seen)";
+    for role in ["postgres", owner.as_str()] {
+        assert_eq!(exact(&found(role, text)), 0, "{role}");
+    }
+    stage.database.run("ALTER TABLE seen FORCE ROW LEVEL SECURITY");
+    assert!(refusal(&found(&owner, text)).contains("row security"));
+    // The session does find them.
+    let mut raw = stage.database.raw();
+    raw.query(format!("SET ROLE {plain}"));
+    assert_eq!(raw.value("SELECT count(*) FROM t WHERE id NOT IN (SELECT id FROM seen)"), "2");
+}
+
+/// The server cuts and folds names in its own encoding: there the long name is one of 40 bytes, here it would be cut to the decoy's.
+#[test]
+fn in_a_database_of_another_encoding_names_that_may_be_others_are_not_known() {
+    let stage = Stage::new("");
+    let (long, decoy) = ("é".repeat(40), "é".repeat(31));
+    for encoding in ["LATIN1", "EUC_JP", "SQL_ASCII", "UTF8"] {
+        let name = stage.database.unique(&encoding.to_lowercase());
+        stage.database.run(&format!(
+            "CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
+        ));
+        let mut raw = Raw::login(&stage.database.target().with_database(&name));
+        raw.rows("SET client_encoding = 'UTF8'");
+        raw.rows(&format!("CREATE TABLE \"{long}\" (id int)"));
+        if encoding != "UTF8" {
+            raw.rows(&format!("INSERT INTO \"{long}\" SELECT generate_series(1, 50)"));
+            // In EUC_JP both are cut to one.
+            raw.query(format!("CREATE TABLE \"{decoy}\" (id int)"));
+        }
+        raw.rows("CREATE TABLE \"té\" (id int)");
+        raw.rows(&format!("CREATE VIEW v AS SELECT * FROM \"{long}\""));
+        let probe = |text: &str| block_on(stage.prober().probe(&Ask { database: name.clone(), ..stage.ask(text) }));
+        for text in [format!("DELETE FROM \"{long}\""), format!("DELETE FROM {long}"), "DELETE FROM té".to_owned()] {
+            let impact = probe(&text);
+            if encoding == "UTF8" {
+                assert_eq!(exact(&rows(&one(impact))), 0, "{text}");
+                continue;
+            }
+            assert!(impact.trouble.as_ref().is_some_and(|why| why.contains(encoding)), "{encoding} {text}: {impact:?}");
+        }
+        assert_eq!(exact(&rows(&one(probe("DELETE FROM \"té\"")))), 0, "{encoding}");
+        let of_view = rows(&one(probe("DELETE FROM v")));
+        assert_eq!(of_view.exact.known().is_some(), encoding == "UTF8", "{encoding}: {of_view:?}");
+    }
+}
+
 #[test]
 fn counts_are_kept_from_a_requester_who_may_not_read_the_rows() {
     let stage = Stage::new(SHOP);
@@ -268,6 +347,48 @@ fn what_is_not_there_is_said_not_failed() {
     assert_eq!(statement.objects[0].resolved, Known::Unknown("the session finds no nosuch".to_owned()));
     let impact = stage.probe("DELETE FORM nosuch");
     assert_eq!(impact.trouble.as_deref(), Some("the text cannot be parsed"));
+}
+
+/// A sum of floating point numbers depends on the order in which a plan meets them; how money is read, on `lc_monetary`.
+#[test]
+fn sums_of_floating_point_numbers_and_money_are_those_of_the_present() {
+    let stage = Stage::new(
+        "CREATE TABLE t (id int PRIMARY KEY, n numeric, m money, f float8); CREATE DOMAIN price AS money; \
+         CREATE TABLE x (id int, f float8, r real, fs float8[], n numeric, p price, i interval); INSERT INTO t VALUES (1, 1, '1', 1); \
+         CREATE VIEW roots AS SELECT sqrt(id) AS root FROM x",
+    );
+    let bound = |condition: &str| {
+        let found = stage.rows(&format!("DELETE FROM t WHERE {condition}"));
+        assert!(found.exact.known().is_some(), "{condition}: {found:?}");
+        found.bound
+    };
+    for condition in [
+        "m = '100'",
+        "m::numeric = 100",
+        "id IN (SELECT id FROM x WHERE p = '100')",
+        "id IN (SELECT x.id FROM x JOIN t USING (id))",
+        "(SELECT sum(f) FROM x) = 0",
+        "(SELECT avg(r) FROM x) = 0",
+        "(SELECT stddev_pop(id::float8) FROM x) = 0",
+        "(SELECT sum(sqrt(id)) FROM x) = 0",
+        "(SELECT sum(id ^ 2) FROM x) = 0",
+        "(SELECT sum(root) FROM roots) = 0",
+        "(SELECT sum(q.e) FROM (SELECT unnest(fs) AS e FROM x) q) = 0",
+        "(SELECT sum(q.f) FROM (SELECT * FROM x) q) = 0",
+        "(SELECT corr(id, n) FROM x) IS NULL",
+        "(SELECT regr_slope(id, n) FROM x) IS NULL",
+        "(SELECT scale(max(n)) FROM x) = 1",
+    ] {
+        assert_eq!(bound(condition), Bound::AtPresent, "{condition}");
+    }
+    for condition in [
+        "f = 1 AND n = 1",
+        "(SELECT sum(id) FROM x) = 0 AND (SELECT avg(n) FROM x) > 1",
+        "(SELECT sum(i) FROM x) > interval '1 day'",
+        "(SELECT max(f) FROM x) = 0",
+    ] {
+        assert_eq!(bound(condition), Bound::Exact, "{condition}");
+    }
 }
 
 /// A session may set what Postgres reports to nobody, and time passes: such a number is not said to be the statement's.
