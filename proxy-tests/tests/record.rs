@@ -71,6 +71,8 @@ fn held(name: &str, user: &str, sql: &str) -> Event {
         guard: None,
         beforehand: None,
         undoes: None,
+        message: None,
+        advice: None,
         setting: None,
     };
     Event::Held { request: Box::new(request) }

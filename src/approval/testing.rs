@@ -157,6 +157,8 @@ pub(crate) fn request(user: &str, text: &str) -> HoldRequest {
         guard: None,
         beforehand: None,
         undoes: None,
+        message: None,
+        advice: None,
         setting: Some(crate::hold::Setting {
             search_path: Some("\"$user\", public".to_owned()),
             role: Some(user.to_owned()),

@@ -92,7 +92,7 @@ impl HoldRequest {
             .filter_map(|parameter| parameter.value.as_ref())
             .map(String::len)
             .chain([self.statement.text.len(), self.why.len()])
-            .chain(self.reason.as_ref().map(String::len))
+            .chain([&self.reason, &self.message, &self.advice].into_iter().flatten().map(String::len))
             .fold(0, usize::saturating_add)
     }
 }
@@ -150,6 +150,12 @@ pub struct HoldRequest {
     pub owners: Vec<Ownership>,
     /// Why, in a sentence.
     pub why: String,
+    /// What the rules that hold it say to the requester; a line for each rule that says something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What they advise the requester to do instead, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
     /// Version (hash) of the policy that held it.
     #[serde(serialize_with = "as_str", deserialize_with = "from_str")]
     pub policy_version: Arc<str>,

@@ -23,6 +23,8 @@ const MAX_EXECUTE_DEPTH: usize = 4;
 const MAX_COLUMNS: usize = 1600;
 /// Further rules whose reasons a sentence tells.
 const RULES_NAMED: usize = 3;
+/// Messages, and pieces of advice, that one requester is told.
+const WORDS_TOLD: usize = 10;
 /// Objects named in a sentence before "and … more".
 const OBJECTS_NAMED: usize = 3;
 
@@ -57,6 +59,8 @@ pub struct Finding {
     pub effects: Vec<EffectKind>,
     /// The rule's message to the requester.
     pub message: Option<Arc<str>>,
+    /// What the rule advises them to do instead.
+    pub advice: Option<Arc<str>>,
     /// The strictest `redact` of the rule and of those that may be meant.
     pub redact: Redact,
     /// A rule that was asked about it asks what the message would touch.
@@ -84,7 +88,8 @@ pub(super) fn message(
     let findings: Vec<&Finding> = pieces.iter().flat_map(|piece| &piece.findings).collect();
     let judgements = pieces.iter().map(|piece| &piece.judgement);
     let judgement = strictest(judgements, |judgement| judgement.verdict).cloned().unwrap_or_else(empty);
-    let judgement = guarded(with_owners(with_others(judgement, &findings), &class.0, &findings), &class.0, &findings);
+    let judgement = with_words(with_others(judgement, &findings), &class.0, &findings);
+    let judgement = guarded(with_owners(judgement, &class.0, &findings), &class.0, &findings);
     let remarks = if judgement.verdict == Verdict::Allow { remarks } else { Vec::new() };
     let raised = pieces.iter().flat_map(|piece| piece.judgement.raised.iter().cloned()).collect();
     let redefines = pieces.iter().any(|piece| piece.judgement.redefines);
@@ -160,7 +165,8 @@ pub(super) fn pieces(
                 Finding::sentence,
             );
             let all: Vec<&Finding> = findings.iter().collect();
-            let judgement = guarded(with_owners(with_others(judgement, &all), &class.0, &all), &class.0, &all);
+            let judgement = with_words(with_others(judgement, &all), &class.0, &all);
+            let judgement = guarded(with_owners(judgement, &class.0, &all), &class.0, &all);
             let redact = findings.iter().map(|finding| finding.redact).fold(judgement.redact, Redact::max);
             let remarks = if judgement.verdict == Verdict::Allow { remarks(findings.iter()) } else { Vec::new() };
             let judgement = Judgement { redact, remarks, raised: called, redefines, ..judgement };
@@ -188,6 +194,32 @@ fn with_others(mut judgement: Judgement, findings: &[&Finding]) -> Judgement {
             }
         }
     }
+    judgement
+}
+
+/// Every rule that holds some of it, or may be meant, has its say to the requester.
+fn with_words(mut judgement: Judgement, class: &ClassRules, findings: &[&Finding]) -> Judgement {
+    if judgement.verdict != Verdict::Hold || judgement.also.is_empty() && findings.len() == 1 {
+        return judgement;
+    }
+    let add = |all: &mut Vec<Arc<str>>, words: Option<&Arc<str>>| {
+        if let Some(words) = words.filter(|words| all.len() < WORDS_TOLD && !all.contains(words)) {
+            all.push(Arc::clone(words));
+        }
+    };
+    let (mut messages, mut advice) = (Vec::new(), Vec::new());
+    for name in std::iter::once(&judgement.rule).chain(&judgement.also) {
+        for finding in findings.iter().filter(|finding| finding.verdict == Verdict::Hold && finding.rule == *name) {
+            add(&mut messages, finding.message.as_ref());
+            add(&mut advice, finding.advice.as_ref());
+        }
+        for rule in class.rules.iter().filter(|rule| rule.name == *name) {
+            add(&mut messages, rule.message.as_ref());
+            add(&mut advice, rule.advice.as_ref());
+        }
+    }
+    let joined = |all: Vec<Arc<str>>| (!all.is_empty()).then(|| Arc::from(all.join("\n")));
+    (judgement.message, judgement.advice) = (joined(messages), joined(advice));
     judgement
 }
 
@@ -396,6 +428,7 @@ impl<'a> Answer<'a> {
             remark,
             rule: name(self.rule),
             message: self.rule.and_then(|rule| rule.message.clone()),
+            advice: self.rule.and_then(|rule| rule.advice.clone()),
             effect: Effect {
                 kind: effect.kind,
                 objects,
@@ -528,12 +561,13 @@ impl Finding {
             let meant = meant.join(" or ");
             let _ = write!(why, " (what it touches cannot be told for certain; rule {meant} may be meant)");
         }
-        let (rule, message) = (self.rule.clone(), self.message.clone());
+        let (rule, message, advice) = (self.rule.clone(), self.message.clone(), self.advice.clone());
         Judgement {
             verdict: self.verdict,
             rule,
             why,
             message,
+            advice,
             redact: self.redact,
             also: self.also.clone(),
             owners: Vec::new(),
@@ -553,6 +587,7 @@ fn empty() -> Judgement {
         rule: Arc::from(EMPTY_RULE),
         why: "there is no statement in it".to_owned(),
         message: None,
+        advice: None,
         redact: Redact::None,
         also: Vec::new(),
         owners: Vec::new(),

@@ -141,8 +141,10 @@ pub struct Judgement {
     pub also: Vec<Arc<str>>,
     /// Who owns what it touches: each of them has to agree as well. Empty unless the verdict is `Hold`.
     pub owners: Vec<Ownership>,
-    /// The rule's own message to the requester (`message = …`).
+    /// The rule's own message to the requester (`message = …`); of a message that is held, a line for each rule with one.
     pub message: Option<Arc<str>>,
+    /// What the requester can do instead, likewise (`advice = …`).
+    pub advice: Option<Arc<str>>,
     /// The strictest `redact` of all rules that judge, or may judge, an effect of it.
     pub redact: Redact,
     /// What is told of it if it passes, each rule's once; empty otherwise.
@@ -209,6 +211,7 @@ pub(super) struct CompiledRule {
     pub(super) rule: Rule,
     pub(super) name: Arc<str>,
     pub(super) message: Option<Arc<str>>,
+    pub(super) advice: Option<Arc<str>>,
 }
 
 /// The rules that apply to a session: its user, database, `application_name` and address are matched once, here, not per
@@ -341,7 +344,8 @@ impl Policy {
             .map(|rule| {
                 let name = Arc::from(rule.name.as_str());
                 let message = rule.message.as_deref().map(Arc::from);
-                Arc::new(CompiledRule { rule, name, message })
+                let advice = rule.advice.as_deref().map(Arc::from);
+                Arc::new(CompiledRule { rule, name, message, advice })
             })
             .collect();
         let critical = critical.into();

@@ -39,7 +39,7 @@ const REMEMBERED: usize = 10_000;
 const WAITING: usize = 1_000;
 /// How often one is told before it is asked about anew: a message may be decided about more than once until it is held.
 const MAX_TOLD: u32 = 4;
-/// Longest name of a rule, and message, in bytes.
+/// Longest name of a rule, and message or advice, in bytes.
 const MAX_NAME: usize = 100;
 const MAX_MESSAGE: usize = 1_000;
 /// Most decisions of one answer.
@@ -85,6 +85,8 @@ pub struct Rego {
     pub(super) reads: Reads,
     zone: Zone,
     profiles: OnceLock<BTreeSet<String>>,
+    /// Profiles that decisions named when it was loaded.
+    named: BTreeSet<String>,
     failures: AtomicU64,
     version: String,
 }
@@ -117,6 +119,7 @@ pub(super) struct Decision {
     pub(super) action: Action,
     pub(super) rule: Arc<str>,
     pub(super) message: Option<Arc<str>>,
+    pub(super) advice: Option<Arc<str>>,
     pub(super) observe: bool,
     pub(super) redact: Redact,
     /// It depends on what the message would touch.
@@ -133,6 +136,7 @@ struct Written {
     rule: Option<String>,
     profile: Option<String>,
     message: Option<String>,
+    advice: Option<String>,
     #[serde(default)]
     observe: bool,
     #[serde(default)]
@@ -154,25 +158,31 @@ impl Rego {
     /// A policy of these parts that is evaluated there, after it was asked about one effect of each kind.
     ///
     /// # Errors
-    /// What an evaluation failed with.
+    /// What an evaluation failed with, or what is wrong with an answer.
     pub fn with(parts: &RegoParts, evaluator: Box<dyn Evaluate>) -> Result<Self, String> {
-        let rego = Self {
+        let mut rego = Self {
             evaluator,
             answers: Cache::new(REMEMBERED),
             failed: Cache::new(WAITING),
             reads: Reads::of(&parts.modules),
             zone: parts.zone.clone(),
             profiles: OnceLock::new(),
+            named: BTreeSet::new(),
             failures: AtomicU64::new(0),
             version: version(parts),
         };
-        rego.rehearse()?;
+        rego.named = rego.rehearse()?;
         Ok(rego)
     }
 
     /// The approval profiles that decisions may name. Until they are known there are none.
     pub fn know_profiles<'a>(&self, names: impl Iterator<Item = &'a String>) {
         let _ = self.profiles.set(names.cloned().collect());
+    }
+
+    /// Approval profiles that its decisions named when it was loaded. It may name others to other questions.
+    pub fn named_profiles(&self) -> impl Iterator<Item = &str> {
+        self.named.iter().map(String::as_str)
     }
 
     /// It may ask what statements would touch.
@@ -244,7 +254,8 @@ impl Rego {
             }
             return Err(failed.why.clone());
         }
-        let answer = self.evaluator.evaluate(&key).and_then(|answer| self.read(&answer));
+        let known = |name: &str| self.profiles.get().is_some_and(|known| known.contains(name));
+        let answer = self.evaluator.evaluate(&key).and_then(|answer| read(&answer, known));
         match answer {
             Ok(decisions) => {
                 let decisions: Arc<[Decision]> = decisions.into();
@@ -294,81 +305,99 @@ impl Rego {
         input
     }
 
-    /// A decision, or a list or set of some; null: undefined.
-    fn read(&self, answer: &Value) -> Result<Vec<Decision>, String> {
-        let written: Vec<Written> = match answer {
-            Value::Null => Ok(Vec::new()),
-            Value::Array(all) if all.len() > MAX_DECISIONS => {
-                return Err(format!("it gave more than {MAX_DECISIONS} decisions"));
-            }
-            Value::Array(_) => Vec::deserialize(answer),
-            Value::Object(_) | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                Written::deserialize(answer).map(|one| vec![one])
-            }
-        }
-        .map_err(|error| format!("its answer is no decision: {}", brief(&error.to_string())))?;
-        written.into_iter().map(|written| self.check(written)).collect()
-    }
-
-    fn check(&self, written: Written) -> Result<Decision, String> {
-        let name = written.rule.unwrap_or_else(|| UNNAMED.to_owned());
-        let is_name = !name.trim().is_empty()
-            && name.len() <= MAX_NAME
-            && !name.chars().any(|c| c.is_control() || c == '@')
-            && ![DEFAULT_RULE, EMPTY_RULE, REGO_FAILED].contains(&name.as_str());
-        if !is_name {
-            return Err("its decision has an unusable `rule`".to_owned());
-        }
-        if written.message.as_ref().is_some_and(|message| message.len() > MAX_MESSAGE) {
-            return Err(format!("the `message` of its decision is longer than {MAX_MESSAGE} bytes"));
-        }
-        let passes = matches!(written.action, Action::Allow | Action::Notify);
-        if written.max_rows.is_some() && !passes {
-            return Err("its decision has `max_rows`, which is for what passes".to_owned());
-        }
-        let rule = match written.profile {
-            None => name,
-            // Fail closed: whoever should have been asked is not known.
-            Some(profile) if !self.profiles.get().is_some_and(|known| known.contains(&profile)) => {
-                return Err("its decision names an approval profile that does not exist".to_owned());
-            }
-            Some(profile) => format!("{name}@{profile}"),
-        };
-        Ok(Decision {
-            action: written.action,
-            rule: rule.into(),
-            message: written.message.map(Into::into),
-            observe: written.observe,
-            redact: written.redact,
-            impact: written.impact || written.max_rows.is_some(),
-            max_rows: written.max_rows,
-        })
-    }
-
-    /// Asks about an effect of each kind: what is wrong with a policy is mostly wrong with each answer.
-    fn rehearse(&self) -> Result<(), String> {
+    /// Asks about an effect of each kind, with and without an object and a condition, before and after a look at what it would touch: what is
+    /// wrong with a policy is mostly wrong with each answer. Which profiles there are is not known yet: those named are returned.
+    fn rehearse(&self) -> Result<BTreeSet<String>, String> {
         let facts = Facts { user: "somebody", database: "somewhere", ..Facts::default() };
         let session = self.session(&facts, &[]);
         let object = ObjectName { schema: Some("public".to_owned()), name: "something".to_owned() };
+        let found = Measure { rows: Some(1), ..Measure::default() };
+        let looks = [None, Some(Measured { measure: &found, critical: &[] })];
+        let mut named = BTreeSet::new();
         for kind in EffectKind::ALL {
+            let may_have_one = matches!(kind, EffectKind::Update | EffectKind::Delete);
+            let conditions: &[Option<bool>] = if may_have_one { &[None, Some(true), Some(false)] } else { &[None] };
             for object in [None, Some(&object)] {
-                let effect = Effect {
-                    kind,
-                    objects: object.into_iter().cloned().collect(),
-                    has_where: None,
-                    columns: Vec::new(),
-                    why: String::new(),
-                };
-                let (tags, effects) = (super::Tags::default(), [kind]);
-                let scene =
-                    Scene { in_transaction: false, tags: &tags, risks: Some(&[]), effects: &effects, impact: None };
-                let input = self.input(&session, &effect, object, scene);
-                // Which profiles there are is not known yet, so nothing reads the answer.
-                self.evaluator.evaluate(&input.to_string())?;
+                for has_where in conditions.iter().copied() {
+                    let objects = object.into_iter().cloned().collect();
+                    let effect = Effect { kind, objects, has_where, columns: Vec::new(), why: String::new() };
+                    let (tags, effects) = (super::Tags::default(), [kind]);
+                    for impact in looks.into_iter().take(if self.reads.impact { 2 } else { 1 }) {
+                        let risks = Some([].as_slice());
+                        let scene = Scene { in_transaction: false, tags: &tags, risks, effects: &effects, impact };
+                        let input = self.input(&session, &effect, object, scene);
+                        let answer = self.evaluator.evaluate(&input.to_string())?;
+                        let knows = |name: &str| {
+                            named.insert(name.to_owned());
+                            true
+                        };
+                        read(&answer, knows).map_err(|why| asked(&effect, object, &why))?;
+                    }
+                }
             }
         }
-        Ok(())
+        Ok(named)
     }
+}
+
+/// What is wrong with an answer, and to which question it was given.
+fn asked(effect: &Effect, object: Option<&ObjectName>, why: &str) -> String {
+    let of = object.map_or_else(|| "without an object".to_owned(), |object| format!("of {object}"));
+    format!("asked about the effect `{}` {of}: {why}", effect.kind)
+}
+
+/// A decision, or a list or set of some; null: undefined.
+fn read(answer: &Value, mut knows: impl FnMut(&str) -> bool) -> Result<Vec<Decision>, String> {
+    let written: Vec<Written> = match answer {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(all) if all.len() > MAX_DECISIONS => {
+            return Err(format!("it gave more than {MAX_DECISIONS} decisions"));
+        }
+        Value::Array(_) => Vec::deserialize(answer),
+        Value::Object(_) | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            Written::deserialize(answer).map(|one| vec![one])
+        }
+    }
+    .map_err(|error| format!("its answer is no decision: {}", brief(&error.to_string())))?;
+    written.into_iter().map(|written| check(written, &mut knows)).collect()
+}
+
+fn check(written: Written, mut knows: impl FnMut(&str) -> bool) -> Result<Decision, String> {
+    let name = written.rule.unwrap_or_else(|| UNNAMED.to_owned());
+    let is_name = !name.trim().is_empty()
+        && name.len() <= MAX_NAME
+        && !name.chars().any(|c| c.is_control() || c == '@')
+        && ![DEFAULT_RULE, EMPTY_RULE, REGO_FAILED].contains(&name.as_str());
+    if !is_name {
+        return Err("its decision has an unusable `rule`".to_owned());
+    }
+    for (key, words) in [("message", &written.message), ("advice", &written.advice)] {
+        if words.as_ref().is_some_and(|words| words.len() > MAX_MESSAGE) {
+            return Err(format!("the `{key}` of its decision is longer than {MAX_MESSAGE} bytes"));
+        }
+    }
+    let passes = matches!(written.action, Action::Allow | Action::Notify);
+    if written.max_rows.is_some() && !passes {
+        return Err("its decision has `max_rows`, which is for what passes".to_owned());
+    }
+    let rule = match written.profile {
+        None => name,
+        // Fail closed: whoever should have been asked is not known.
+        Some(profile) if !knows(&profile) => {
+            return Err("its decision names an approval profile that does not exist".to_owned());
+        }
+        Some(profile) => format!("{name}@{profile}"),
+    };
+    Ok(Decision {
+        action: written.action,
+        rule: rule.into(),
+        message: written.message.map(Into::into),
+        advice: written.advice.map(Into::into),
+        observe: written.observe,
+        redact: written.redact,
+        impact: written.impact || written.max_rows.is_some(),
+        max_rows: written.max_rows,
+    })
 }
 
 impl Reads {

@@ -35,6 +35,9 @@ pub struct Rule {
     /// Told to the requester when the rule holds or rejects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What they can do instead; told to the requester likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
     /// Database users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<OneOf<Glob>>,
@@ -137,6 +140,7 @@ impl Rule {
             action: action.into(),
             observe: false,
             message: None,
+            advice: None,
             users: None,
             databases: None,
             application_names: None,
@@ -166,6 +170,7 @@ impl Rule {
         let bare = Self {
             observe: self.observe,
             message: self.message.clone(),
+            advice: self.advice.clone(),
             approval: self.approval.clone(),
             redact: self.redact,
             guard: self.guard,

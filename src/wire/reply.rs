@@ -75,6 +75,15 @@ impl Report {
         self
     }
 
+    /// A hint, behind the policy's own advice if it has any.
+    #[must_use]
+    pub fn with_advice(self, advice: Option<&str>, hint: &'static str) -> Self {
+        match advice {
+            Some(advice) => self.with_hint(format!("{advice}\n{hint}")),
+            None => self.with_hint(hint),
+        }
+    }
+
     /// Adds a HINT.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {

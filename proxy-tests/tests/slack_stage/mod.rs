@@ -214,6 +214,8 @@ fn request(user: &str, text: &str, rule: &str) -> HoldRequest {
         guard: None,
         beforehand: None,
         undoes: None,
+        message: None,
+        advice: None,
         setting: None,
     }
 }

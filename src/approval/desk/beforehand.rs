@@ -233,6 +233,8 @@ impl ApprovalDesk {
             guard: None,
             beforehand: Some(Beforehand { by: person.name.clone(), statements }),
             undoes: None,
+            message: None,
+            advice: None,
         })
     }
 

@@ -61,6 +61,12 @@ pub struct RequestView {
     pub owners: Vec<OwnerView>,
     /// Why it was held, in a sentence.
     pub why: String,
+    /// What the rules that hold it say to the requester (`message`), a line each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What they advise to do instead (`advice`), likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
     /// Hash of the policy that held it.
     pub policy_version: String,
     /// Its session is inside a transaction, whose locks stay while it waits.
@@ -389,6 +395,8 @@ impl RequestView {
             rule: request.rule.as_ref().to_owned(),
             owners: request.owners.iter().map(OwnerView::from).collect(),
             why: request.why.clone(),
+            message: request.message.clone(),
+            advice: request.advice.clone(),
             policy_version: request.policy_version.as_ref().to_owned(),
             in_transaction: request.in_transaction,
             role: request.setting.as_ref().and_then(|setting| setting.role.clone()),

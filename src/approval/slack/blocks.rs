@@ -191,6 +191,17 @@ const ROOMS: [Room; 5] = [
     Room { statement: 200, parameters: 100, words: 40, impact: 3 },
 ];
 
+/// Why, by which rule, and what that tells the requester.
+fn held_because(request: &HoldRequest, room: Room) -> String {
+    let mut because = format!("{} (rule {})", words(&request.why, room.words), code(&request.rule, room.words.min(70)));
+    for (label, said) in [("The rule says", &request.message), ("Its advice", &request.advice)] {
+        if let Some(said) = said {
+            let _infallible = write!(because, "\n{label}: {}", words(said, room.words));
+        }
+    }
+    because
+}
+
 /// The request as it stands.
 pub(super) fn message(view: &RequestView, look: &Look<'_>) -> Message {
     let state = State::of(view);
@@ -393,7 +404,7 @@ fn facts<'a>(request: &HoldRequest, look: &Look<'_>, room: Room) -> Vec<(&'a str
     let mut facts = vec![
         ("Requested by", requester(request, look.people)),
         ("Database", format!("{} as {}", code(&origin.database, name), code(&origin.user, name))),
-        ("Held because", format!("{} (rule {})", words(&request.why, room.words), code(&request.rule, name))),
+        ("Held because", held_because(request, room)),
     ];
     let objects = objects(request);
     if !objects.is_empty() {

@@ -36,6 +36,8 @@ struct Statement {
     unknown_functions: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -112,6 +114,7 @@ impl Statement {
             risks,
             unknown_functions,
             message: piece.judgement.message.map(|message| message.to_string()),
+            advice: piece.judgement.advice.map(|advice| advice.to_string()),
         }
     }
 }
@@ -210,8 +213,10 @@ impl Statement {
             );
             writeln!(out, "       calls   {}", one_line(&line))?;
         }
-        if let Some(message) = &self.message {
-            writeln!(out, "       says    {}", one_line(message))?;
+        for (label, words) in [("says   ", &self.message), ("advises", &self.advice)] {
+            for line in words.iter().flat_map(|words| words.lines()) {
+                writeln!(out, "       {label} {}", one_line(line))?;
+            }
         }
         Ok(())
     }

@@ -213,6 +213,7 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
     facts.extend(changed.map(|line| ("changed", one_line(line))));
     let why = format!("{} (rule {})", one_line(&request.why), one_line(&request.rule));
     facts.push(("held because", why));
+    facts.extend(rule_says(request));
     if let Some(reason) = &request.reason {
         facts.push(("reason", format!("“{}”", one_line(reason))));
     }
@@ -252,6 +253,15 @@ pub fn facts(request: &RequestView) -> Vec<(&'static str, String)> {
     }
     facts.extend(outcome(request));
     facts
+}
+
+/// What the rules tell the requester, in as many lines as they do.
+fn rule_says(request: &RequestView) -> Vec<(&'static str, String)> {
+    let said = [("rule says", &request.message), ("advice", &request.advice)];
+    let lines = |(label, words): (&'static str, &Option<String>)| {
+        words.iter().flat_map(|words| words.lines()).map(move |line| (label, one_line(line))).collect::<Vec<_>>()
+    };
+    said.into_iter().flat_map(lines).collect()
 }
 
 /// What became of it.

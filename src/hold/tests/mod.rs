@@ -50,6 +50,8 @@ pub(super) fn request(id: &str, session: u64, user: &str) -> HoldRequest {
         guard: None,
         beforehand: None,
         undoes: None,
+        message: None,
+        advice: None,
         setting: None,
     }
 }

@@ -78,6 +78,7 @@ impl RegoClass {
             risks: scene.risks.map(<[_]>::to_vec),
             effects: scene.effects.to_vec(),
             message: None,
+            advice: None,
             redact: if self.rego.reads.redacts { Redact::All } else { Redact::None },
         }
     }
@@ -100,10 +101,10 @@ fn finding(
         })
     };
     let strictest = said().reduce(|best, next| if next.1.0 > best.1.0 { next } else { best });
-    let (verdict, rule, message) = strictest.map_or_else(
+    let (verdict, rule, message, advice) = strictest.map_or_else(
         // Fail closed: there is no answer without a decision.
-        || (Verdict::Hold, Arc::from(REGO_FAILED), None),
-        |(one, (verdict, _))| (verdict, Arc::clone(&one.rule), one.message.clone()),
+        || (Verdict::Hold, Arc::from(REGO_FAILED), None, None),
+        |(one, (verdict, _))| (verdict, Arc::clone(&one.rule), one.message.clone(), one.advice.clone()),
     );
     let mut also: Vec<Arc<str>> = Vec::new();
     for (one, (other, _)) in said() {
@@ -128,6 +129,7 @@ fn finding(
         risks: scene.risks.map(<[_]>::to_vec),
         effects: scene.effects.to_vec(),
         message,
+        advice,
         redact: decisions.iter().map(|one| one.redact).max().unwrap_or_default(),
         remark: told.map(|(kind, one)| (kind, Arc::clone(&one.rule), one.message.clone())),
     }

@@ -79,12 +79,15 @@ fn a_set_of_decisions_is_as_strict_as_its_strictest_and_names_all_that_hold() {
 #[test]
 fn a_policy_that_fails_answers_nonsense_or_takes_too_long_holds_and_says_so() {
     for (text, told) in [
-        ("decision := {\"action\": \"permit\"} if input.effect.kind == \"delete\"", "no decision"),
-        ("decision := {\"action\": \"allow\", \"verdict\": 1} if input.effect.kind == \"delete\"", "no decision"),
-        ("decision := \"allow\" if input.effect.kind == \"delete\"", "no decision"),
-        ("decision := {\"action\": \"allow\", \"rule\": \"\"} if input.effect.kind == \"delete\"", "unusable `rule`"),
-        ("decision := {\"action\": \"hold\", \"rule\": \"x@y\"} if input.effect.kind == \"delete\"", "unusable `rule`"),
-        ("decision := {\"action\": \"hold\", \"profile\": \"nobody\"} if input.effect.kind == \"delete\"", "profile"),
+        ("decision := {\"action\": \"permit\"} if input.effect.object.name == \"t\"", "no decision"),
+        ("decision := {\"action\": \"allow\", \"verdict\": 1} if input.effect.object.name == \"t\"", "no decision"),
+        ("decision := \"allow\" if input.effect.object.name == \"t\"", "no decision"),
+        ("decision := {\"action\": \"allow\", \"rule\": \"\"} if input.effect.object.name == \"t\"", "unusable `rule`"),
+        (
+            "decision := {\"action\": \"hold\", \"rule\": \"x@y\"} if input.effect.object.name == \"t\"",
+            "unusable `rule`",
+        ),
+        ("decision := {\"action\": \"hold\", \"profile\": \"nobody\"} if input.effect.object.name == \"t\"", "profile"),
         (
             "decision := {\"action\": \"allow\"} if input.effect.object.name == \"t\"\n\
              decision := {\"action\": \"hold\"} if input.effect.object.name == \"t\"",
@@ -115,7 +118,7 @@ fn an_evaluation_without_end_is_stopped_and_the_next_one_is_none_the_worse() {
 #[test]
 fn a_failure_is_not_remembered_and_a_verdict_is() {
     let judge = Judge::new(Arc::new(policy(&format!(
-        "{READS}\nelse := {{\"action\": \"permit\"}} if input.effect.kind == \"drop\""
+        "{READS}\nelse := {{\"action\": \"permit\"}} if input.effect.object.name == \"t\""
     ))));
     let class = judge.class(&Facts::default());
     let mut cache = JudgeCache::new(1 << 20);
@@ -189,6 +192,38 @@ fn a_decision_names_a_profile_that_exists_and_hides_what_it_says() {
     assert_eq!((judgement.verdict, &*judgement.rule, judgement.redact), (Verdict::Hold, "r@two", Redact::Literals));
     let analysis = analyse(b"DROP TABLE t", &Limits::default());
     assert_eq!(policy.may_redact(&analysis, "ann", "shop"), Redact::All);
+}
+
+#[test]
+fn a_policy_that_answers_nonsense_to_any_kind_of_effect_is_none() {
+    let load =
+        |text: &str| Rego::new(&parts(text)).map(|rego| rego.named_profiles().map(str::to_owned).collect::<Vec<_>>());
+    for kind in EffectKind::ALL {
+        for object in ["not input.effect.object", "input.effect.object"] {
+            let text =
+                format!("decision := {{\"action\": \"alow\"}} if {{\n input.effect.kind == \"{kind}\"\n {object}\n}}");
+            let why = load(&text).unwrap_err();
+            assert!(why.contains(&format!("`{kind}`")) && why.contains("alow"), "{why}");
+        }
+    }
+    for wrong in [
+        "{\"action\": \"alow\"} if input.effect.has_where == false",
+        "{\"action\": \"hold\", \"advise\": \"x\"} if input.effect.kind == \"read\"",
+        "{\"action\": \"hold\", \"max_rows\": 3} if input.impact.rows == 1",
+    ] {
+        assert!(load(&format!("decision := {wrong}")).is_err(), "{wrong}");
+    }
+    let profiles = load("decision := {\"action\": \"hold\", \"profile\": \"two\"} if input.effect.kind == \"delete\"");
+    assert_eq!(profiles.unwrap(), ["two"]);
+}
+
+#[test]
+fn the_advice_of_a_decision_is_the_rules_own() {
+    let policy = policy(
+        "decision := {\"action\": \"reject\", \"rule\": \"r\", \"message\": \"no\", \"advice\": \"ask\"} if input.effect.kind == \"drop\"",
+    );
+    let judgement = decide(&policy, "DROP TABLE t");
+    assert_eq!((judgement.message.as_deref(), judgement.advice.as_deref()), (Some("no"), Some("ask")));
 }
 
 #[test]
@@ -326,8 +361,9 @@ fn what_is_not_known_never_passes_for_small_whichever_way_it_is_compared() {
 
 #[test]
 fn a_ceiling_is_for_what_passes_and_a_look_is_told_to_those_who_ask() {
-    let policy =
-        policy("decision := {\"action\": \"hold\", \"rule\": \"r\", \"max_rows\": 3} if input.effect.kind == \"drop\"");
+    let policy = policy(
+        "decision := {\"action\": \"hold\", \"rule\": \"r\", \"max_rows\": 3} if input.effect.object.name == \"t\"",
+    );
     let judgement = decide(&policy, "DROP TABLE t");
     assert_eq!(&*judgement.rule, REGO_FAILED);
     assert!(judgement.why.contains("for what passes"), "{}", judgement.why);
@@ -352,7 +388,7 @@ fn a_ceiling_is_for_what_passes_and_a_look_is_told_to_those_who_ask() {
 
 #[test]
 fn a_failure_that_was_asked_for_ahead_is_told_without_another_evaluation() {
-    let policy = policy(&format!("{READS}\nelse := {{\"action\": \"permit\"}} if input.effect.kind == \"drop\""));
+    let policy = policy(&format!("{READS}\nelse := {{\"action\": \"permit\"}} if input.effect.object.name == \"t\""));
     let class = policy.class(&Facts::default());
     let analysis = analyse(b"DROP TABLE t", &Limits::default());
     let failures = || policy.rego().unwrap().failures();

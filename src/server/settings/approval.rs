@@ -151,19 +151,27 @@ fn by_rule(
     profiles: &BTreeMap<String, Arc<Profile>>,
 ) -> HashMap<String, String> {
     let mut by_rule = HashMap::new();
+    let hint = |name: &str| {
+        let best = nearest(name, profiles.keys().map(String::as_str));
+        best.map(|best| format!("; did you mean `{best}`?")).unwrap_or_default()
+    };
     for rule in settings.policy.rules() {
         let Some(name) = &rule.approval else { continue };
         if !profiles.contains_key(name) {
-            let hint =
-                nearest(name, profiles.keys().map(String::as_str)).map(|best| format!("; did you mean `{best}`?"));
-            let hint = hint.unwrap_or_default();
-            let message = format!("rule `{}`: there is no [[approval.profile]] named `{name}`{hint}", rule.name);
+            let message =
+                format!("rule `{}`: there is no [[approval.profile]] named `{name}`{}", rule.name, hint(name));
             document.error(None, message);
         }
         by_rule.insert(rule.name.clone(), name.clone());
     }
     if let Some(rego) = settings.policy.rego() {
         rego.know_profiles(profiles.keys());
+        for name in rego.named_profiles().filter(|name| !profiles.contains_key(*name)) {
+            document.error(
+                None,
+                format!("the policy in Rego: there is no [[approval.profile]] named `{name}`{}", hint(name)),
+            );
+        }
         by_rule.extend(profiles.keys().map(|name| (format!("@{name}"), name.clone())));
     }
     by_rule

@@ -209,6 +209,7 @@ fn rule(mut section: Section<'_, '_>) -> Option<Rule> {
     let mut rule = Rule::new(name.clone().unwrap_or_default(), action.unwrap_or(Action::Hold));
     section.set("observe", &mut rule.observe);
     section.set_as("message", &mut rule.message, Some);
+    section.set_as("advice", &mut rule.advice, Some);
     section.set_as("users", &mut rule.users, Some);
     section.set_as("databases", &mut rule.databases, Some);
     section.set_as("application_names", &mut rule.application_names, Some);
@@ -236,7 +237,10 @@ fn rule(mut section: Section<'_, '_>) -> Option<Rule> {
         }
     }
     if rule.message.is_some() && rule.action == Action::Allow {
-        document.warning(at, format!("rule `{}` allows, so nobody will read its `message`", rule.name));
+        document.warning(at.clone(), format!("rule `{}` allows, so nobody will read its `message`", rule.name));
+    }
+    if rule.advice.is_some() && matches!(rule.action, Action::Allow | Action::Notify) {
+        document.warning(at, format!("rule `{}` lets pass, so nobody will read its `advice`", rule.name));
     }
     if rule.observe {
         let message = format!("OBSERVE MODE: rule `{}` holds and rejects nothing, what it matches passes", rule.name);

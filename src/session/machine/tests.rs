@@ -122,6 +122,7 @@ impl Judging for Fake {
             rule: "r".into(),
             why: "w".to_owned(),
             message: None,
+            advice: None,
             redact: Redact::None,
             also: Vec::new(),
             remarks: Vec::new(),

@@ -67,6 +67,8 @@ fn request(name: &str) -> HoldRequest {
         guard: None,
         beforehand: None,
         undoes: None,
+        message: None,
+        advice: None,
         setting: None,
     }
 }

@@ -58,6 +58,8 @@ pub(super) fn view(id: &str) -> RequestView {
         policy_version: "v1".to_owned(),
         guard: None,
         undoes: None,
+        message: None,
+        advice: None,
         in_transaction: true,
         role: Some("app".to_owned()),
         search_path: Some("public".to_owned()),

@@ -14,21 +14,32 @@ pub(super) fn rejected_by_rule(judgement: &Judgement) -> Report {
         Some(message) => format!("querygate: rejected by policy: {message}"),
         None => "querygate: rejected by policy".to_owned(),
     };
-    Report::error("42501", message)
-        .with_detail(format!("Rule \"{}\": {}.", judgement.rule, judgement.why))
-        .with_hint("Nothing was run. Ask the owners of the gate's policy if you need this.")
+    Report::error("42501", message).with_detail(format!("Rule \"{}\": {}.", judgement.rule, judgement.why)).with_hint(
+        match &judgement.advice {
+            Some(advice) => format!("{advice}\nNothing was run."),
+            None => "Nothing was run. Ask the owners of the gate's policy if you need this.".to_owned(),
+        },
+    )
 }
 
 pub(super) fn in_transaction_report(judgement: &Judgement) -> Report {
     Report::error("42501", "querygate: this statement needs approval, and approvals are not asked inside a transaction")
-        .with_detail(format!("Rule \"{}\": {}.", judgement.rule, judgement.why))
-        .with_hint("Run it outside a transaction block (hold.in_transaction = \"reject\" in the gate's configuration).")
+        .with_detail(format!("Rule \"{}\": {}.{}", judgement.rule, judgement.why, said(judgement)))
+        .with_advice(
+            judgement.advice.as_deref(),
+            "Run it outside a transaction block (hold.in_transaction = \"reject\" in the gate's configuration).",
+        )
 }
 
 pub(super) fn cannot_guard(judgement: &Judgement, why: &str) -> Report {
     Report::error("42501", "querygate: this statement needs approval with a guard, and the guard cannot be applied to it")
-        .with_detail(format!("Rule \"{}\": {}. The guard: {why}.", judgement.rule, judgement.why))
-        .with_hint("Nothing was run, and nobody was asked. Ask the owners of the gate's policy about the rule's guard or undo (otherwise = \"run\").")
+        .with_detail(format!("Rule \"{}\": {}. The guard: {why}.{}", judgement.rule, judgement.why, said(judgement)))
+        .with_advice(judgement.advice.as_deref(), "Nothing was run, and nobody was asked. Ask the owners of the gate's policy about the rule's guard or undo (otherwise = \"run\").")
+}
+
+/// What the rules say of it, on a line of its own.
+fn said(judgement: &Judgement) -> String {
+    judgement.message.as_deref().map(|message| format!("\n{message}")).unwrap_or_default()
 }
 
 pub(super) fn no_warrant() -> Report {
