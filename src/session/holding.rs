@@ -49,6 +49,9 @@ pub(super) struct Holding {
     reminder_interval: Duration,
     timer: Pin<Box<Sleep>>,
     id: HoldId,
+    /// What the rules that held it say, and advise.
+    message: Option<String>,
+    advice: Option<String>,
 }
 
 impl Holding {
@@ -60,6 +63,7 @@ impl Holding {
         let (time_to_live, asked) = shared.terms(&draft.judgement, settings.hold_deadline);
         let request = request(shared, id.clone(), origin, draft, time_to_live);
         let notice = notice(&asked, &request);
+        let (message, advice) = (request.message.clone(), request.advice.clone());
         let ticket = shared.board.open(request).map_err(|limit| over_limit(&limit))?;
         let now = clock::now();
         let deadline = now.checked_add(time_to_live).unwrap_or(now);
@@ -76,6 +80,8 @@ impl Holding {
             reminder_interval: settings.reminder_interval,
             timer: Box::pin(tokio::time::sleep_until(first.into())),
             id,
+            message,
+            advice,
         })
     }
 
@@ -115,20 +121,26 @@ impl Holding {
                 }
             }
         }
-        if self.timer.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = clock::now();
+            if now >= self.deadline {
+                return Poll::Ready(Turn::Expire);
+            }
+            let is_due = self.reminder.is_some_and(|reminder| now >= reminder);
+            if is_due {
+                self.reminder = next_reminder(now, self.reminder_interval);
+            }
+            let next = self.reminder.map_or(self.deadline, |reminder| reminder.min(self.deadline));
+            self.timer.as_mut().reset(next.into());
+            if self.notice.is_some() {
+                return Poll::Ready(Turn::Asked);
+            }
+            // The timer also ends the time until the client is told, whether it was told by then or not.
+            if is_due {
+                return Poll::Ready(Turn::Remind);
+            }
         }
-        let now = clock::now();
-        if now >= self.deadline {
-            return Poll::Ready(Turn::Expire);
-        }
-        let is_told = self.notice.is_none();
-        if self.reminder.is_none_or(|reminder| now >= reminder) {
-            self.reminder = next_reminder(now, self.reminder_interval);
-        }
-        let next = self.reminder.map_or(self.deadline, |reminder| reminder.min(self.deadline));
-        self.timer.as_mut().reset(next.into());
-        Poll::Ready(if is_told { Turn::Remind } else { Turn::Asked })
+        Poll::Pending
     }
 
     /// What is said of it besides: with the notice that it waits, or in one of its own if the client was told already.
@@ -201,19 +213,25 @@ impl Holding {
                 if let Some(reason) = reason {
                     let _ = write!(detail, " Reason: {reason}");
                 }
-                Ending::Refuse(
-                    Report::error("42501", format!("querygate: statement rejected by {by}"))
-                        .with_detail(detail)
-                        .with_hint("Nothing was run. Talk to the approver, then run it again to ask anew."),
-                )
+                let hint = "Nothing was run. Talk to the approver, then run it again to ask anew.";
+                let report = Report::error("42501", format!("querygate: statement rejected by {by}"));
+                Ending::Refuse(self.in_words_of_rules(report, detail, hint))
             }
         }
     }
 
     fn expired(&self) -> Report {
-        Report::error("57014", "querygate: nobody approved the statement in time")
-            .with_detail(format!("Request {} expired.", self.id))
-            .with_hint("Nothing was run. Run it again to ask anew.")
+        let report = Report::error("57014", "querygate: nobody approved the statement in time");
+        let detail = format!("Request {} expired.", self.id);
+        self.in_words_of_rules(report, detail, "Nothing was run. Run it again to ask anew.")
+    }
+
+    /// A refusal says again what the rules that held it say.
+    fn in_words_of_rules(&self, report: Report, mut detail: String, hint: &'static str) -> Report {
+        if let Some(message) = &self.message {
+            let _ = write!(detail, "\n{message}");
+        }
+        report.with_detail(detail).with_advice(self.advice.as_deref(), hint)
     }
 
     fn withdrawn(&self, cause: Cause) -> Report {
@@ -305,6 +323,8 @@ pub(super) fn request(
         also: draft.judgement.also.iter().map(|rule| rule.as_ref().to_owned()).collect(),
         owners: draft.judgement.owners,
         why: draft.judgement.why,
+        message: draft.judgement.message.as_deref().map(str::to_owned),
+        advice: draft.judgement.advice.as_deref().map(str::to_owned),
         policy_version: Arc::clone(shared.judge().policy().version()),
         in_transaction: draft.in_transaction,
         reason: draft.reason,
@@ -321,6 +341,9 @@ pub(super) fn request(
 
 fn notice(asked: &str, request: &HoldRequest) -> Report {
     let mut detail = format!("Rule \"{}\": {}.", request.rule, request.why);
+    if let Some(message) = &request.message {
+        let _ = write!(detail, "\n{message}");
+    }
     if let Some((first, others)) = request.risks.split_first() {
         let _ = write!(detail, "\nApprovers are told: {}", first.text);
         for other in others.iter().take(RISKS_TOLD) {
@@ -344,9 +367,10 @@ fn notice(asked: &str, request: &HoldRequest) -> Report {
     if let Some(guard) = &request.guard {
         let _ = write!(detail, "\nGuard: {guard}.");
     }
-    Report::notice(format!("querygate: waiting for approval, request {}", request.id)).with_detail(detail).with_hint(
-        "Cancel the statement (Ctrl-C in psql) to withdraw it. SET querygate.reason = '…' tells approvers why.",
-    )
+    let hint = "Cancel the statement (Ctrl-C in psql) to withdraw it. SET querygate.reason = '…' tells approvers why.";
+    Report::notice(format!("querygate: waiting for approval, request {}", request.id))
+        .with_detail(detail)
+        .with_advice(request.advice.as_deref(), hint)
 }
 
 fn over_limit(limit: &OverLimit) -> Report {
