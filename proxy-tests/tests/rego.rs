@@ -320,8 +320,8 @@ fn a_broken_policy_changes_nothing_and_a_mended_one_is_in_force_while_what_is_he
         "decision := {\"action\": \"allow\", \"rule\": to_number(\"seven\")}".to_owned(),
         "decision := {\"action\": \"allow\"} if count(numbers.range(1, 9000000000)) > 1".to_owned(),
         // It answers nonsense to one kind of effect, or names a profile that is not there.
-        ACTIONS.replace("\"action\": \"notify\"", "\"action\": \"notfy\""),
-        ACTIONS.replace("\"production\"", "\"prodution\""),
+        ACTIONS.replace("\"action\": \"notify\"", "\"action\": \"shout\""),
+        ACTIONS.replace("\"production\"", "\"elsewhere\""),
     ];
     for (times, text) in (1..).zip(&broken) {
         fs::write(&file, format!("package querygate\n{text}\n")).unwrap();
