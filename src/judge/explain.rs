@@ -43,13 +43,16 @@ impl Policy {
             }
         }
         for rule in self.rules() {
-            let step = step(rule, |rule| {
+            let mut step = step(rule, |rule| {
                 if rule.matches_session(facts, &freezes) {
                     rule.matches_effect(effect, object, column, scene)
                 } else {
                     Match::No
                 }
             });
+            for key in step.because.iter_mut().filter(|key| scene.impact.is_none() && **key == "impact") {
+                *key = "impact (not known here; a gate with [impact] looks into it, and may judge otherwise)";
+            }
             let last = step.matches == Match::Surely;
             steps.push(step);
             if last {

@@ -45,7 +45,7 @@ pub struct Args {
     /// `application_name` to judge for.
     #[arg(long, default_value = "")]
     application: String,
-    /// Client address to judge for; a Unix socket without it.
+    /// Client address to judge for; without it, rules with `addresses` do not match.
     #[arg(long)]
     address: Option<IpAddr>,
     /// Common name of the client certificate to judge for.

@@ -256,3 +256,18 @@ proptest! {
         prop_assert!(*judged.rule == *sure || doubted, "{} {steps:?}", judged.rule);
     }
 }
+
+#[test]
+fn the_explanation_without_a_database_says_that_impact_is_not_known_and_not_that_it_does_not_match() {
+    let policy = Policy::from_toml(
+        "[[rule]]\nname = \"few\"\naction = \"allow\"\neffects = [\"delete\"]\nimpact = { max_rows = 3 }",
+    )
+    .unwrap();
+    let (tags, kinds) = (Tags::default(), [EffectKind::Delete]);
+    let analysis = analysis(&kinds);
+    let effect = analysis.pieces.first().unwrap().effects.first().unwrap();
+    let scene = Scene { in_transaction: false, tags: &tags, risks: Some(&[]), effects: &kinds, impact: None };
+    let steps = policy.explain(&FACTS, effect, effect.objects.first(), None, scene);
+    let because = steps.iter().map(|step| step.because.join(" ")).collect::<Vec<_>>();
+    assert!(because.iter().all(|why| why.starts_with("impact (not known here")), "{because:?}");
+}
