@@ -218,6 +218,42 @@ fn an_approval_of_what_has_been_redefined_since_is_asked_anew_with_the_differenc
 }
 
 #[test]
+fn a_function_that_is_redefined_while_its_call_is_held_is_asked_anew_and_does_not_run() {
+    let (database, role) = database();
+    let define = |body: &str| {
+        database.run(&format!(
+            "CREATE OR REPLACE FUNCTION purge() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN DELETE FROM orders WHERE {body}; END'"
+        ));
+    };
+    define("id = 1");
+    let gate = Gate::builder().toml(&section(&role)).start(database.target());
+    let psql = Psql::new(&gate.target()).start("SELECT purge()");
+    let id = gate.api().wait_held("SELECT purge()");
+    eventually("it is looked into", || (!impact(&gate, ANN, &id).is_null()).then_some(()));
+    define("true");
+    let refused = gate.api().decide(&id, "approve", "one row is fine");
+    assert_eq!(refused.status, 409, "{refused:?}");
+    has_all(&refused.text, &["function public.purge() was redefined"]);
+    gate.api().reject(&id, "no");
+    assert_ne!(finish(psql).status, Some(0));
+    assert_eq!(database.raw().value("SELECT count(*) FROM orders"), "20", "nothing has run");
+}
+
+#[test]
+fn what_is_not_compared_is_told_to_whoever_waits_and_whoever_decides() {
+    let (database, role) = database();
+    database.run("CREATE FUNCTION run(what text) RETURNS void LANGUAGE plpgsql AS 'BEGIN EXECUTE what; END'");
+    let gate = Gate::builder().toml(&section(&role)).start(database.target());
+    let psql = Psql::new(&gate.target()).start("SELECT run('DELETE FROM orders')");
+    let id = gate.api().wait_held("SELECT run");
+    eventually("it is looked into", || (!impact(&gate, ANN, &id).is_null()).then_some(()));
+    let said = "not compared when it is released: what public.run() runs with EXECUTE";
+    assert_eq!(impact(&gate, ANN, &id)["headlines"], serde_json::json!([said]));
+    gate.api().reject(&id, "no");
+    has_all(&finish(psql).stderr, &["Impact: not all of its definitions are compared when it is released."]);
+}
+
+#[test]
 fn an_approval_of_three_rows_is_none_of_a_thousand() {
     let (database, role) = database();
     let gate = Gate::builder().toml(&section(&role)).start(database.target());

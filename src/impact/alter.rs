@@ -49,6 +49,16 @@ pub(super) fn rename() -> Command {
     )
 }
 
+/// `SET SCHEMA` (`AlterTableNamespace`).
+pub(super) fn moved() -> Command {
+    known(
+        "SET SCHEMA",
+        ACCESS_EXCLUSIVE,
+        AlterWork::Catalogue,
+        "text that names it with its old schema, or finds it by a search_path, does not find it any more",
+    )
+}
+
 /// The sub-command of a node of `AlterTableStmt.cmds`.
 pub(super) fn command(node: &Node) -> Option<Command> {
     let Some(NodeEnum::AlterTableCmd(command)) = &node.node else { return None };

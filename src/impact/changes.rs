@@ -121,12 +121,11 @@ fn rows(before: &Impact, now: &Impact, tolerance: f64, own: &Own, changed: &mut 
 
 fn counted(impact: &Impact) -> Vec<Counted<'_>> {
     let mut all = Vec::new();
+    let several =
+        impact.statements.last().and_then(|last| last.place).map_or(impact.statements.len() > 1, |last| last > 0);
     for (index, statement) in impact.statements.iter().enumerate() {
-        let place = if impact.statements.len() > 1 {
-            format!(" (statement {})", index.saturating_add(1))
-        } else {
-            String::new()
-        };
+        let index = statement.place.unwrap_or(index);
+        let place = if several { format!(" (statement {})", index.saturating_add(1)) } else { String::new() };
         for object in &statement.objects {
             if let (Some(resolved), Some(rows)) = (object.resolved.known(), &object.rows) {
                 let of = format!("{}{place}", resolved.qualified());
@@ -185,6 +184,8 @@ mod tests {
             cascades: Vec::new(),
             alter: Vec::new(),
             dependents: None,
+            place: None,
+            part: false,
             consequences: true,
             unfollowed: false,
             notes: Vec::new(),

@@ -1,10 +1,12 @@
 //! What depends on objects that are dropped, by `pg_depend`, and how objects that are no relations are found.
 
+use tokio_postgres::Row;
+
 use super::catalogue::{self, Path, QUICK};
 use super::connection::{Asking, quoted};
 use super::harmless::display;
 use super::lookup::cell;
-use super::report::{Dependents, ObjectImpact, Resolved};
+use super::report::{Definition, Dependents, ObjectImpact, Resolved};
 use super::statement::{Outline, Sort, Target};
 
 /// The objects of a DROP that were found, as (catalogue, oid).
@@ -32,27 +34,56 @@ pub(super) async fn of(
         return Err("nothing of what is dropped was found".to_owned());
     }
     let (catalogues, oids): (Vec<&str>, Vec<u32>) = roots.iter().copied().unzip();
-    let sql = "WITH RECURSIVE gone(classid, objid, objsubid, asked) AS ( \
+    let sql = format!(
+        "{GONE} SELECT DISTINCT pg_describe_object(g.classid, g.objid, g.objsubid) FROM gone g WHERE {ASKED} ORDER BY 1 LIMIT $3"
+    );
+    let limit = i64::try_from(listed).unwrap_or(i64::MAX).saturating_add(1);
+    let mut found = catalogue::texts(asking, &sql, &[&catalogues, &oids, &limit]).await?;
+    let more = found.len() > listed;
+    found.truncate(listed);
+    Ok(Dependents { listed: found, more, cascade })
+}
+
+/// What goes along with the roots by CASCADE, as parts of what the statement rests on: another one is a difference.
+pub(super) async fn along(asking: &Asking, roots: &[(&'static str, u32)]) -> Result<Vec<(String, Definition)>, String> {
+    let (catalogues, oids): (Vec<&str>, Vec<u32>) = roots.iter().copied().unzip();
+    let sql = format!(
+        "{GONE} SELECT DISTINCT pg_describe_object(g.classid, g.objid, g.objsubid), coalesce(c.relname::text, i.name, ''), \
+         concat_ws(' ', g.classid, g.objid, g.objsubid) FROM gone g \
+         CROSS JOIN LATERAL pg_identify_object(g.classid, g.objid, g.objsubid) AS i \
+         LEFT JOIN pg_class c ON g.classid = 'pg_class'::regclass AND c.oid = g.objid WHERE {ASKED} LIMIT $3"
+    );
+    let limit = i64::try_from(ALONG).unwrap_or(i64::MAX).saturating_add(1);
+    let rows = asking.ask(QUICK, &sql, &[&catalogues, &oids, &limit]).await?;
+    if rows.len() > ALONG {
+        return Err(format!("there are more than {ALONG}"));
+    }
+    let one = |row: &Row| {
+        let (of, subject, hash): (String, String, String) = (cell(row, 0)?, cell(row, 1)?, cell(row, 2)?);
+        Ok((format!("dependent {of}"), Definition { subject, hash }))
+    };
+    rows.iter().map(one).collect()
+}
+
+/// Dependents that are compared at release.
+const ALONG: usize = 1000;
+
+/// `gone(…)`: all that goes with the roots; `asked`: only if CASCADE is written.
+const GONE: &str = "WITH RECURSIVE gone(classid, objid, objsubid, asked) AS ( \
         SELECT r.class::regclass::oid, r.objid, 0, false FROM unnest($1::text[], $2::oid[]) AS r(class, objid) \
         UNION SELECT x.classid, x.objid, x.objsubid, g.asked OR d.deptype = 'n' FROM gone g \
         JOIN pg_depend d ON d.refclassid = g.classid AND d.refobjid = g.objid AND (g.objsubid = 0 OR d.refobjsubid = g.objsubid) \
         LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid AND w.rulename = '_RETURN' \
         CROSS JOIN LATERAL (SELECT CASE WHEN w.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass::oid END, \
           coalesce(w.ev_class, d.objid), CASE WHEN w.oid IS NULL THEN d.objsubid ELSE 0 END) AS x(classid, objid, objsubid) \
-        WHERE d.deptype IN ('n', 'a', 'i', 'P', 'S')) \
-        SELECT DISTINCT pg_describe_object(g.classid, g.objid, g.objsubid) FROM gone g \
-        WHERE g.classid <> 'pg_rewrite'::regclass \
+        WHERE d.deptype IN ('n', 'a', 'i', 'P', 'S'))";
+
+/// Of these what goes by CASCADE alone, and not silently with something else.
+const ASKED: &str = "g.classid <> 'pg_rewrite'::regclass \
         AND NOT EXISTS (SELECT FROM gone o WHERE NOT o.asked AND (o.classid, o.objid) = (g.classid, g.objid) \
           AND o.objsubid IN (0, g.objsubid)) \
         AND NOT EXISTS (SELECT FROM pg_depend i WHERE i.classid = g.classid AND i.objid = g.objid AND i.deptype IN ('i', 'a') \
-          AND (i.refclassid, i.refobjid) IN (SELECT classid, objid FROM gone WHERE asked)) \
-        ORDER BY 1 LIMIT $3";
-    let limit = i64::try_from(listed).unwrap_or(i64::MAX).saturating_add(1);
-    let mut found = catalogue::texts(asking, sql, &[&catalogues, &oids, &limit]).await?;
-    let more = found.len() > listed;
-    found.truncate(listed);
-    Ok(Dependents { listed: found, more, cascade })
-}
+          AND (i.refclassid, i.refobjid) IN (SELECT classid, objid FROM gone WHERE asked))";
 
 /// A function, type or schema as the session finds it.
 pub(super) async fn find(asking: &Asking, path: &Path, target: &Target) -> Result<Resolved, String> {

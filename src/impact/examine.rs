@@ -7,26 +7,44 @@ use super::cascade;
 use super::catalogue::{self, Path, QUICK, Relation};
 use super::count::{self, Counter};
 use super::dependents;
-use super::harmless::{Names, display};
+use super::harmless::display;
 use super::lookup::cell;
 use super::prober::Ask;
-use super::report::{Action, AlterWork, Bound, Cascade, Known, ObjectImpact, Rows, StatementImpact};
+use super::report::{Action, AlterWork, Bound, Cascade, Definition, Known, ObjectImpact, Rows, StatementImpact};
 use super::statement::{self, Outline, Sort, Target};
 
 /// Looks into the statements of one text.
 pub(super) struct Examiner<'a> {
     counter: Counter<'a>,
-    path: &'a Path,
+    pub(super) path: &'a Path,
     ask: &'a Ask,
     /// Everything named so far was found.
     pub(super) complete: bool,
-    /// Functions and operators named so far.
-    pub(super) names: Names,
+    /// Not every name could be told apart: whatever the text may name counts.
+    pub(super) by_words: bool,
+    /// Operators named so far.
+    pub(super) operators: BTreeSet<String>,
+    /// Why not all of it was looked at.
+    pub(super) cut: Option<String>,
+    /// What goes along with what is dropped.
+    pub(super) along: Vec<(String, Definition)>,
+    /// What is not compared at release.
+    pub(super) uncompared: Vec<String>,
 }
 
 impl<'a> Examiner<'a> {
     pub(super) fn new(counter: Counter<'a>, path: &'a Path, ask: &'a Ask) -> Self {
-        Self { counter, path, ask, complete: true, names: Names::default() }
+        Self {
+            counter,
+            path,
+            ask,
+            complete: true,
+            by_words: false,
+            operators: BTreeSet::new(),
+            cut: None,
+            along: Vec::new(),
+            uncompared: Vec::new(),
+        }
     }
 
     /// What one statement would touch; adds the tables it rests on to `seen`.
@@ -43,6 +61,8 @@ impl<'a> Examiner<'a> {
             cascades: Vec::new(),
             alter: Vec::new(),
             dependents: None,
+            place: Some(outline.place),
+            part: outline.part,
             consequences: true,
             unfollowed: outline.updates || outline.action == Action::Merge,
             notes: outline.notes.iter().map(|note| (*note).to_owned()).collect(),
@@ -50,7 +70,14 @@ impl<'a> Examiner<'a> {
         if outline.targets.len() > self.counter.settings.objects {
             impact.notes.push(format!("only the first {} objects were looked at", self.counter.settings.objects));
             self.complete = false;
+            self.cut = Some("not every object was looked at".to_owned());
         }
+        self.by_words |= match outline.action {
+            Action::Delete | Action::Update | Action::Insert | Action::Truncate | Action::Read => false,
+            // They name more than what they are aimed at.
+            Action::Merge | Action::Drop | Action::Alter | Action::Other => true,
+        };
+        self.uncompared.extend(outline.uncompared.clone());
         if outline.action == Action::Other && outline.targets.is_empty() {
             self.complete = false;
         }
@@ -71,28 +98,41 @@ impl<'a> Examiner<'a> {
         }
         if outline.action == Action::Drop {
             let oids = dependents::roots(&impact.objects, outline);
+            if outline.cascade {
+                self.goes_along(&oids, &impact).await;
+            }
             let limit = self.counter.settings.listed;
             impact.dependents = Some(dependents::of(self.counter.asking, &oids, outline.cascade, limit).await.into());
         }
         impact
     }
 
+    /// What CASCADE takes along is part of what it rests on.
+    async fn goes_along(&mut self, roots: &[(&'static str, u32)], impact: &StatementImpact) {
+        match dependents::along(self.counter.asking, roots).await {
+            Ok(along) => self.along.extend(along),
+            Err(why) => self.uncompared.push(format!("what CASCADE drops as well: {why}")),
+        }
+        let unknown = impact.objects.iter().filter(|object| object.resolved.known().is_none());
+        self.uncompared.extend(unknown.map(|object| format!("what CASCADE drops along with {}", object.written)));
+    }
+
     /// Names that are only read: found, so that they are part of what the statement rests on.
     async fn reads(&mut self, outline: &Outline, seen: &mut BTreeSet<u32>) {
         for names in [&outline.names, &outline.runs] {
             let Ok(names) = names else {
-                self.complete = false;
+                (self.complete, self.by_words) = (false, true);
                 continue;
             };
-            self.names.functions.extend(names.functions.iter().cloned());
-            self.names.operators.extend(names.operators.iter().cloned());
+            self.operators.extend(names.operators.iter().cloned());
             for written in names.relations.iter().take(self.counter.settings.objects) {
                 match catalogue::relation(self.counter.asking, self.path, written).await {
                     Ok(relation) => _ = seen.insert(relation.oid),
-                    Err(_) => self.complete = false,
+                    Err(_) => (self.complete, self.by_words) = (false, true),
                 }
             }
-            self.complete &= names.relations.len() <= self.counter.settings.objects;
+            let all = names.relations.len() <= self.counter.settings.objects;
+            (self.complete, self.by_words) = (self.complete && all, self.by_words || !all);
         }
     }
 
@@ -115,7 +155,7 @@ impl<'a> Examiner<'a> {
         };
         if target.sort != Sort::Relation {
             object.resolved = dependents::find(self.counter.asking, self.path, target).await.into();
-            self.complete = false;
+            (self.complete, self.by_words) = (false, true);
             return (object, None);
         }
         let relation = match catalogue::relation(self.counter.asking, self.path, &target.written).await {
@@ -123,7 +163,7 @@ impl<'a> Examiner<'a> {
             Err(why) => {
                 object.resolved = Known::Unknown(why.clone());
                 object.rows = about_rows(outline.action).then(|| count::unknown(&why));
-                self.complete = false;
+                (self.complete, self.by_words) = (false, true);
                 return (object, None);
             }
         };
@@ -249,6 +289,7 @@ impl<'a> Examiner<'a> {
         if let Some(why) = missing {
             impact.notes.push(format!("not every foreign key could be followed: {why}"));
             self.complete = false;
+            self.cut = Some("not every foreign key could be followed".to_owned());
         }
     }
 

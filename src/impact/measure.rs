@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::report::{
     Action, AlterWork, Bound, Cascade, CascadeAction, Impact, ObjectImpact, Resolved, Rows, StatementImpact,
 };
+use super::statement::NOT_LOOKED;
 use super::text::digest;
 use crate::judge::{Effect, EffectKind, Measure, ObjectName, Reached};
 
@@ -38,6 +39,10 @@ fn rows(impact: &Impact, effects: &[Effect]) -> Option<u64> {
     // A second one would meet what the first has changed; and all that the judge saw has to have been counted.
     let mut writing = impact.statements.iter().filter(|statement| statement.action != Action::Read);
     let (Some(statement), None) = (writing.next(), writing.next()) else { return None };
+    if statement.part {
+        // Fail closed: no guard counts the rows of a part, or of what is only prepared.
+        return None;
+    }
     let counted: Vec<&ObjectImpact> = statement.objects.iter().filter(|object| object.rows.is_some()).collect();
     let mut wanted = 0_usize;
     for effect in effects {
@@ -94,7 +99,9 @@ fn most(rows: &Rows) -> Option<u64> {
 fn bytes(impact: &Impact) -> Option<u64> {
     let objects = impact.statements.iter().filter(|statement| statement.action != Action::Read);
     let mut sizes = objects.flat_map(|statement| &statement.objects).peekable();
-    if impact.trouble.is_some() || sizes.peek().is_none() {
+    // Fail closed: what nobody looks into may touch anything.
+    let blank = impact.statements.iter().any(|statement| statement.notes.iter().any(|note| note == NOT_LOOKED));
+    if impact.trouble.is_some() || blank || sizes.peek().is_none() {
         return None;
     }
     sizes.try_fold(0_u64, |sum, object| sum.checked_add(*object.table.as_ref()?.known()?.bytes.known()?))
@@ -109,6 +116,8 @@ fn rewrites(impact: &Impact) -> Option<bool> {
         Action::Alter => statement.alter.iter().try_fold(false, |any, step| match step.work {
             // It reads no row, and every row loses a value.
             AlterWork::Catalogue if step.command == "DROP COLUMN" => Some(true),
+            // Whoever names it finds it no more.
+            AlterWork::Catalogue if step.command == "SET SCHEMA" => None,
             AlterWork::Catalogue => Some(any),
             AlterWork::Scan | AlterWork::Rewrite => Some(true),
             AlterWork::Unknown => None,
@@ -133,7 +142,7 @@ fn triggers(impact: &Impact) -> Option<bool> {
         return Some(true);
     }
     let looked = impact.trouble.is_none()
-        && impact.fingerprint.known().is_some()
+        && impact.looked
         && impact.statements.iter().all(|statement| {
             // Of tables that foreign keys lead to it is known whether there are any, and not which would fire.
             let none = |cascade: &Cascade| cascade.triggers == Some(false) && cascade.rules == Some(false);
@@ -162,10 +171,8 @@ fn reached(impact: &Impact, counted: bool) -> Option<Vec<Reached>> {
             // A rewrite rule replaces what the key does, or adds to it, whether or not a row refers.
             || statement.cascades.iter().any(|cascade| cascade.child.is_none() || cascade.rules != Some(false))
     };
-    let whole = impact.trouble.is_none()
-        && impact.fingerprint.known().is_some()
-        && impact.kin.is_some()
-        && !impact.statements.iter().any(unlisted);
+    let whole =
+        impact.trouble.is_none() && impact.looked && impact.kin.is_some() && !impact.statements.iter().any(unlisted);
     whole.then(|| names(impact, counted))
 }
 

@@ -36,6 +36,7 @@ mod text;
 mod undo;
 mod uses;
 mod weigh;
+mod words;
 
 pub use changes::{changes, changes_beside};
 pub use connection::{Dial, Dialling, Stream};

@@ -10,9 +10,10 @@ use super::catalogue::{self, Path, QUICK};
 use super::connection::{Asking, Dial};
 use super::count::Counter;
 use super::examine::Examiner;
+use super::fingerprint::Rests;
 use super::harmless::Value;
 use super::pool::Pool;
-use super::report::{Impact, Waiting};
+use super::report::{Impact, Known, Waiting};
 use super::settings::ImpactSettings;
 use super::statement::Outline;
 use super::survey::{self, Mark};
@@ -180,13 +181,11 @@ impl Prober {
             impact.statements.push(examiner.statement(index, outline, &mut seen).await);
         }
         let complete = outlines.len() <= self.settings.statements && examiner.complete;
-        let definitions = if complete {
-            fingerprint::of(asking, &path, &seen, &examiner.names).await
-        } else {
-            Err("not every object could be looked up".to_owned())
-        };
-        impact.fingerprint = definitions.as_ref().map(fingerprint::hash).map_err(String::clone).into();
-        impact.definitions = definitions.unwrap_or_default();
+        if outlines.len() > self.settings.statements {
+            examiner.cut = Some("not every statement was looked at".to_owned());
+        }
+        self.definitions(asking, ask, &examiner, &seen, impact).await;
+        impact.looked = complete && !seen.is_empty() && impact.fingerprint.known().is_some();
         let touched = impact.statements.iter().flat_map(|statement| {
             let objects = statement.objects.iter().filter_map(|object| object.resolved.known());
             objects.chain(statement.cascades.iter().filter_map(|cascade| cascade.child.as_ref()))
@@ -197,6 +196,37 @@ impl Prober {
         let may_read = catalogue::may_read(asking, path.role.as_deref(), &seen).await;
         impact.requester_may_see = complete && may_read.unwrap_or_default();
         Ok(())
+    }
+}
+
+impl Prober {
+    /// Fills in the fingerprint, and what is not part of it.
+    async fn definitions(
+        &self,
+        asking: &Asking,
+        ask: &Ask,
+        examiner: &Examiner<'_>,
+        seen: &BTreeSet<u32>,
+        impact: &mut Impact,
+    ) {
+        let found = match &examiner.cut {
+            Some(why) => Err(why.clone()),
+            None => {
+                let operators = (!examiner.by_words).then_some(&examiner.operators);
+                let rests = Rests { path: examiner.path, text: &ask.text, relations: seen, operators };
+                fingerprint::of(asking, &rests).await
+            }
+        };
+        match found {
+            Ok((mut definitions, uncompared)) => {
+                definitions.extend(examiner.along.iter().cloned());
+                impact.uncompared = examiner.uncompared.iter().cloned().chain(uncompared).collect();
+                impact.fingerprint = Known::Known(fingerprint::hash(&definitions));
+                impact.definitions = definitions;
+            }
+            // Fail closed: this is said to whoever decides.
+            Err(why) => impact.fingerprint = Known::Unknown(why),
+        }
     }
 }
 

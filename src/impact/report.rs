@@ -53,6 +53,12 @@ pub struct Impact {
     /// Each of these definitions, by what it is of ("column public.orders.note"); not on record. Empty if the fingerprint is not known.
     #[serde(skip)]
     pub definitions: BTreeMap<String, Definition>,
+    /// What of it is not among these, so that nobody would notice if it changed, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncompared: Vec<String>,
+    /// Every object it names was found, and all of its definitions; not on record.
+    #[serde(skip)]
+    pub looked: bool,
     /// Partitions and children of the tables touched, and what these are partitions or children of; not on record. `None`: not known.
     #[serde(skip)]
     pub kin: Option<Vec<Kin>>,
@@ -75,6 +81,8 @@ impl Impact {
             session: None,
             fingerprint: Known::Unknown("nothing was looked up".to_owned()),
             definitions: BTreeMap::new(),
+            uncompared: Vec::new(),
+            looked: false,
             kin: None,
             undo: None,
             requester_may_see: false,
@@ -88,6 +96,9 @@ impl Impact {
         let hush = |why: &mut String| HUSHED.clone_into(why);
         self.trouble.iter_mut().for_each(hush);
         self.fingerprint.hush();
+        if !self.uncompared.is_empty() {
+            self.uncompared = vec![HUSHED.to_owned()];
+        }
         if let Some(session) = &mut self.session {
             session.hush();
         }
@@ -233,6 +244,12 @@ pub struct StatementImpact {
     pub alter: Vec<AlterStep>,
     /// What depends on objects that are dropped.
     pub dependents: Option<Known<Dependents>>,
+    /// Number of its statement in the text, from 0, where parts of statements are listed by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<usize>,
+    /// It is not the statement itself: a query of its WITH, or what it prepares; not on record.
+    #[serde(skip)]
+    pub part: bool,
     /// Triggers and rewrite rules of what it names are known; not on record.
     #[serde(skip)]
     pub consequences: bool,

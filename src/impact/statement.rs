@@ -45,6 +45,12 @@ pub(super) struct Outline {
     pub(super) alter: Vec<Command>,
     pub(super) lock: Option<&'static str>,
     pub(super) notes: Vec<&'static str>,
+    /// Number of its statement in the text, from 0.
+    pub(super) place: usize,
+    /// It is not the statement itself: a query of its WITH, or what it prepares.
+    pub(super) part: bool,
+    /// What it does that is not in the text, or is made up when it runs.
+    pub(super) uncompared: Option<String>,
 }
 
 /// What a statement is aimed at.
@@ -78,7 +84,24 @@ pub(super) enum Sort {
 pub(super) fn outlines(text: &str, values: &[Value]) -> Result<Vec<Outline>, String> {
     on_deep_stack(|| {
         let parsed = parse(text).ok()?;
-        Some(parsed.stmts.into_iter().filter_map(|raw| inner(raw).map(|node| outline(node, values))).collect())
+        let mut prepared = Vec::new();
+        let mut outlines = Vec::new();
+        for (place, raw) in parsed.stmts.into_iter().enumerate() {
+            let name = preparing(&raw);
+            let part = name.is_some();
+            let runs = executing(&raw).filter(|name| !prepared.contains(name));
+            prepared.extend(name);
+            let Some(node) = inner(raw) else { continue };
+            let mut found = outline(node, values);
+            (found.place, found.part) = (place, part);
+            if part {
+                found.notes.push("it is only prepared: EXECUTE runs it");
+            }
+            found.uncompared =
+                found.uncompared.or(runs.map(|name| format!("what {name} is, which was prepared before")));
+            outlines.push(found);
+        }
+        Some(outlines)
     })
     .ok_or_else(|| "the text cannot be parsed".to_owned())
 }
@@ -127,10 +150,31 @@ fn parse(text: &str) -> Result<ParseResult, String> {
     pg_query::parse(text, ParserOptions::DEFAULT).map(|parsed| parsed.protobuf).map_err(|error| error.to_string())
 }
 
-/// A statement, or the one that an EXPLAIN explains.
+/// The name that a statement gives to another.
+fn preparing(raw: &RawStmt) -> Option<String> {
+    match raw.stmt.as_ref()?.node.as_ref()? {
+        NodeEnum::PrepareStmt(prepare) => Some(prepare.name.clone()),
+        _ => None,
+    }
+}
+
+/// The name of the prepared statement it runs.
+fn executing(raw: &RawStmt) -> Option<String> {
+    match raw.stmt.as_ref()?.node.as_ref()? {
+        NodeEnum::ExecuteStmt(execute) => Some(execute.name.clone()),
+        NodeEnum::ExplainStmt(explain) => match explain.query.as_ref()?.node.as_ref()? {
+            NodeEnum::ExecuteStmt(execute) => Some(execute.name.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A statement, or the one that an EXPLAIN explains or a PREPARE names.
 fn inner(raw: RawStmt) -> Option<NodeEnum> {
     match raw.stmt?.node? {
         NodeEnum::ExplainStmt(explain) => explain.query?.node,
+        NodeEnum::PrepareStmt(prepare) => prepare.query?.node,
         other => Some(other),
     }
 }
@@ -274,6 +318,9 @@ fn outline(node: NodeEnum, values: &[Value]) -> Outline {
         alter: Vec::new(),
         lock: None,
         notes: Vec::new(),
+        place: 0,
+        part: false,
+        uncompared: None,
     };
     let row_exclusive = Some("ROW EXCLUSIVE");
     match node {
@@ -320,10 +367,44 @@ fn outline(node: NodeEnum, values: &[Value]) -> Outline {
             definition(&mut outline, &other);
             if outline.action == Action::Other && outline.targets.is_empty() {
                 outline.names = Err("it is not looked into".to_owned());
+                if !is_control(&other) {
+                    outline.notes.push(NOT_LOOKED);
+                }
             }
         }
     }
     outline
+}
+
+/// What it does to rows and definitions nobody here knows.
+pub(super) const NOT_LOOKED: &str = "what it does is not looked into";
+
+/// It touches no rows and no definitions.
+fn is_control(node: &NodeEnum) -> bool {
+    matches!(
+        node,
+        NodeEnum::TransactionStmt(_)
+            | NodeEnum::VariableSetStmt(_)
+            | NodeEnum::VariableShowStmt(_)
+            | NodeEnum::DeallocateStmt(_)
+            | NodeEnum::ClosePortalStmt(_)
+            | NodeEnum::ListenStmt(_)
+            | NodeEnum::UnlistenStmt(_)
+            | NodeEnum::NotifyStmt(_)
+    )
+}
+
+/// `DO` with a body that runs texts it makes up.
+fn executes(node: &protobuf::DoStmt) -> bool {
+    let text = |node: &Node| match &node.node {
+        Some(NodeEnum::DefElem(element)) => match element.arg.as_ref().map(|arg| &arg.node) {
+            Some(Some(NodeEnum::String(text))) => text.sval.to_ascii_lowercase(),
+            _ => String::new(),
+        },
+        _ => String::new(),
+    };
+    // Fail closed: one in another language makes up what it likes.
+    node.args.len() != 1 || node.args.iter().any(|node| text(node).contains("execute"))
 }
 
 /// Statements that change definitions or maintain tables.
@@ -365,6 +446,32 @@ fn definition(outline: &mut Outline, node: &NodeEnum) {
             outline.targets.extend(refresh.relation.as_ref().map(relation));
             outline.lock = Some(if refresh.concurrent { "EXCLUSIVE" } else { "ACCESS EXCLUSIVE" });
         }
+        NodeEnum::VacuumStmt(vacuum) => {
+            let named = |node: &Node| match &node.node {
+                Some(NodeEnum::VacuumRelation(of)) => of.relation.as_ref().map(relation),
+                _ => None,
+            };
+            outline.targets = vacuum.rels.iter().filter_map(named).collect();
+            let full = vacuum.is_vacuumcmd && vacuum.options.iter().any(is_full);
+            outline.lock = Some(if full { "ACCESS EXCLUSIVE" } else { "SHARE UPDATE EXCLUSIVE" });
+            if full {
+                outline.notes.push("it rewrites the table");
+            }
+        }
+        NodeEnum::ReindexStmt(reindex) => {
+            outline.targets.extend(reindex.relation.as_ref().map(relation));
+            // Of the index; writing to its table waits meanwhile.
+            outline.lock = Some("ACCESS EXCLUSIVE");
+            outline.notes.push("it builds indexes anew: writing to the table waits meanwhile, but for CONCURRENTLY");
+        }
+        NodeEnum::AlterObjectSchemaStmt(moved) if moved.relation.is_some() => {
+            outline.action = Action::Alter;
+            outline.targets.extend(moved.relation.as_ref().map(relation));
+            outline.alter = vec![alter::moved()];
+        }
+        NodeEnum::DoStmt(block) if executes(block) => {
+            outline.uncompared = Some("what its DO block runs with EXECUTE, or in another language".to_owned());
+        }
         NodeEnum::ClusterStmt(cluster) => {
             outline.targets.extend(cluster.relation.as_ref().map(relation));
             outline.lock = Some("ACCESS EXCLUSIVE");
@@ -372,6 +479,17 @@ fn definition(outline: &mut Outline, node: &NodeEnum) {
         }
         _ => (),
     }
+}
+
+/// `FULL` of VACUUM, unless it says `FULL false`; what is written otherwise is taken for true.
+fn is_full(node: &Node) -> bool {
+    let Some(NodeEnum::DefElem(option)) = &node.node else { return false };
+    let off = |node: &Node| match &node.node {
+        Some(NodeEnum::String(text)) => matches!(text.sval.to_ascii_lowercase().as_str(), "false" | "off" | "0"),
+        Some(NodeEnum::Integer(number)) => number.ival == 0,
+        _ => false,
+    };
+    option.defname.eq_ignore_ascii_case("full") && !option.arg.as_ref().is_some_and(|arg| off(arg))
 }
 
 fn relation(range: &RangeVar) -> Target {

@@ -4,6 +4,7 @@ use super::report::{
     Action, AlterWork, Bound, Cascade, CascadeAction, Dependents, Impact, Known, ObjectImpact, Rows, StatementImpact,
     TableFacts, UndoAction, Undoing, UndoneRows, Waiting,
 };
+use super::statement::NOT_LOOKED;
 
 /// Longest digest, in characters.
 const DIGEST: usize = 400;
@@ -20,14 +21,23 @@ pub fn digest(impact: &Impact) -> String {
         return "what it would touch is not known".to_owned();
     }
     if !impact.requester_may_see {
-        return if impact.undo.is_some() || impact.statements.iter().any(|statement| !statement.objects.is_empty()) {
-            "what it would touch is shown to approvers".to_owned()
-        } else {
-            String::new()
-        };
+        let known = impact.statements.iter().any(|statement| !statement.objects.is_empty());
+        let mut parts: Vec<&str> = Vec::new();
+        if impact.undo.is_some() || known {
+            parts.push("what it would touch is shown to approvers");
+        } else if impact.statements.iter().any(is_blank) {
+            parts.push(NOT_LOOKED);
+        }
+        parts.extend(is_uncompared(impact).then_some(UNCOMPARED));
+        return parts.join("; ");
     }
-    let parts: Vec<String> = impact.statements.iter().filter_map(sentence).collect();
-    cut(&parts.join("; "), DIGEST)
+    let blank = impact.statements.iter().filter(|statement| is_blank(statement)).map(|_| NOT_LOOKED.to_owned());
+    let parts: Vec<String> = impact.statements.iter().filter_map(sentence).chain(blank.take(1)).collect();
+    let mut said = cut(&parts.join("; "), DIGEST);
+    if is_uncompared(impact) {
+        said = format!("{said}{}{UNCOMPARED}", if said.is_empty() { "" } else { "; " });
+    }
+    said
 }
 
 /// What has to be seen in ten seconds, a line each, for approvers: what is touched and how much of it, without the reasons.
@@ -50,7 +60,9 @@ pub fn headlines(impact: &Impact) -> Vec<String> {
         }
         let fires = statement.objects.iter().flat_map(|object| &object.triggers);
         lines.extend(fires.map(|trigger| format!("trigger {} fires", trigger.name)));
+        lines.extend(is_blank(statement).then(|| NOT_LOOKED.to_owned()));
     }
+    lines.extend(uncompared(impact));
     if let Some(Known::Known(locks)) = &impact.session {
         lines.extend(locks.waiting.iter().map(waits));
     }
@@ -77,8 +89,30 @@ pub fn summary(impact: &Impact) -> Vec<String> {
         Some(Known::Unknown(why)) => lines.push(format!("its locks are not known: {why}")),
         None => (),
     }
+    lines.extend(uncompared(impact));
     lines.extend(impact.notes.iter().cloned());
     lines.iter().map(|line| cut(line, LINE)).collect()
+}
+
+/// Told to the requester, who is told no reasons.
+const UNCOMPARED: &str = "not all of its definitions are compared when it is released";
+
+/// Definitions that may change unnoticed.
+fn is_uncompared(impact: &Impact) -> bool {
+    // If nothing could be asked, that is said already.
+    impact.trouble.is_none() && (impact.fingerprint.known().is_none() || !impact.uncompared.is_empty())
+}
+
+fn uncompared(impact: &Impact) -> Vec<String> {
+    let all =
+        impact.fingerprint.unknown().map(|why| format!("its definitions are not compared when it is released: {why}"));
+    let some = impact.uncompared.iter().map(|what| format!("not compared when it is released: {what}"));
+    if is_uncompared(impact) { all.into_iter().chain(some).collect() } else { Vec::new() }
+}
+
+/// It is of a kind that nobody looks into.
+fn is_blank(statement: &StatementImpact) -> bool {
+    statement.notes.iter().any(|note| note == NOT_LOOKED)
 }
 
 fn waits(waiting: &Waiting) -> String {

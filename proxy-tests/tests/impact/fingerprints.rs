@@ -1,5 +1,7 @@
 //! The hash of definitions: the same as long as nothing was redefined, another as soon as something was.
 
+use querygate::impact::{changes, digest, headlines, measure, summary};
+
 use crate::stage::Stage;
 
 const SCHEMA: &str = "CREATE TABLE t (id int PRIMARY KEY, x int, y text); CREATE TABLE parent (id int PRIMARY KEY); \
@@ -146,22 +148,131 @@ fn another_table_of_the_name_in_front_shows() {
     assert_ne!(fingerprint(&stage, "DELETE FROM t"), before);
 }
 
+const OWN: &str = "CREATE FUNCTION own(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM other WHERE x = 1; RETURN 1; END'; \
+    CREATE FUNCTION \"Outer\"() RETURNS int LANGUAGE plpgsql AS 'BEGIN PERFORM own(1); RETURN 1; END'; \
+    CREATE PROCEDURE pr() LANGUAGE sql AS 'SELECT own(2)'; CREATE TABLE other (x int)";
+
+/// What differs, once `change` was made.
+fn differs(stage: &Stage, text: &str, change: &str) -> Vec<String> {
+    let before = stage.probe(text);
+    assert!(before.fingerprint.known().is_some(), "{text}: {before:?}");
+    stage.database.run(change);
+    changes(&before, &stage.probe(text), 0.1)
+}
+
 #[test]
-fn what_was_not_wholly_looked_up_has_no_fingerprint() {
-    let stage = Stage::new(SCHEMA);
+fn what_cannot_be_walked_rests_on_all_that_its_words_may_mean() {
+    let redefined = "CREATE OR REPLACE FUNCTION own(int) RETURNS int LANGUAGE sql AS 'DELETE FROM other; SELECT 1'";
     for text in [
-        "DELETE FROM nosuch",
-        "DELETE FROM t WHERE x IN (SELECT x FROM nosuch)",
-        "DELETE FROM t WHERE public.unknown_function(x)",
-        "DELETE FROM t; CALL f()",
+        "SELECT own(1)",
+        "SELECT public . OWN ( 1 )",
+        "SELECT \"Outer\"()",
+        "CALL pr()",
+        "DO $$ BEGIN PERFORM own(1); END $$",
+        "DROP FUNCTION own(int)",
+        "ALTER FUNCTION own(int) OWNER TO postgres",
+        "SELECT (1).own",
+        "DELETE FROM nosuch WHERE own(x) = 1",
+        "DELETE FROM t WHERE public.own(x) = 1",
+        "DELETE FROM t; CALL pr()",
         "UPDATE t SET x = public.own(x)",
         "DELETE FROM t RETURNING public.own(x)",
         "INSERT INTO t VALUES (public.own(1))",
         "INSERT INTO t VALUES (1) ON CONFLICT (id) DO UPDATE SET x = public.own(1)",
-        "DO $$ BEGIN END $$",
-        "DROP FUNCTION f()",
+        "PREPARE x AS DELETE FROM t WHERE x = own(1); EXECUTE x",
+    ] {
+        let stage = Stage::new(&format!("{SCHEMA}; {OWN}"));
+        assert_eq!(differs(&stage, text, redefined), ["function public.own(integer) was redefined"], "{text}");
+        assert_eq!(differs(&stage, text, "SELECT 1"), [""; 0], "{text}");
+    }
+    // An overload that would be called instead, and what the body of a function names.
+    let stage = Stage::new(&format!("{SCHEMA}; {OWN}"));
+    let overload = "CREATE FUNCTION own(bigint) RETURNS int LANGUAGE sql AS 'SELECT 1'";
+    assert_eq!(differs(&stage, "CALL pr()", overload), ["function public.own(bigint) is new"]);
+    let column = "ALTER TABLE other ADD COLUMN y int";
+    assert_eq!(differs(&stage, "SELECT \"Outer\"()", column), ["column public.other.y is new"]);
+}
+
+#[test]
+fn tables_of_what_is_not_looked_into_are_compared_all_the_same() {
+    for text in [
+        "WITH gone AS (DELETE FROM t RETURNING x) SELECT * FROM gone",
+        "MERGE INTO t USING child c ON c.t = t.id WHEN MATCHED THEN DELETE",
+        "MERGE INTO child c USING t ON c.t = t.id WHEN MATCHED THEN DELETE",
+        "VACUUM FULL t",
+        "REINDEX TABLE public.t",
+        "ALTER TABLE t SET SCHEMA pg_catalog",
+        "ALTER TABLE elsewhere ADD FOREIGN KEY (x) REFERENCES t",
+        "GRANT SELECT ON t TO public",
+        "DO $$ BEGIN DELETE FROM t; END $$",
+        "DELETE FROM t WHERE x IN (SELECT x FROM nosuch)",
+        "PREPARE x AS DELETE FROM t; EXECUTE x",
+    ] {
+        let stage = Stage::new(SCHEMA);
+        let told = differs(&stage, text, "ALTER TABLE t ADD COLUMN z int");
+        assert_eq!(told, ["column public.t.z is new"], "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_compared_is_said_to_everybody() {
+    let executes = "CREATE FUNCTION run() RETURNS int LANGUAGE plpgsql AS 'BEGIN EXECUTE ''DELETE '' || ''FROM t''; RETURN 1; END'";
+    let stage = Stage::new(&format!("{SCHEMA}; {executes}"));
+    for (text, said) in [
+        ("EXECUTE x", "not compared when it is released: what x is, which was prepared before"),
+        ("SELECT run()", "not compared when it is released: what public.run() runs with EXECUTE"),
+        (
+            "DO $$ BEGIN EXECUTE 'DELETE FROM t'; END $$",
+            "not compared when it is released: what its DO block runs with EXECUTE",
+        ),
+        (
+            "SELECT U&\"\\0072un\"()",
+            "its definitions are not compared when it is released: it writes names with Unicode escapes",
+        ),
+        ("DROP ROLE nosuch", "what it does is not looked into"),
+        ("DROP POLICY p ON t", "which is not known: it is not looked up"),
+        ("VACUUM (FULL) t", "concerns public.t"),
+        ("CALL pr()", "what it does is not looked into"),
+        ("GRANT SELECT ON t TO public", "what it does is not looked into"),
     ] {
         let impact = stage.probe(text);
-        assert_eq!(impact.fingerprint.known(), None, "{text}");
+        for lines in [headlines(&impact), summary(&impact)] {
+            assert!(lines.iter().any(|line| line.contains(said)), "{text}: {lines:?}");
+        }
+        assert!(!digest(&impact).is_empty(), "{text}");
+        let measured = measure(&impact, &[], None);
+        assert_eq!((measured.rows, measured.complete), (None, false), "{text}");
     }
+    let vacuum = stage.one("VACUUM (FULL) t");
+    assert_eq!(vacuum.lock.as_deref(), Some("ACCESS EXCLUSIVE"));
+    assert!(vacuum.objects[0].table.is_some());
+}
+
+#[test]
+fn what_cascade_takes_along_is_compared_by_name() {
+    let more = "CREATE VIEW v1 AS SELECT 1 AS one; CREATE VIEW v2 AS SELECT * FROM v1; CREATE TYPE mood AS ENUM ('a')";
+    for (text, change, told) in [
+        ("DROP VIEW v1 CASCADE", "CREATE VIEW v3 AS SELECT * FROM v1", "dependent view public.v3 is new"),
+        ("DROP VIEW v1 CASCADE", "CREATE VIEW v4 AS SELECT * FROM v2", "dependent view public.v4 is new"),
+        (
+            "DROP TABLE elsewhere CASCADE",
+            "CREATE VIEW v3 AS SELECT * FROM elsewhere",
+            "dependent view public.v3 is new",
+        ),
+        ("DROP TYPE mood CASCADE", "ALTER TABLE t ADD m mood", "dependent column m of table public.t is new"),
+        ("DROP TYPE mood CASCADE", "ALTER TYPE mood ADD VALUE 'b'", "type public.mood was redefined"),
+        ("DROP SCHEMA public CASCADE", "CREATE TABLE late (x int)", "dependent table public.late is new"),
+        (
+            "DROP VIEW v1 CASCADE",
+            "DROP VIEW v2; CREATE VIEW v2 AS SELECT 2 AS two FROM v1",
+            "dependent view public.v2 was redefined",
+        ),
+    ] {
+        let stage = Stage::new(&format!("{SCHEMA}; {more}"));
+        assert_eq!(differs(&stage, text, change), [told], "{text}");
+        assert_eq!(differs(&stage, text, "SELECT 1"), [""; 0], "{text}");
+    }
+    let stage = Stage::new(SCHEMA);
+    let lines = summary(&stage.probe("DROP EXTENSION plpgsql CASCADE"));
+    assert!(lines.iter().any(|line| line.contains("not compared") && line.contains("CASCADE")), "{lines:?}");
 }
