@@ -241,7 +241,7 @@ fn what_is_not_compared_is_said_to_everybody() {
         }
         assert!(!digest(&impact).is_empty(), "{text}");
         let measured = measure(&impact, &[], None);
-        assert_eq!((measured.rows, measured.complete), (None, false), "{text}");
+        assert_eq!((measured.rows, measured.complete), (None, text.starts_with("VACUUM")), "{text}");
     }
     let vacuum = stage.one("VACUUM (FULL) t");
     assert_eq!(vacuum.lock.as_deref(), Some("ACCESS EXCLUSIVE"));
