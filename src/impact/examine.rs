@@ -126,9 +126,10 @@ impl<'a> Examiner<'a> {
             };
             self.operators.extend(names.operators.iter().cloned());
             for written in names.relations.iter().take(self.counter.settings.objects) {
-                match catalogue::relation(self.counter.asking, self.path, written).await {
-                    Ok(relation) => _ = seen.insert(relation.oid),
-                    Err(_) => (self.complete, self.by_words) = (false, true),
+                if let Ok(relation) = catalogue::relation(self.counter.asking, self.path, written).await {
+                    seen.insert(relation.oid);
+                } else {
+                    (self.complete, self.by_words) = (false, true);
                 }
             }
             let all = names.relations.len() <= self.counter.settings.objects;

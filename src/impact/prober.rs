@@ -209,13 +209,12 @@ impl Prober {
         seen: &BTreeSet<u32>,
         impact: &mut Impact,
     ) {
-        let found = match &examiner.cut {
-            Some(why) => Err(why.clone()),
-            None => {
-                let operators = (!examiner.by_words).then_some(&examiner.operators);
-                let rests = Rests { path: examiner.path, text: &ask.text, relations: seen, operators };
-                fingerprint::of(asking, &rests).await
-            }
+        let found = if let Some(why) = &examiner.cut {
+            Err(why.clone())
+        } else {
+            let operators = (!examiner.by_words).then_some(&examiner.operators);
+            let rests = Rests { path: examiner.path, text: &ask.text, relations: seen, operators };
+            fingerprint::of(asking, &rests).await
         };
         match found {
             Ok((mut definitions, uncompared)) => {

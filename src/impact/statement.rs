@@ -24,6 +24,7 @@ pub(super) const ROW: &str = "qg_row";
 
 /// What one statement does.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing of the text")]
 pub(super) struct Outline {
     pub(super) action: Action,
     pub(super) targets: Vec<Target>,
