@@ -271,3 +271,34 @@ fn ordinary_definitions_and_extensions_are_in_nobodys_way() {
         ],
     );
 }
+
+#[test]
+fn in_a_database_of_another_encoding_long_names_are_those_of_the_server() {
+    let database = shared();
+    let name = database.unique("latin");
+    database.run(&format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'"));
+    let role = database.unique("looks");
+    database.run(&format!("CREATE ROLE {role} LOGIN"));
+    let target = database.target().with_database(&name);
+    let mut admin = Raw::login(&target);
+    let (long, fine) = ("é".repeat(40), "à".repeat(40));
+    for sql in [
+        "SET client_encoding = 'UTF8'",
+        SCHEMA,
+        PURGES,
+        &format!("CREATE VIEW {long} AS SELECT purge() AS a; CREATE TABLE {fine} (a int)"),
+        &format!("CREATE FUNCTION {fine}() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+    ] {
+        assert_eq!(refusal(&mut admin, sql), None, "{sql}");
+    }
+    let section = format!("[impact]\nuser = \"{role}\"\nbudget = \"60s\"\nconnect_timeout = \"60s\"\n");
+    let gate = Gate::builder().toml(&(section + REFUSING)).start(database.target());
+    let mut raw = Raw::login(&gate.target().with_database(&name));
+    assert_eq!(refusal(&mut raw, "SET client_encoding = 'UTF8'"), None);
+    let held = refusal(&mut raw, &format!("SELECT * FROM {long}"));
+    assert!(held.as_ref().is_some_and(|why| why.contains("no-code")), "{held:?}");
+    for sql in [format!("SELECT * FROM {fine}"), format!("SELECT {fine}()")] {
+        assert_eq!(refusal(&mut raw, &sql), None, "{sql}");
+    }
+    assert_eq!(admin.value("SELECT count(*) FROM orders"), "5", "nothing has run");
+}

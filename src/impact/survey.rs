@@ -95,6 +95,8 @@ pub(super) struct Shape {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) functions: Vec<Function>,
+    /// The database is in another encoding than UTF-8.
+    pub(super) recodes: bool,
     /// The server's own functions: names, and the names in C of those in its own language.
     pub(super) own: HashMap<u32, (String, String)>,
     /// What aggregates are made of.
@@ -168,6 +170,9 @@ pub(super) async fn of(asking: &Asking, known: Option<&Mark>) -> Result<Option<(
         return Ok(None);
     }
     let mut found = Found { functions: functions(asking).await?, own: own(asking).await?, ..Found::default() };
+    for row in all(asking, RECODES).await? {
+        found.recodes = cell(&row, 0)?;
+    }
     for row in all(asking, AGGREGATES).await? {
         found.aggregates.insert(cell(&row, 0)?, cell(&row, 1)?);
     }
@@ -277,6 +282,8 @@ async fn relations(asking: &Asking, found: &mut Found) -> Result<(), String> {
     Ok(())
 }
 
+/// `SQL_ASCII` converts nothing.
+const RECODES: &str = "SELECT pg_encoding_to_char(encoding) NOT IN ('UTF8', 'SQL_ASCII') FROM pg_database WHERE datname = current_database()";
 const AGGREGATES: &str = "SELECT aggfnoid::oid, ARRAY[aggtransfn, aggfinalfn, aggcombinefn, aggserialfn, aggdeserialfn, aggmtransfn, \
     aggminvtransfn, aggmfinalfn]::oid[] FROM pg_aggregate WHERE aggfnoid::oid >= 16384";
 /// Each with its own function, and those of its negator and commutators, which the planner may call instead (`negate_clause`, `CommuteOpExpr`).

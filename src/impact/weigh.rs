@@ -11,7 +11,7 @@ use super::survey::{Bodies, Found, Function, Unseen};
 use super::uses::Uses;
 use crate::judge::{
     BookParts, Callable, EffectKind, Hazard, ObjectName, RelationHazard, Touch, TypeHazard, VALUE_MAKERS,
-    function_danger, function_is_builtin,
+    function_danger, function_is_builtin, recoded_name,
 };
 
 /// Extensions whose functions in C only compute or read. (Those in SQL and PL/pgSQL are read like anybody's, and names that are known to do
@@ -172,7 +172,8 @@ impl<'f> Weighing<'f> {
         let own =
             |name: &&(String, String)| !function_is_builtin(None, &name.0) && function_danger(None, &name.0).is_none();
         self.parts.own = self.found.own.values().filter(own).map(|(name, _)| name.clone()).collect();
-        self.parts.types = self.found.types.values().cloned().collect();
+        self.parts.recodes = self.found.recodes;
+        self.parts.types = self.found.types.values().map(|name| self.key(name)).collect();
         self.parts.type_oids.clone_from(&self.found.type_oids);
         self.polymorphic();
         for (relation, rule) in &self.found.writing_rules {
@@ -193,6 +194,11 @@ impl<'f> Weighing<'f> {
         }
     }
 
+    /// A name as it is compared.
+    fn key(&self, name: &str) -> String {
+        if self.found.recodes { recoded_name(name).into_owned() } else { name.to_owned() }
+    }
+
     /// What may make a value of a type that one of its arguments has, and where it is called.
     fn polymorphic(&mut self) {
         let found: &'f Found = self.found;
@@ -200,7 +206,7 @@ impl<'f> Weighing<'f> {
         let functions = found.functions.iter().filter(|function| function.polymorphic && !function.uncallable);
         let operators = found.operators.iter().filter(|(_, _, function)| is(function));
         let names = functions.map(|function| &function.name).chain(operators.map(|(_, name, _)| name));
-        let names: HashSet<String> = names.chain(&found.own_polymorphic).cloned().collect();
+        let names: HashSet<String> = names.chain(&found.own_polymorphic).map(|name| self.key(name)).collect();
         let calls = |unseen: &&Unseen| match unseen.what.as_str() {
             "function" => is(&unseen.called),
             "operator" => self.operators.get(&unseen.called).into_iter().flatten().any(is),
@@ -442,8 +448,8 @@ impl<'f> Weighing<'f> {
         let mut functions: HashMap<String, Vec<Callable>> = HashMap::new();
         for function in self.found.functions.iter().filter(|function| !function.uncallable) {
             let (hazard, by_name) = (self.hazards.get(&function.oid).cloned(), by_name(function).is_some());
-            functions.entry(function.name.clone()).or_default().push(Callable {
-                schema: function.schema.clone(),
+            functions.entry(self.key(&function.name)).or_default().push(Callable {
+                schema: self.key(&function.schema),
                 single: function.single,
                 hazard,
                 by_name,
@@ -461,9 +467,9 @@ impl<'f> Weighing<'f> {
         let mut relations: HashMap<String, Vec<RelationHazard>> = HashMap::new();
         for ((oid, by), (how, hazard)) in &self.relations {
             if let Some((schema, name)) = self.found.relations.get(oid) {
-                let (schema, how, hazard) = (schema.clone(), how.clone(), hazard.clone());
+                let (schema, how, hazard) = (self.key(schema), how.clone(), hazard.clone());
                 let one = RelationHazard { schema, by: *by, how, hazard };
-                relations.entry(name.clone()).or_default().push(one);
+                relations.entry(self.key(name)).or_default().push(one);
             }
         }
         let silent = self.found.casts.iter().filter(|cast| cast.silent).map(|cast| cast.function);
@@ -472,7 +478,7 @@ impl<'f> Weighing<'f> {
         let mut types: Vec<TypeHazard> = Vec::new();
         for (oid, hazard) in &self.types {
             if let Some(shape) = self.found.shapes.get(oid) {
-                let (name, row, hazard) = (shape.name.clone(), shape.row, hazard.clone());
+                let (name, row, hazard) = (self.key(&shape.name), shape.row, hazard.clone());
                 types.push(TypeHazard { name, oid: Some(*oid), row, when_parsed: !self.is_plain(*oid), hazard });
             }
         }
@@ -480,7 +486,7 @@ impl<'f> Weighing<'f> {
             let Some(hazard) = self.unnamed(cast.function) else { continue };
             let made = self.found.cast_to.iter().filter(|(target, _)| *target == cast.oid).map(|(_, name)| name);
             for name in made.chain([&cast.target]) {
-                let (name, hazard) = (name.clone(), hazard.clone());
+                let (name, hazard) = (self.key(name), hazard.clone());
                 types.push(TypeHazard { name, oid: None, row: false, when_parsed: false, hazard });
             }
         }

@@ -8,6 +8,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 
+mod recoding;
+
+pub(crate) use self::recoding::recoded;
+use self::recoding::recoded_piece;
 use super::functions::{attribute_danger, danger, is_builtin};
 use super::{Calls, Effect, EffectKind, ObjectName, Piece, SessionClass};
 
@@ -54,6 +58,8 @@ pub struct BookParts {
     pub relations: HashMap<String, Vec<RelationHazard>>,
     /// Functions and operators that may make a value of a type which one of their arguments has, by name.
     pub polymorphic: HashSet<String>,
+    /// The database is in another encoding than UTF-8: names stand here as `recoded` makes them.
+    pub recodes: bool,
     /// What any statement may call unseen: casts that need not be written, functions that compare.
     pub ambient: Vec<Hazard>,
 }
@@ -182,6 +188,8 @@ impl Book {
     /// contains domains checks them.
     pub fn runs_when_parsed(&self, piece: &Piece) -> bool {
         let (Content::Known(parts) | Content::Doubtful(parts, _)) = &self.content else { return false };
+        let recoded = parts.recodes.then(|| recoded_piece(piece)).flatten();
+        let piece = recoded.as_ref().unwrap_or(piece);
         let types = &piece.calls.types;
         let named = || parts.type_hazards.iter().any(|hazard| hazard.when_parsed && types.contains(&hazard.name));
         let of = |name: &ObjectName| parts.relations.get(&name.name).into_iter().flatten();
@@ -275,6 +283,8 @@ fn is_schema(written: Option<&str>, schema: &str) -> bool {
 impl BookParts {
     /// As [`Book::raises`].
     pub fn raises(&self, piece: &Piece) -> Vec<Effect> {
+        let recoded = self.recodes.then(|| recoded_piece(piece)).flatten();
+        let piece = recoded.as_ref().unwrap_or(piece);
         let mut raised = Raised::default();
         let calls = &piece.calls;
         for name in &calls.functions {

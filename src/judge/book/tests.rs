@@ -45,6 +45,7 @@ fn parts() -> BookParts {
             ("with_default".to_owned(), vec![relation(Touch::Write)]),
         ]),
         polymorphic: HashSet::from(["any_one".to_owned()]),
+        recodes: false,
         ambient: Vec::new(),
     }
 }
@@ -275,4 +276,38 @@ fn casts_to_the_servers_own_types_types_behind_dots_and_polymorphic_calls_are_ra
     }
     let raised = |sql: &str| book.raises(&analyse(sql.as_bytes(), &Limits::default()).pieces[0]);
     assert!(raised("SELECT net.told()").is_empty(), "the judge says so by itself");
+}
+
+#[test]
+fn names_that_another_encoding_takes_for_the_same_are_the_same_there() {
+    let long = "é".repeat(40);
+    let known = |recodes: bool| {
+        let relation = |schema: &str| RelationHazard {
+            schema: schema.to_owned(),
+            by: Touch::Read,
+            how: "the view calls purge()".to_owned(),
+            hazard: hazard("purge"),
+        };
+        let mut parts = BookParts { recodes, ..parts() };
+        for name in [&long, "vé", "plain"] {
+            let key = if recodes { recoded(name).into_owned() } else { name.to_owned() };
+            parts.relations.insert(key, vec![relation("public"), relation("é")]);
+        }
+        parts.type_hazards[0].name = "dé".to_owned();
+        Book::known(parts)
+    };
+    for (sql, elsewhere) in [
+        (format!("SELECT * FROM {long}"), Verdict::Hold),
+        (format!("SELECT * FROM public.{long}"), Verdict::Hold),
+        ("SELECT * FROM VÉ".to_owned(), Verdict::Hold),
+        ("SELECT * FROM É.plain".to_owned(), Verdict::Hold),
+        ("SELECT * FROM shop.É.plain".to_owned(), Verdict::Hold),
+        ("SELECT 1::DÉ".to_owned(), Verdict::Hold),
+        ("SELECT (1).DÉ".to_owned(), Verdict::Hold),
+        ("SELECT * FROM è".to_owned(), Verdict::Allow),
+        ("SELECT * FROM è.plain".to_owned(), Verdict::Allow),
+    ] {
+        assert_eq!(verdict(&known(true), &sql), elsewhere, "{sql}");
+        assert_eq!(verdict(&known(false), &sql), Verdict::Allow, "{sql}: in UTF-8 it is another name");
+    }
 }
