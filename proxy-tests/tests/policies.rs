@@ -228,6 +228,29 @@ fn lint_tells_what_is_odd_by_its_exit_status() {
 }
 
 #[test]
+fn output_that_nobody_reads_ends_no_command_with_a_panic() {
+    let dir = TempDir::new().unwrap();
+    let rule = |n: usize| format!("[[rule]]\nname = \"r{n}\"\naction = \"hold\"\neffects = [\"drop\"]\n");
+    let config = write(&dir, "c.toml", &(0..9).map(rule).collect::<String>());
+    let case = "[[case]]\nsql = \"SELECT 1\"\nverdict = \"reject\"\n";
+    let cases = write(&dir, "cases.toml", case);
+    for (args, status) in [
+        (vec!["policy", "lint", "--config", &config], 1),
+        (vec!["policy", "test", "--config", &config, &cases], 1),
+        (vec!["config", "check", "--config", &config], 0),
+        (vec!["config", "example"], 0),
+        (vec!["undo", "cover", "shop.orders"], 0),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let run = Command::new(binary()).args(&args).stdout(writer).output().unwrap();
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(status), "{args:?}: {said}");
+        assert!(!said.contains("panicked") && !said.contains("cannot write"), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn check_explains_which_rules_were_asked_and_why_they_did_not_match() {
     let dir = TempDir::new().unwrap();
     let config = write(&dir, "c.toml", CAUTIOUS);

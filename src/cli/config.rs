@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::cli::{complain, say, tell};
 use crate::server::settings::{Loaded, Settings};
 use crate::session::SslMode;
 use crate::session::tls::{ListenTls, UpstreamTls};
@@ -34,23 +35,23 @@ const EXAMPLE: &str = include_str!("../../config.example.toml");
 pub fn run(args: &Args) -> ExitCode {
     match &args.command {
         Command::Example => {
-            print!("{EXAMPLE}");
+            tell!("{EXAMPLE}");
             ExitCode::SUCCESS
         }
         Command::Check { config } => match Settings::load(config) {
             Ok(loaded) => {
                 for warning in &loaded.warnings {
-                    eprintln!("{}", warning.display(config));
+                    complain!("{}", warning.display(config));
                 }
                 if let Err(error) = files(&loaded.settings) {
-                    eprintln!("{}: error: {error}", config.display());
+                    complain!("{}: error: {error}", config.display());
                     return ExitCode::from(super::USAGE);
                 }
-                println!("{}: {}", config.display(), summary(&loaded));
+                say!("{}: {}", config.display(), summary(&loaded));
                 ExitCode::SUCCESS
             }
             Err(error) => {
-                eprintln!("{}", super::load_error(&error));
+                complain!("{}", super::load_error(&error));
                 ExitCode::from(super::USAGE)
             }
         },

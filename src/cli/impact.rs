@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::approval::{one_line, spell_out};
+use crate::cli::{complain, say};
 use crate::impact::{Ask, Prober, summary};
 use crate::server::settings::Settings;
 use crate::server::upstream_dial;
@@ -20,7 +21,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Say what the role in `[impact]` lacks in a database. Exit status 0 if nothing, 1 if something, 2 for a wrong configuration.
+    /// Say what the role in `[impact]` lacks in a database, and what it may do besides reading. Exit status 0 if nothing, 1 if something, 2 for a wrong configuration.
     Check {
         /// The configuration file.
         #[arg(long, value_name = "FILE", env = "QUERYGATE_CONFIG", default_value = "querygate.toml")]
@@ -53,18 +54,18 @@ pub fn run(args: &Args) -> ExitCode {
     let settings = match Settings::load(config) {
         Ok(loaded) => loaded.settings,
         Err(error) => {
-            eprintln!("{}", super::load_error(&error));
+            complain!("{}", super::load_error(&error));
             return ExitCode::from(super::USAGE);
         }
     };
     let Some(impact) = settings.impact.clone() else {
-        eprintln!("querygate: the configuration has no [impact] section, or it is not enabled");
+        complain!("querygate: the configuration has no [impact] section, or it is not enabled");
         return ExitCode::from(super::USAGE);
     };
     let upstream = match Upstream::new(&settings.upstream, settings.session.tcp_keepalive) {
         Ok(upstream) => upstream,
         Err(error) => {
-            eprintln!("querygate: TLS towards the server ([upstream]): {error}");
+            complain!("querygate: TLS towards the server ([upstream]): {error}");
             return ExitCode::from(super::USAGE);
         }
     };
@@ -72,7 +73,7 @@ pub fn run(args: &Args) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("querygate: {error}");
+            complain!("querygate: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -82,7 +83,7 @@ pub fn run(args: &Args) -> ExitCode {
             let text = match text(sql) {
                 Ok(text) => text,
                 Err(error) => {
-                    eprintln!("querygate: cannot read the statement: {error}");
+                    complain!("querygate: cannot read the statement: {error}");
                     return ExitCode::FAILURE;
                 }
             };
@@ -102,19 +103,22 @@ fn text(sql: &str) -> std::io::Result<String> {
 }
 
 async fn check(prober: &Prober, database: &str) -> ExitCode {
-    match prober.check(database).await {
-        Ok(missing) if missing.is_empty() => {
-            println!("nothing is missing in database {}", one_line(database));
-            ExitCode::SUCCESS
-        }
-        Ok(missing) => {
-            for line in missing {
-                println!("{}", one_line(&line));
+    let found = match prober.check(database).await {
+        Ok(missing) => prober.excess(database).await.map(|excess| (missing, excess)),
+        Err(why) => Err(why),
+    };
+    match found {
+        Ok((missing, excess)) => {
+            if missing.is_empty() {
+                say!("nothing is missing in database {}", one_line(database));
             }
-            ExitCode::FAILURE
+            for line in missing.iter().chain(&excess) {
+                say!("{}", one_line(line));
+            }
+            if missing.is_empty() && excess.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(why) => {
-            eprintln!("querygate: database {} cannot be asked: {}", one_line(database), one_line(&why));
+            complain!("querygate: database {} cannot be asked: {}", one_line(database), one_line(&why));
             ExitCode::FAILURE
         }
     }
@@ -123,7 +127,7 @@ async fn check(prober: &Prober, database: &str) -> ExitCode {
 async fn explain(prober: &Prober, ask: Ask) -> ExitCode {
     let impact = prober.probe(&ask).await;
     for line in summary(&impact) {
-        println!("{}", spell_out(&one_line(&line)));
+        say!("{}", spell_out(&one_line(&line)));
     }
     if impact.trouble.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -8,6 +8,8 @@ use clap::{Parser, Subcommand};
 use crate::server::evaluator;
 use crate::server::settings::LoadError;
 
+mod out;
+
 pub mod audit;
 pub mod check;
 pub mod config;
@@ -18,6 +20,8 @@ pub mod requests;
 pub mod serve;
 pub mod slack;
 pub mod undo;
+
+pub(crate) use out::{complain, say, tell, unless_unread};
 
 /// Exit status for wrong usage or configuration.
 pub const USAGE: u8 = 2;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::cli::complain;
 use crate::server::Server;
 use crate::server::settings::{LogFormat, LogSettings, Settings};
 use crate::server::watch::Watcher;
@@ -32,12 +33,12 @@ pub fn run(args: &Args) -> ExitCode {
     let settings = match load(args) {
         Ok(settings) => settings,
         Err(error) => {
-            eprintln!("querygate: {error}");
+            complain!("querygate: {error}");
             return ExitCode::from(super::USAGE);
         }
     };
     if let Err(error) = init_log(&settings.log) {
-        eprintln!("querygate: [log] filter: {error}");
+        complain!("querygate: [log] filter: {error}");
         return ExitCode::from(super::USAGE);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -56,7 +57,7 @@ pub fn run(args: &Args) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("querygate: {error}");
+            complain!("querygate: {error}");
             ExitCode::FAILURE
         }
     }
@@ -68,7 +69,7 @@ fn load(args: &Args) -> Result<Settings, String> {
     };
     let loaded = Settings::load(path).map_err(|error| error.to_string())?;
     for warning in loaded.warnings {
-        eprintln!("{}", warning.display(path));
+        complain!("{}", warning.display(path));
     }
     Ok(loaded.settings)
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::approval::slack::Slack;
 use crate::approval::slack::check::{FindingKind, MANIFEST};
+use crate::cli::{complain, say, tell};
 use crate::server::settings::Settings;
 
 /// Arguments.
@@ -30,13 +31,13 @@ enum Command {
 pub fn run(args: &Args) -> ExitCode {
     match &args.command {
         Command::Manifest => {
-            print!("{MANIFEST}");
+            tell!("{MANIFEST}");
             ExitCode::SUCCESS
         }
         Command::Check { config } => match Settings::load(config) {
             Ok(loaded) => check(loaded.settings),
             Err(error) => {
-                eprintln!("{}", super::load_error(&error));
+                complain!("{}", super::load_error(&error));
                 ExitCode::from(super::USAGE)
             }
         },
@@ -45,20 +46,20 @@ pub fn run(args: &Args) -> ExitCode {
 
 fn check(settings: Settings) -> ExitCode {
     let Some(slack) = settings.slack else {
-        eprintln!("querygate: the configuration has no [slack] section");
+        complain!("querygate: the configuration has no [slack] section");
         return ExitCode::from(super::USAGE);
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("querygate: {error}");
+            complain!("querygate: {error}");
             return ExitCode::FAILURE;
         }
     };
     let slack = match Slack::new(slack, settings.approval.people) {
         Ok(slack) => slack,
         Err(error) => {
-            eprintln!("querygate: {error}");
+            complain!("querygate: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -72,7 +73,7 @@ fn check(settings: Settings) -> ExitCode {
                 "WRONG"
             }
         };
-        println!("{mark} {}", finding.text);
+        say!("{mark} {}", finding.text);
     }
     code
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::approval::{one_line, spell_out};
+use crate::cli::{complain, say, tell};
 use crate::server::settings::Settings;
 use crate::server::undo::Keeper;
 use crate::server::upstream_dial;
@@ -78,7 +79,7 @@ pub fn run(args: &Args) -> ExitCode {
         Command::Install { config, may_undo, may_look, run } => {
             with_keeper(config, async |settings, keeper| match run {
                 None => {
-                    print!("{}", settings.install(may_undo, may_look));
+                    tell!("{}", settings.install(may_undo, may_look));
                     Ok(true)
                 }
                 Some(database) => keeper.run(database, &settings.install(may_undo, may_look)).await.map(|()| true),
@@ -91,17 +92,17 @@ pub fn run(args: &Args) -> ExitCode {
                 let missing = keeper.missing(database).await?;
                 complete &= missing.is_empty();
                 if missing.is_empty() {
-                    println!("nothing is missing in database {}", one_line(database));
+                    say!("nothing is missing in database {}", one_line(database));
                 }
                 for line in missing {
-                    println!("{}: {}", one_line(database), one_line(&line));
+                    say!("{}: {}", one_line(database), one_line(&line));
                 }
             }
             Ok(complete)
         }),
         Command::List { config, database } => with_keeper(config, async |_, keeper| {
             for line in keeper.list(database).await? {
-                println!("{}", spell_out(&one_line(&line)));
+                say!("{}", spell_out(&one_line(&line)));
             }
             Ok(true)
         }),
@@ -114,12 +115,12 @@ fn print_cover(tables: &[String]) -> ExitCode {
         let Some((schema, name)) =
             table.split_once('.').filter(|(schema, name)| !schema.is_empty() && !name.is_empty())
         else {
-            eprintln!("querygate: `{}` is not written as schema.table", one_line(table));
+            complain!("querygate: `{}` is not written as schema.table", one_line(table));
             return ExitCode::from(super::USAGE);
         };
         sql.push_str(&cover(schema, name));
     }
-    print!("{sql}");
+    tell!("{sql}");
     ExitCode::SUCCESS
 }
 
@@ -127,18 +128,18 @@ fn with_keeper(config: &Config, work: impl AsyncFnOnce(&UndoSettings, &Keeper) -
     let settings = match Settings::load(&config.config) {
         Ok(loaded) => loaded.settings,
         Err(error) => {
-            eprintln!("{}", super::load_error(&error));
+            complain!("{}", super::load_error(&error));
             return ExitCode::from(super::USAGE);
         }
     };
     let Some(undo) = settings.session.undo.clone() else {
-        eprintln!("querygate: the configuration has no [undo] section");
+        complain!("querygate: the configuration has no [undo] section");
         return ExitCode::from(super::USAGE);
     };
     let upstream = match Upstream::new(&settings.upstream, settings.session.tcp_keepalive) {
         Ok(upstream) => upstream,
         Err(error) => {
-            eprintln!("querygate: TLS towards the server ([upstream]): {error}");
+            complain!("querygate: TLS towards the server ([upstream]): {error}");
             return ExitCode::from(super::USAGE);
         }
     };
@@ -148,7 +149,7 @@ fn with_keeper(config: &Config, work: impl AsyncFnOnce(&UndoSettings, &Keeper) -
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(why) => {
-                eprintln!("querygate: {}", one_line(&why));
+                complain!("querygate: {}", one_line(&why));
                 ExitCode::FAILURE
             }
         }
@@ -159,7 +160,7 @@ fn in_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => {
-            eprintln!("querygate: {error}");
+            complain!("querygate: {error}");
             ExitCode::FAILURE
         }
     }

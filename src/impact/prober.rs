@@ -96,6 +96,17 @@ impl Prober {
         missing
     }
 
+    /// What the prober's role may do in `database` besides looking, in plain words; empty if nothing.
+    ///
+    /// # Errors
+    /// Why it cannot even be asked.
+    pub async fn excess(&self, database: &str) -> Result<Vec<String>, String> {
+        let asking = self.open(database).await?;
+        let excess = check::excess(&asking, &self.settings.user).await;
+        asking.close().await;
+        excess
+    }
+
     /// Who waits now for locks that any of these backends of `database` holds, by backend.
     ///
     /// # Errors

@@ -95,7 +95,7 @@ pub(super) fn message(
     let redefines = pieces.iter().any(|piece| piece.judgement.redefines);
     let judgement = Judgement { redact, remarks, raised, redefines, ..judgement };
     let judgement = to_examine(judgement, &findings);
-    with_impact(judgement, &findings, impact)
+    with_impact(judgement, &class.0, &findings, impact)
 }
 
 /// What it would touch decides, unless it is rejected whatever that is. Until it is known nothing passes and nothing is rejected.
@@ -108,9 +108,19 @@ fn to_examine(judgement: Judgement, findings: &[&Finding]) -> Judgement {
 }
 
 /// Where a rule asks for it, people are told what was found.
-fn with_impact(mut judgement: Judgement, findings: &[&Finding], impact: Option<Measured<'_>>) -> Judgement {
+fn with_impact(
+    mut judgement: Judgement,
+    class: &ClassRules,
+    findings: &[&Finding],
+    impact: Option<Measured<'_>>,
+) -> Judgement {
     let asks = findings.iter().any(|finding| finding.by_impact);
-    if let Some(said) = impact.map(|impact| &impact.measure.said).filter(|said| asks && !said.is_empty()) {
+    if let Some(found) = impact.map(|impact| impact.measure).filter(|found| asks && !found.said.is_empty()) {
+        let mut said = found.said.clone();
+        // Or a few rows that were counted would seem to be all, and too many.
+        if found.rows.is_none() && class.asks_rows() {
+            said.push_str("; rows that cannot be relied on count as many");
+        }
         let _ = write!(judgement.why, " ({said})");
         for remark in &mut judgement.remarks {
             let _ = write!(remark.why, " ({said})");
@@ -375,6 +385,12 @@ fn by_rules(class: &ClassRules, effect: &Effect, scene: Scene<'_>, findings: &mu
 }
 
 impl ClassRules {
+    /// A rule asks how many rows would be written.
+    fn asks_rows(&self) -> bool {
+        let impacts = self.rules.iter().filter_map(|compiled| compiled.rule.impact.as_ref());
+        self.rego.is_some() || impacts.into_iter().any(|impact| impact.min_rows.is_some() || impact.max_rows.is_some())
+    }
+
     /// Whether the columns of an effect are judged one by one. A list longer than any table is as good as none.
     fn tells_columns(&self, effect: &Effect) -> bool {
         self.by_column && (1..=MAX_COLUMNS).contains(&effect.columns.len())

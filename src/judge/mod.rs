@@ -24,6 +24,7 @@ mod encoding;
 mod explain;
 mod owners;
 mod policy;
+mod reach;
 mod rego;
 mod rule;
 mod shape;
@@ -51,12 +52,13 @@ pub use policy::{
     Action, DEFAULT_RULE, EMPTY_RULE, Facts, Judgement, NothingPrepared, Parts, Policy, PolicyError, Prepared, Remark,
     RemarkKind, SessionClass, Somebody, Verdict,
 };
+pub use reach::{Idle, IdleRule};
 pub use rego::{Evaluate, Interpreter, REGO_FAILED, Rego, RegoParts};
 pub use risks::{Risk, RiskKind};
 pub use rule::{
     AddressRange, Bytes, Critical, Freeze, Frozen, Glob, Guard, ImpactCondition, Match, Measure, Measured, Moment,
     ObjectPattern, OneOf, Otherwise, Reached, Redact, Rule, Scene, TagPatterns, TimeWindow, Timeout, Undo,
-    WrittenFreeze, Zone,
+    WeakConditions, WrittenFreeze, Zone,
 };
 pub(crate) use second::counts_rows;
 pub use settings::READING;

@@ -1,6 +1,7 @@
 //! One rule: which facts and effects it matches, and what it says. Knows effects and names; knows no text, no order of
 //! rules and no settings file. Start at [`Rule`].
 
+mod covers;
 mod guard;
 mod impact;
 mod patterns;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use covers::WeakConditions;
 pub use guard::{Guard, Otherwise, Timeout};
 pub use impact::{Bytes, Critical, ImpactCondition, Measure, Measured, Reached};
 pub use patterns::{AddressRange, Glob, ObjectPattern, OneOf};

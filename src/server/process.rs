@@ -130,7 +130,7 @@ impl Server {
         let gate = gate(&settings, board.clone(), notices.clone(), passing, books.clone())?;
         let shared = Arc::new(Shared::new(settings.session.clone(), tls, upstream, limits.connections, gate));
         let desk = ApprovalDesk::new(board.clone(), settings.approval.clone(), Arc::new(store.clone()));
-        let prober = settings.impact.as_ref().map(|impact| Arc::new(Prober::new(impact.clone(), dial(&shared))));
+        let prober = prober(&settings, &shared);
         let desk = Arc::new(examined(desk, &shared, prober.clone()));
         begin(&store, &desk, &settings, recovered).await.map_err(StartError::Record)?;
         let (admin_stop, stop) = watch::channel(false);
@@ -342,6 +342,25 @@ pub fn upstream_dial(upstream: Arc<Upstream>) -> Dial {
         let upstream = Arc::clone(&upstream);
         Box::pin(async move { connect(&upstream).await })
     })
+}
+
+/// The database that every cluster has; who may what in the whole cluster can be asked in any.
+const ANY_DATABASE: &str = "postgres";
+
+/// Who looks statements up, if anybody is to.
+fn prober(settings: &Settings, shared: &Arc<Shared>) -> Option<Arc<Prober>> {
+    let prober = Arc::new(Prober::new(settings.impact.clone()?, dial(shared)));
+    tokio::spawn(warn_of_rights(Arc::clone(&prober)));
+    Some(prober)
+}
+
+/// Says if the role that looks statements up may do more than look. In this database alone; `impact check` asks in any.
+async fn warn_of_rights(prober: Arc<Prober>) {
+    match prober.excess(ANY_DATABASE).await {
+        Ok(excess) => excess.iter().for_each(|line| tracing::warn!("[impact]: {line}")),
+        // It need not be there, or open to that role. What matters is said when a statement is looked into.
+        Err(why) => tracing::debug!("[impact]: what its role may do cannot be asked in {ANY_DATABASE}: {why}"),
+    }
 }
 
 async fn connect(upstream: &Upstream) -> io::Result<Box<dyn crate::impact::Stream>> {

@@ -263,7 +263,9 @@ impl Examiner for Foretelling {
 }
 
 fn said(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |said| said.message().to_owned())
+    error
+        .as_db_error()
+        .map_or_else(|| error.to_string(), |said| said.message().trim_start_matches("querygate: ").to_owned())
 }
 
 /// Clears away while the gate runs, if rows are kept.

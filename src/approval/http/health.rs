@@ -77,6 +77,12 @@ impl Configuration {
         policy.as_ref().and_then(|policy| policy.rego()).map_or(0, Rego::failures)
     }
 
+    /// The policy holds and rejects nothing.
+    fn observes(&self) -> bool {
+        let policy = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        policy.as_ref().is_some_and(|policy| policy.observes())
+    }
+
     /// They were loaded at `now`, or could not be.
     pub fn note(&self, loaded: bool, now: Timestamp) {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,6 +128,9 @@ pub struct HealthView {
     /// (`[impact] functions`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub functions: Option<Vec<FunctionsView>>,
+    /// The whole gate only observes (`[policy] observe`): it holds and rejects nothing, and tells what it would have.
+    #[serde(default)]
+    pub observe: bool,
     /// The configuration: `degraded` when its files changed and cannot be loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<PartView>,
@@ -286,6 +295,7 @@ impl Vitals {
             untold_notices,
             rego_failures,
             functions,
+            observe: self.configuration.observes(),
             configuration,
         }
     }

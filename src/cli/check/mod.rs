@@ -14,6 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::approval::{People, Person};
+use crate::cli::complain;
 use crate::clock;
 use crate::judge::{
     Analysis, Facts, Finding, Judge, Measure, Prepared, Scene, SessionAct, SessionClass, Somebody, Verdict,
@@ -90,7 +91,7 @@ pub fn run(args: &Args) -> ExitCode {
     match super::on_deep_stack(|| judge(args)) {
         Ok(code) => code,
         Err(message) => {
-            eprintln!("{message}");
+            complain!("{message}");
             ExitCode::from(super::USAGE)
         }
     }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::{load, word};
 use crate::approval::Person;
+use crate::cli::unless_unread;
 use crate::clock;
 use crate::judge::{Bytes, Facts, Judge, Measure, NothingPrepared, ObjectName, Reached, Somebody, Verdict};
 use crate::server::settings::Settings;
@@ -106,12 +107,12 @@ pub(super) fn run(config: Option<&Path>, files: &[PathBuf]) -> Result<bool, Stri
                 None => passed = passed.saturating_add(1),
                 Some(diff) => {
                     failed = failed.saturating_add(1);
-                    write!(out, "{}:{line}: {}\n{diff}", path.display(), case.name).map_err(broken)?;
+                    unless_unread(write!(out, "{}:{line}: {}\n{diff}", path.display(), case.name)).map_err(broken)?;
                 }
             }
         }
     }
-    writeln!(out, "{passed} passed, {failed} failed").map_err(broken)?;
+    unless_unread(writeln!(out, "{passed} passed, {failed} failed")).map_err(broken)?;
     Ok(failed > 0)
 }
 

@@ -7,6 +7,7 @@ mod replay;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::cli::complain;
 use crate::judge::Verdict;
 use crate::server::settings::{Loaded, Settings};
 
@@ -62,7 +63,7 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(false) => ExitCode::SUCCESS,
         Ok(true) => ExitCode::from(FOUND),
         Err(message) => {
-            eprintln!("{message}");
+            complain!("{message}");
             ExitCode::from(super::USAGE)
         }
     }

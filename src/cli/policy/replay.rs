@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::{load, word};
 use crate::approval::Person;
+use crate::cli::say;
 use crate::hold::{Origin, PassedBatch, PassedOrigin, StatementText};
 use crate::judge::{
     Analysis, Calls, Facts, Judge, NothingPrepared, Piece, Redact, Risk, RiskKind, Somebody, Tags, Verdict,
@@ -75,7 +76,7 @@ pub(super) fn run(audit: &Path, against: &Path) -> Result<bool, String> {
         replay(&recorded, &stored, &settings, &judge, &mut tally);
     }
     let Tally { same, changed, unknown, unreadable, passed } = tally;
-    println!("{same} as before, {changed} changed, {unknown} not on record with their whole text");
+    say!("{same} as before, {changed} changed, {unknown} not on record with their whole text");
     let changed = changed > 0 || passed.held > 0 || passed.rejected > 0;
     if passed.any {
         passed.print(settings.policy.rules().any(|rule| rule.tags.is_some()));
@@ -199,21 +200,21 @@ impl Passed {
         for ((digest, origin, was, verdict, rule), (count, text)) in changed {
             let text = text.unwrap_or_else(|| format!("(text not on record, digest {digest})"));
             let beginning: String = text.chars().take(100).collect();
-            println!(
+            say!(
                 "{count} × {}@{}: {}",
                 origin.user.escape_debug(),
                 origin.database.escape_debug(),
                 beginning.escape_debug()
             );
-            println!("- allow by {was}");
-            println!("+ {} by {rule}", word(verdict));
+            say!("- allow by {was}");
+            say!("+ {} by {rule}", word(verdict));
         }
         let Self { same, held, rejected, unknown, dropped, .. } = self;
-        println!(
+        say!(
             "of what passed: {same} as before, {held} would be held, {rejected} rejected, {unknown} cannot be judged again, {dropped} were not kept"
         );
         if asks_for_tags {
-            println!("of what passed, tags are not on record: rules that ask for tags matched none of it");
+            say!("of what passed, tags are not on record: rules that ask for tags matched none of it");
         }
     }
 }
@@ -249,7 +250,7 @@ fn replay(recorded: &Recorded<'_>, stored: &StoredEvent, settings: &Settings, ju
     let line: String = recorded.statement.text.split_whitespace().collect::<Vec<_>>().join(" ");
     let beginning: String = line.chars().take(100).collect();
     let (seq, at, user) = (stored.seq, stored.at, &recorded.origin.user);
-    println!("{seq} {at:.0} {user}: {}", beginning.escape_debug());
-    println!("- {} by {}", word(recorded.verdict), recorded.rule);
-    println!("+ {} by {}", word(judgement.verdict), judgement.rule);
+    say!("{seq} {at:.0} {user}: {}", beginning.escape_debug());
+    say!("- {} by {}", word(recorded.verdict), recorded.rule);
+    say!("+ {} by {}", word(judgement.verdict), judgement.rule);
 }

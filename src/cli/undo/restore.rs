@@ -8,6 +8,7 @@ use tokio_postgres::config::{Host, SslMode as Wanted};
 use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
 
 use crate::approval::{one_line, spell_out};
+use crate::cli::{complain, say};
 use crate::session::upstream::Upstream;
 use crate::session::{SslMode, UpstreamSettings};
 
@@ -39,7 +40,7 @@ pub(super) async fn run(args: &Asked) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {
-            eprintln!("querygate: {}", spell_out(&why));
+            complain!("querygate: {}", spell_out(&why));
             ExitCode::FAILURE
         }
     }
@@ -65,8 +66,8 @@ async fn restore(args: &Asked) -> Result<bool, String> {
         let cell = |at: usize| row.try_get(at).ok().flatten().map(one_line).unwrap_or_default();
         let (table, text, outcome) = (cell(0), cell(1), cell(2));
         complete &= !outcome.starts_with("conflict");
-        println!("{}", spell_out(format!("{table} {text}").trim_end()));
-        println!("    {}", spell_out(&outcome));
+        say!("{}", spell_out(format!("{table} {text}").trim_end()));
+        say!("    {}", spell_out(&outcome));
     }
     Ok(complete)
 }
@@ -75,7 +76,9 @@ fn told<T>(answer: Result<T, tokio_postgres::Error>) -> Result<T, String> {
     answer.map_err(|error| match error.as_db_error() {
         Some(said) => {
             let detail = said.detail().map(|detail| format!("\n{detail}")).unwrap_or_default();
-            format!("{}{detail}", said.message())
+            // What the gate or the database's own functions say of it begins with the name that is printed anyway.
+            let message = said.message();
+            format!("{}{detail}", message.strip_prefix("querygate: ").unwrap_or(message))
         }
         None => error.to_string(),
     })
@@ -107,7 +110,7 @@ async fn connect(url: &str) -> Result<Client, String> {
         // Its end is seen by whoever asks.
         while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
             if let AsyncMessage::Notice(notice) = message {
-                eprintln!("{}", spell_out(&one_line(notice.message())));
+                complain!("{}", spell_out(&one_line(notice.message())));
             }
         }
     });

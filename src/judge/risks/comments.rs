@@ -87,7 +87,7 @@ fn sql<'t>(inside: &'t str, asked: &mut usize, parses: &dyn Fn(&str) -> bool) ->
         let words = || part.split(|c: char| !c.is_alphanumeric() && c != '_');
         let Some(first) = words().next() else { return false };
         let is_one = |of: &[&str]| of.iter().any(|word| first.eq_ignore_ascii_case(word));
-        let condition = is_one(CONDITIONS) && compares(part);
+        let condition = is_one(CONDITIONS) && (compares(part) || first.chars().all(char::is_uppercase));
         if !condition && !is_one(CHANGES) {
             return false;
         }

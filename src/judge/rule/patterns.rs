@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use super::Match;
@@ -90,9 +90,32 @@ impl Glob {
         }
     }
 
-    /// Surely matches whatever `other` does. Only what is easily seen: a wildcard of `other` meets a `*`.
-    fn covers(&self, other: &Self) -> bool {
-        self == other || (!self.0.contains('?') && self.matches(&other.0))
+    /// Surely matches whatever `other` does. Only what is easily seen: a `*` of `other` meets a `*`.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        // Which beginnings of the own pattern match what has been read of the other's.
+        let own: Vec<char> = self.0.chars().collect();
+        let skip_stars = |reached: &mut Vec<bool>| {
+            for (at, c) in own.iter().enumerate() {
+                if *c == '*' && reached.get(at) == Some(&true) {
+                    reached.iter_mut().skip(at).take(2).for_each(|slot| *slot = true);
+                }
+            }
+        };
+        let mut reached = vec![false; own.len().saturating_add(1)];
+        reached.iter_mut().take(1).for_each(|slot| *slot = true);
+        skip_stars(&mut reached);
+        for symbol in other.0.chars() {
+            let mut next = vec![false; reached.len()];
+            for ((at, c), _) in own.iter().enumerate().zip(&reached).filter(|(_, reached)| **reached) {
+                let stays = *c == '*';
+                let goes_on = !stays && (*c == symbol || *c == '?') && symbol != '*';
+                let to = if stays { Some(at) } else { goes_on.then_some(at.saturating_add(1)) };
+                next.iter_mut().skip(to.unwrap_or(usize::MAX)).take(1).for_each(|slot| *slot = true);
+            }
+            skip_stars(&mut next);
+            reached = next;
+        }
+        reached.last() == Some(&true)
     }
 
     /// Why no name as Postgres has it matches, unless it is quoted.
@@ -107,7 +130,7 @@ impl Glob {
     }
 
     /// Matches every name.
-    fn is_any(&self) -> bool {
+    pub(super) fn is_any(&self) -> bool {
         self.0.chars().all(|c| c == '*')
     }
 }
@@ -168,6 +191,21 @@ impl ObjectPattern {
             (Some(own), None) => own.is_any(),
         };
         schema && self.name.covers(&other.name)
+    }
+
+    /// Matches every object at least as well as `other` does. Only what is easily seen. The name of a schema matches patterns for what is
+    /// in it possibly, so a pattern without a schema has to cover that as well.
+    pub(super) fn matches_as_well(&self, other: &Self) -> bool {
+        self.covers(other)
+            && match (&self.schema, &other.schema) {
+                (None, Some(schema)) => self.name.covers(schema),
+                (None, None) | (Some(_), _) => true,
+            }
+    }
+
+    /// Matches whatever is in the schema that is there for everybody.
+    pub(super) fn is_broad(&self) -> bool {
+        self.name.is_any() && self.schema.as_ref().is_none_or(|schema| schema.matches("public"))
     }
 
     /// Why it matches nothing, or next to nothing.
@@ -244,6 +282,22 @@ impl AddressRange {
             (Self::Net(net), Some(addr)) => net.contains(&addr.to_canonical()),
             (Self::Unix, Some(_)) | (Self::Net(_), None) => false,
         }
+    }
+}
+
+impl AddressRange {
+    /// Everybody, wherever they are.
+    pub(super) fn everywhere() -> [Self; 3] {
+        [Self::Unix, Self::Net(IpNet::V4(Ipv4Net::default())), Self::Net(IpNet::V6(Ipv6Net::default()))]
+    }
+
+    /// Networks, with neighbours put together.
+    pub(super) fn joined<'a>(ranges: impl Iterator<Item = &'a Self>) -> Vec<IpNet> {
+        let networks = ranges.filter_map(|range| match range {
+            Self::Unix => None,
+            Self::Net(net) => Some(*net),
+        });
+        IpNet::aggregate(&networks.collect())
     }
 }
 

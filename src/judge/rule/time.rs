@@ -15,6 +15,17 @@ use super::OneOf;
 /// Minutes of a day.
 const DAY: u16 = 24 * 60;
 
+/// Its days.
+const WEEK: [Weekday; 7] = [
+    Weekday::Monday,
+    Weekday::Tuesday,
+    Weekday::Wednesday,
+    Weekday::Thursday,
+    Weekday::Friday,
+    Weekday::Saturday,
+    Weekday::Sunday,
+];
+
 /// A span of the day, on some days of the week. One that ends before it begins goes past midnight and belongs to the day
 /// on which it begins.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -53,14 +64,31 @@ impl TimeWindow {
     #[must_use]
     pub fn contains(&self, now: Timestamp) -> bool {
         let local = self.zone.zone.to_datetime(now);
-        let minute = Minute::of(local);
-        let today = local.weekday();
+        self.is_on(local.weekday(), Minute::of(local))
+    }
+
+    fn is_on(&self, today: Weekday, minute: Minute) -> bool {
         if self.from < self.until {
             return self.days.contain(today) && self.from <= minute && minute < self.until;
         }
         // Past midnight: the part before it is today's, the part after it yesterday's.
         (minute >= self.from && self.days.contain(today))
             || (minute < self.until && self.days.contain(today.previous()))
+    }
+}
+
+impl TimeWindow {
+    /// All of the week, in its zone.
+    pub(super) fn whole_week(&self) -> Self {
+        Self { days: Days::default(), from: midnight(), until: end_of_day(), zone: self.zone.clone() }
+    }
+
+    /// Whether some others of the same zone are on whenever it is.
+    pub(super) fn is_within<'a>(&self, others: impl Iterator<Item = &'a Self>) -> bool {
+        let others: Vec<&Self> = others.filter(|other| other.zone == self.zone).collect();
+        let week = WEEK.into_iter().flat_map(|day| (0..DAY).map(move |minute| (day, Minute(minute))));
+        let mut own = week.filter(|(day, minute)| self.is_on(*day, *minute));
+        own.all(|(day, minute)| others.iter().any(|other| other.is_on(day, minute)))
     }
 }
 

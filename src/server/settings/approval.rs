@@ -160,7 +160,7 @@ fn by_rule(
         if !profiles.contains_key(name) {
             let message =
                 format!("rule `{}`: there is no [[approval.profile]] named `{name}`{}", rule.name, hint(name));
-            document.error(None, message);
+            document.error(document.place_of(&[&rule.name, name]), message);
         }
         by_rule.insert(rule.name.clone(), name.clone());
     }

@@ -59,7 +59,11 @@ pub(super) fn read(root: &mut Section<'_, '_>, sources: &dyn Sources, settings: 
     section.set("harmless_extensions", &mut slot.harmless_extensions);
     section.finish();
     if slot.user.is_empty() {
-        document.error(written, "`user` in [impact] is empty: name the role that looks statements up");
+        document.error(written.clone(), "`user` in [impact] is empty: name the role that looks statements up");
+    }
+    if slot.count_budget > slot.budget && slot.count_budget != ImpactSettings::default().count_budget {
+        let message = "`count_budget` is longer than `budget`, which ends a look whatever it is at";
+        document.warning(written, message);
     }
     if enabled {
         settings.impact = Some(slot);

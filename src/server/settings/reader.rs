@@ -79,6 +79,17 @@ impl<'t> Document<'t> {
         self.problems.borrow_mut().extend(named);
     }
 
+    /// Where the last of some words stands that follow on each other, each in quotes: the best guess at a key that is not at hand any more.
+    pub(super) fn place_of(&self, words: &[&str]) -> Option<Range<usize>> {
+        let mut at = 0..0;
+        for word in words {
+            let quoted = format!("\"{word}\"");
+            let start = self.text.get(at.end..)?.find(&quoted)?.checked_add(at.end)?;
+            at = start..start.checked_add(quoted.len())?;
+        }
+        Some(at)
+    }
+
     fn place(&self, offset: usize) -> (usize, usize) {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line = before.bytes().filter(|&byte| byte == b'\n').count();
@@ -129,7 +140,7 @@ impl<'t, 'd> Section<'t, 'd> {
         match T::deserialize(ValueDeserializer::from(value)) {
             Ok(value) => Some((value, span)),
             Err(error) => {
-                let message = format!("`{}`: {}", self.full(key), error.message());
+                let message = format!("`{}`: {}", self.full(key), in_words(error.message()));
                 self.document.error(Some(error.span().unwrap_or(span)), message);
                 None
             }
@@ -275,6 +286,18 @@ impl<'de> Deserialize<'de> for Size {
             }
         }
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// What is wrong with a number, for people: the reader of TOML names types of the program.
+fn in_words(message: &str) -> String {
+    let number = message.strip_prefix("invalid value: integer `").and_then(|rest| rest.split_once("`, expected "));
+    match number {
+        Some((number, "u8" | "u16" | "u32" | "u64" | "usize")) if number.starts_with('-') => {
+            format!("{number} is below zero")
+        }
+        Some((number, "u8" | "u16" | "u32" | "u64" | "usize")) => format!("{number} is too large"),
+        Some(_) | None => message.to_owned(),
     }
 }
 
