@@ -305,17 +305,6 @@ pub(super) async fn texts(asking: &Asking, sql: &str, values: &[&(dyn ToSql + Sy
     rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(|_| UNREADABLE.to_owned())
 }
 
-/// The table an auto-updatable view's rows are changed in: the one relation its definition reads.
-pub(super) async fn through(asking: &Asking, relation: &Relation) -> Result<Option<String>, String> {
-    let sql = "SELECT DISTINCT n.nspname || '.' || c.relname FROM pg_rewrite r \
-               JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.deptype = 'n' \
-               AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class \
-               JOIN pg_class c ON c.oid = d.refobjid JOIN pg_namespace n ON n.oid = c.relnamespace \
-               WHERE r.ev_class = $1 AND r.ev_type = '1' AND pg_relation_is_updatable($1::oid::regclass, false) & 8 <> 0";
-    let mut found = texts(asking, sql, &[&relation.oid]).await?;
-    Ok(if found.len() == 1 { found.pop() } else { None })
-}
-
 /// Whether `role` may read every one of these tables with nothing hidden from it. An unknown role may not.
 pub(super) async fn may_read(asking: &Asking, role: Option<&str>, tables: &BTreeSet<u32>) -> Result<bool, String> {
     let Some(role) = role else { return Ok(false) };

@@ -12,6 +12,7 @@ use super::lookup::cell;
 use super::prober::Ask;
 use super::report::{Action, AlterWork, Bound, Cascade, Definition, Known, ObjectImpact, Rows, StatementImpact};
 use super::statement::{self, Outline, Sort, Target};
+use super::through::{self, Behind};
 
 /// Looks into the statements of one text.
 pub(super) struct Examiner<'a> {
@@ -173,19 +174,26 @@ impl<'a> Examiner<'a> {
         if relation.is_table() || relation.kind == 'm' {
             object.table = Some(catalogue::facts(self.counter.asking, &relation, target.children).await.into());
         }
-        self.consequences(outline, &relation, &mut object, impact).await;
-        object.rows = self.rows(index, outline, target, &relation, &object, seen, impact).await;
+        let behind = self.consequences(outline, &relation, &mut object, impact).await;
+        if let Some(behind) = &behind {
+            seen.extend(behind.views.iter().map(|view| view.oid));
+            seen.insert(behind.table.oid);
+            let facts = catalogue::facts(self.counter.asking, &behind.table, behind.children).await;
+            object.table = Some(facts.into());
+        }
+        let of = (&relation, behind.as_ref());
+        object.rows = self.rows(index, outline, target, of, &object, seen, impact).await;
         (object, Some(relation))
     }
 
-    /// Triggers, rules, and the table behind a view.
+    /// Triggers and rules, and what is behind a view, with its own.
     async fn consequences(
         &self,
         outline: &Outline,
         relation: &Relation,
         object: &mut ObjectImpact,
         impact: &mut StatementImpact,
-    ) {
+    ) -> Option<Behind> {
         // Bits of `tgtype` and numbers of `ev_type` (pg_trigger.h, CmdType in nodes.h).
         let (events, rule) = match outline.action {
             Action::Insert if outline.updates => (4 | 16, "3"),
@@ -196,7 +204,7 @@ impl<'a> Examiner<'a> {
             Action::Update => (16, "2"),
             Action::Merge => (4 | 8 | 16, ""),
             Action::Truncate => (32, ""),
-            Action::Drop | Action::Alter | Action::Read | Action::Other => return,
+            Action::Drop | Action::Alter | Action::Read | Action::Other => return None,
         };
         let asking = self.counter.asking;
         let limit = i64::try_from(self.counter.settings.listed).unwrap_or(i64::MAX);
@@ -214,9 +222,34 @@ impl<'a> Examiner<'a> {
                 impact.notes.push(format!("rules are not known: {why}"));
             }
         }
-        if relation.kind == 'v' {
-            object.through = catalogue::through(asking, relation).await.unwrap_or_default();
+        if relation.kind != 'v' {
+            return None;
         }
+        let found = match through::behind(asking, relation, outline.action, (events, rule)).await {
+            Ok(found) => found,
+            Err(why) => {
+                // Fail closed: nobody knows what goes along, or fires.
+                (impact.consequences, impact.unfollowed) = (false, true);
+                impact
+                    .notes
+                    .push(format!("what is changed behind {} is not known: {why}", relation.resolved().qualified()));
+                return None;
+            }
+        };
+        object.through = Some(found.table.resolved().qualified());
+        let moves = outline.action == Action::Update && found.table.kind == 'p';
+        let events = if moves { 4 | 8 | 16 } else { events };
+        let (triggers, rules) = (
+            catalogue::triggers(asking, &found.table, events, limit).await,
+            catalogue::rules(asking, &found.table, rule).await,
+        );
+        impact.consequences &= triggers.is_ok() && rules.is_ok();
+        for why in [triggers.as_ref().err(), rules.as_ref().err()].into_iter().flatten() {
+            impact.notes.push(format!("triggers and rules of {} are not known: {why}", found.table.name));
+        }
+        object.triggers.extend(triggers.unwrap_or_default());
+        object.rules.extend(rules.unwrap_or_default());
+        Some(found)
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are what is known at this point, each of its own kind")]
@@ -225,17 +258,24 @@ impl<'a> Examiner<'a> {
         index: usize,
         outline: &Outline,
         target: &Target,
-        relation: &Relation,
+        (relation, behind): (&Relation, Option<&Behind>),
         object: &ObjectImpact,
         seen: &mut BTreeSet<u32>,
         impact: &mut StatementImpact,
     ) -> Option<Rows> {
-        let bound = self.bound(object).await;
+        let bound = self.bound(object, behind).await;
         match outline.action {
             Action::Truncate => return Some(self.whole(relation, target.children, seen).await),
             Action::Drop if relation.is_table() => return Some(self.whole(relation, true, seen).await),
             Action::Drop | Action::Alter | Action::Read | Action::Other => return None,
-            Action::Merge => return Some(count::unknown("rows of MERGE are not counted")),
+            Action::Merge => {
+                let why = "rows of MERGE are not counted";
+                for change in outline.changes.clone() {
+                    let of = (relation, behind, target.children);
+                    self.follow(of, change, (Err(why.to_owned()), Bound::AtMost), seen, impact).await;
+                }
+                return Some(count::unknown(why));
+            }
             Action::Insert => {
                 if let Some(rows) = outline.written_rows {
                     if rows == 1 && !self.returns_one(outline).await {
@@ -247,6 +287,13 @@ impl<'a> Examiner<'a> {
             Action::Delete | Action::Update => (),
         }
         let mut query = self.query(index, outline, relation, seen).await;
+        let start = match (behind, &query) {
+            (Some(behind), Ok(query)) => match self.counter.ready(&behind.table, seen).await {
+                Ok(()) => behind.rows(&self.counter, query).await,
+                Err(why) => Err(why),
+            },
+            (_, query) => query.clone(),
+        };
         if outline.joins && !relation.is_table() {
             query = Err("rows of a view that is joined are not counted".to_owned());
         }
@@ -265,14 +312,31 @@ impl<'a> Examiner<'a> {
             | Action::Read
             | Action::Other => None,
         };
-        if let Some(change) = change
-            && relation.is_table()
-        {
-            let (cascades, missing) =
-                cascade::follow(&mut self.counter, (relation, target.children), change, (query, bound), seen).await;
-            self.cascades(cascades, missing, impact);
+        if let Some(change) = change {
+            self.follow((relation, behind, target.children), change, (start, bound), seen, impact).await;
         }
         Some(rows)
+    }
+
+    /// Foreign keys, from the table that is named or from the one behind the view.
+    async fn follow(
+        &mut self,
+        (relation, behind, children): (&Relation, Option<&Behind>, bool),
+        change: cascade::Change,
+        rows: (Result<String, String>, Bound),
+        seen: &mut BTreeSet<u32>,
+        impact: &mut StatementImpact,
+    ) {
+        let (start, change) = match behind {
+            None if relation.is_table() => ((relation, children), Ok(change)),
+            None => return,
+            Some(behind) => ((&behind.table, behind.children), behind.change(self.counter.asking, change).await),
+        };
+        let (cascades, missing) = match change {
+            Ok(change) => cascade::follow(&mut self.counter, start, change, rows, seen).await,
+            Err(why) => (Vec::new(), Some(why)),
+        };
+        self.cascades(cascades, missing, impact);
     }
 
     /// Whether a row that is written out is one row: in VALUES of one row a function may return many (`transformInsertStmt` in analyze.c).
@@ -323,7 +387,7 @@ impl<'a> Examiner<'a> {
     }
 
     /// Row security that binds the session but not the prober, rows that triggers may drop, rules that replace the statement.
-    async fn bound(&self, object: &ObjectImpact) -> Bound {
+    async fn bound(&self, object: &ObjectImpact, behind: Option<&Behind>) -> Bound {
         let Some(resolved) = object.resolved.known() else { return Bound::AtMost };
         let before_row =
             object.triggers.iter().any(|trigger| trigger.when != "AFTER ROW" && trigger.when.ends_with("ROW"));
@@ -331,8 +395,13 @@ impl<'a> Examiner<'a> {
             return Bound::AtMost;
         }
         // Fail closed.
-        let hiding = catalogue::is_hiding(self.counter.asking, resolved.oid, self.path.role.as_deref()).await;
-        if hiding.unwrap_or(true) { Bound::AtMost } else { Bound::Exact }
+        for oid in behind.map(|behind| behind.table.oid).into_iter().chain([resolved.oid]) {
+            let hiding = catalogue::is_hiding(self.counter.asking, oid, self.path.role.as_deref()).await;
+            if hiding.unwrap_or(true) {
+                return Bound::AtMost;
+            }
+        }
+        Bound::Exact
     }
 
     /// Sub-commands, with what the column's present type adds.

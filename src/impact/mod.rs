@@ -33,6 +33,7 @@ mod statement;
 mod steady;
 mod survey;
 mod text;
+mod through;
 mod undo;
 mod uses;
 mod weigh;

@@ -13,6 +13,7 @@ use pg_query::protobuf::{
 use pg_query::{NodeEnum, ParserOptions};
 
 use super::alter::{self, Command};
+use super::cascade::Change;
 use super::harmless::{Names, Refusal, Value, Walker, Written, string, strings, written};
 use super::report::Action;
 use crate::judge::on_deep_stack;
@@ -46,6 +47,8 @@ pub(super) struct Outline {
     pub(super) alter: Vec<Command>,
     pub(super) lock: Option<&'static str>,
     pub(super) notes: Vec<&'static str>,
+    /// What MERGE does to rows that are there.
+    pub(super) changes: Vec<Change>,
     /// Number of its statement in the text, from 0.
     pub(super) place: usize,
     /// It is not the statement itself: a query of its WITH, or what it prepares.
@@ -93,14 +96,16 @@ pub(super) fn outlines(text: &str, values: &[Value]) -> Result<Vec<Outline>, Str
             let runs = executing(&raw).filter(|name| !prepared.contains(name));
             prepared.extend(name);
             let Some(node) = inner(raw) else { continue };
-            let mut found = outline(node, values);
-            (found.place, found.part) = (place, part);
-            if part {
-                found.notes.push("it is only prepared: EXECUTE runs it");
+            for (node, within) in parts(node) {
+                let mut found = outline(node, values);
+                (found.place, found.part) = (place, part || within);
+                if part {
+                    found.notes.push("it is only prepared: EXECUTE runs it");
+                }
+                let before = runs.as_ref().map(|name| format!("what {name} is, which was prepared before"));
+                found.uncompared = found.uncompared.or(before);
+                outlines.push(found);
             }
-            found.uncompared =
-                found.uncompared.or(runs.map(|name| format!("what {name} is, which was prepared before")));
-            outlines.push(found);
         }
         Some(outlines)
     })
@@ -121,7 +126,14 @@ pub(super) fn rows_query(
 ) -> Result<String, Refusal> {
     on_deep_stack(|| {
         let built = parse(text).and_then(|parsed| {
-            let node = parsed.stmts.into_iter().filter_map(inner).nth(index).ok_or("there is no such statement")?;
+            let node = parsed
+                .stmts
+                .into_iter()
+                .filter_map(inner)
+                .flat_map(parts)
+                .map(|(node, _)| node)
+                .nth(index)
+                .ok_or("there is no such statement")?;
             let (mut select, _) = selection(node, physical)?;
             let mut walker = Walker::rewriting(values, found);
             walker.select(&mut select)?;
@@ -147,8 +159,106 @@ pub(super) fn view_names(definition: &str) -> Result<Names, Refusal> {
     .unwrap_or_else(|| Err("its definition is too deep".to_owned()))
 }
 
+/// What a view of one table is made of.
+pub(super) struct Source {
+    /// The one relation that it reads.
+    pub(super) written: Written,
+    pub(super) children: bool,
+    /// Its columns, and which column of that relation each is; `None`: it is computed.
+    pub(super) columns: Vec<(String, Option<String>)>,
+}
+
+/// What is changed through a view; `definition` as `pg_get_viewdef` prints it.
+pub(super) fn view_source(definition: &str) -> Result<Source, Refusal> {
+    on_deep_stack(|| {
+        Some(parse(definition).and_then(|parsed| match parsed.stmts.into_iter().find_map(inner) {
+            Some(NodeEnum::SelectStmt(select)) => source(&select),
+            _ => Err("its definition is no query".to_owned()),
+        }))
+    })
+    .unwrap_or_else(|| Err("its definition is too deep".to_owned()))
+}
+
+fn source(select: &SelectStmt) -> Result<Source, Refusal> {
+    let [Node { node: Some(NodeEnum::RangeVar(range)) }] = select.from_clause.as_slice() else {
+        return Err("it reads more than one table".to_owned());
+    };
+    let renamed = range.alias.as_ref().is_some_and(|alias| !alias.colnames.is_empty());
+    let column = |node: &Node| {
+        let Some(NodeEnum::ResTarget(target)) = &node.node else { return None };
+        let last = match target.val.as_ref().and_then(|value| value.node.as_ref()) {
+            Some(NodeEnum::ColumnRef(column)) => strings(&column.fields).last().map(|name| (*name).to_owned()),
+            _ => None,
+        };
+        let name = if target.name.is_empty() { last.clone()? } else { target.name.clone() };
+        Some((name, last.filter(|_| !renamed)))
+    };
+    let columns = select.target_list.iter().filter_map(column).collect();
+    Ok(Source { written: written(range), children: range.inh, columns })
+}
+
 fn parse(text: &str) -> Result<ParseResult, String> {
     pg_query::parse(text, ParserOptions::DEFAULT).map(|parsed| parsed.protobuf).map_err(|error| error.to_string())
+}
+
+/// A statement, with the queries of its WITH that change rows before it, each as a statement of its own (`true`). All of them see the
+/// rows as they were before the statement.
+fn parts(mut node: NodeEnum) -> Vec<(NodeEnum, bool)> {
+    let Some(with) = with_of(&mut node).and_then(|with| with.clone()) else { return vec![(node, false)] };
+    let changing: Vec<&protobuf::CommonTableExpr> =
+        with.ctes.iter().filter_map(cte).filter(|cte| changes(cte)).collect();
+    if changing.is_empty() {
+        return vec![(node, false)];
+    }
+    let only_read = |node: &&Node| cte(node).is_some_and(|cte| !changes(cte));
+    let alone = |mut part: NodeEnum, before: usize| {
+        let whole = part.clone();
+        let own = with_of(&mut part)?;
+        let mut ctes: Vec<Node> = with.ctes.iter().take(before).filter(only_read).cloned().collect();
+        let inside = own.as_ref().filter(|_| before < with.ctes.len()).map(|own| own.ctes.clone()).unwrap_or_default();
+        ctes.extend(inside);
+        *own = (!ctes.is_empty()).then(|| protobuf::WithClause { ctes, ..with.clone() });
+        // Fail closed: what another one returns cannot be had before, and no table has its rows. So that is refused: anything in
+        // the tree that has its name counts.
+        let printed = format!("{part:?}");
+        let uses = changing.iter().any(|cte| printed.contains(&format!("{:?}", cte.ctename)));
+        if uses {
+            let mut refused = whole;
+            with_of(&mut refused)?.clone_from(&Some(with.clone()));
+            return Some(refused);
+        }
+        Some(part)
+    };
+    let query = |cte: &protobuf::CommonTableExpr| cte.ctequery.as_ref().and_then(|query| query.node.clone());
+    let places = with.ctes.iter().enumerate().filter_map(|(place, node)| Some((place, cte(node)?)));
+    let within = places.filter(|(_, cte)| changes(cte)).filter_map(|(place, cte)| alone(query(cte)?, place));
+    let mut all: Vec<(NodeEnum, bool)> = within.map(|part| (part, true)).collect();
+    let main = alone(node.clone(), with.ctes.len()).unwrap_or(node);
+    all.push((main, false));
+    all
+}
+
+fn cte(node: &Node) -> Option<&protobuf::CommonTableExpr> {
+    match &node.node {
+        Some(NodeEnum::CommonTableExpr(cte)) => Some(cte),
+        _ => None,
+    }
+}
+
+/// Its query is no SELECT.
+fn changes(cte: &protobuf::CommonTableExpr) -> bool {
+    !matches!(cte.ctequery.as_ref().and_then(|query| query.node.as_ref()), Some(NodeEnum::SelectStmt(_)))
+}
+
+fn with_of(node: &mut NodeEnum) -> Option<&mut Option<protobuf::WithClause>> {
+    match node {
+        NodeEnum::SelectStmt(select) => Some(&mut select.with_clause),
+        NodeEnum::InsertStmt(insert) => Some(&mut insert.with_clause),
+        NodeEnum::UpdateStmt(update) => Some(&mut update.with_clause),
+        NodeEnum::DeleteStmt(delete) => Some(&mut delete.with_clause),
+        NodeEnum::MergeStmt(merge) => Some(&mut merge.with_clause),
+        _ => None,
+    }
 }
 
 /// The name that a statement gives to another.
@@ -305,12 +415,12 @@ fn runs(node: &NodeEnum, values: &[Value]) -> Result<Names, Refusal> {
     Ok(walker.names)
 }
 
-fn outline(node: NodeEnum, values: &[Value]) -> Outline {
-    let mut outline = Outline {
+fn blank(runs: Result<Names, Refusal>) -> Outline {
+    Outline {
         action: Action::Other,
         targets: Vec::new(),
         names: Ok(Names::default()),
-        runs: runs(&node, values),
+        runs,
         columns: Vec::new(),
         written_rows: None,
         joins: false,
@@ -319,10 +429,15 @@ fn outline(node: NodeEnum, values: &[Value]) -> Outline {
         alter: Vec::new(),
         lock: None,
         notes: Vec::new(),
+        changes: Vec::new(),
         place: 0,
         part: false,
         uncompared: None,
-    };
+    }
+}
+
+fn outline(node: NodeEnum, values: &[Value]) -> Outline {
+    let mut outline = blank(runs(&node, values));
     let row_exclusive = Some("ROW EXCLUSIVE");
     match node {
         NodeEnum::DeleteStmt(ref delete) => {
@@ -352,6 +467,7 @@ fn outline(node: NodeEnum, values: &[Value]) -> Outline {
         NodeEnum::MergeStmt(merge) => {
             (outline.action, outline.lock) = (Action::Merge, row_exclusive);
             outline.targets.extend(merge.relation.as_ref().map(relation));
+            outline.changes = merge.merge_when_clauses.iter().filter_map(merged).collect();
             outline.names = Err("rows of MERGE are not counted".to_owned());
         }
         NodeEnum::TruncateStmt(truncate) => {
@@ -363,6 +479,10 @@ fn outline(node: NodeEnum, values: &[Value]) -> Outline {
             outline.action = Action::Read;
             let mut walker = Walker::collecting(values);
             outline.names = walker.select(&mut select).map(|()| walker.names);
+            // Fail closed: its parts are looked into where they stand; elsewhere nobody does.
+            if outline.names.as_ref().is_err_and(|why| why.contains("changes rows")) {
+                outline.notes.push(NOT_LOOKED);
+            }
         }
         other => {
             definition(&mut outline, &other);
@@ -375,6 +495,18 @@ fn outline(node: NodeEnum, values: &[Value]) -> Outline {
         }
     }
     outline
+}
+
+/// What a WHEN of MERGE does to rows that are there.
+fn merged(node: &Node) -> Option<Change> {
+    let Some(NodeEnum::MergeWhenClause(when)) = &node.node else { return None };
+    match when.command_type() {
+        protobuf::CmdType::CmdDelete => Some(Change::Delete),
+        protobuf::CmdType::CmdUpdate => {
+            Some(Change::Update(when.target_list.iter().filter_map(column_written).collect()))
+        }
+        _ => None,
+    }
 }
 
 /// What it does to rows and definitions nobody here knows.

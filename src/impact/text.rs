@@ -151,8 +151,8 @@ fn of_statement(statement: &StatementImpact, lines: &mut Vec<String>) {
             lines.push(why.to_owned());
         }
         match &object.table {
-            Some(Known::Known(facts)) => lines.push(table(&name(object), facts)),
-            Some(Known::Unknown(why)) => lines.push(format!("size and use of {} are not known: {why}", name(object))),
+            Some(Known::Known(facts)) => lines.push(table(&whole(object), facts)),
+            Some(Known::Unknown(why)) => lines.push(format!("size and use of {} are not known: {why}", whole(object))),
             None => (),
         }
         for trigger in &object.triggers {
@@ -181,6 +181,24 @@ fn name(object: &ObjectImpact) -> String {
     object.resolved.known().map_or_else(|| object.written.clone(), super::report::Resolved::qualified)
 }
 
+/// What its size is of.
+fn whole(object: &ObjectImpact) -> String {
+    object.through.clone().unwrap_or_else(|| name(object))
+}
+
+/// What is changed where a view is named.
+fn behind(action: Action, object: &ObjectImpact) -> String {
+    let view = object.resolved.known().is_some_and(|found| found.kind == "view");
+    match action {
+        Action::Delete | Action::Update | Action::Insert | Action::Merge => match &object.through {
+            Some(table) => format!(" (through the view, of {table})"),
+            None if view => " (a view: what is changed behind it is not known)".to_owned(),
+            None => String::new(),
+        },
+        Action::Truncate | Action::Drop | Action::Alter | Action::Read | Action::Other => String::new(),
+    }
+}
+
 fn object_sentence(action: Action, object: &ObjectImpact) -> String {
     let verb = match action {
         Action::Delete => "deletes",
@@ -194,7 +212,7 @@ fn object_sentence(action: Action, object: &ObjectImpact) -> String {
         Action::Other => "concerns",
     };
     let name = name(object);
-    let through = object.through.as_ref().map_or_else(String::new, |table| format!(" (through the view, of {table})"));
+    let through = behind(action, object);
     if let Some(why) = object.resolved.unknown() {
         return format!("{verb} {name}, which is not known: {why}");
     }

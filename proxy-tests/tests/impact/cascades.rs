@@ -1,6 +1,6 @@
 //! Foreign keys followed.
 
-use querygate::impact::{Bound, CascadeAction, digest};
+use querygate::impact::{Bound, CascadeAction, changes, digest, headlines, measure, summary};
 
 use crate::stage::{Stage, cascade, exact, refusal};
 
@@ -167,4 +167,124 @@ fn truncate_takes_tables_along_or_is_refused() {
     let statement = stage.one("TRUNCATE shop.orders");
     assert_eq!(cascade(&statement, "shop.lines").action, CascadeAction::Refuse);
     assert_eq!(stage.one("TRUNCATE shop.orders, shop.lines").cascades, []);
+}
+
+/// What is shown of `text`, names of tables in the place of `from` put back.
+fn shown(stage: &Stage, text: &str) -> Vec<String> {
+    summary(&stage.probe(text)).into_iter().filter(|line| !line.contains("qg_")).collect()
+}
+
+#[test]
+fn through_views_upon_views_everything_goes_along_as_it_does_of_the_table() {
+    let stage = Stage::new(&format!(
+        "{SHOP}; CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+         CREATE TRIGGER told AFTER DELETE ON shop.customers FOR EACH ROW EXECUTE FUNCTION f(); \
+         CREATE VIEW one AS SELECT * FROM shop.customers; CREATE VIEW two AS SELECT region, id AS cid FROM one; \
+         CREATE VIEW three AS SELECT * FROM two WHERE cid IN (SELECT id FROM shop.customers); CREATE VIEW keyless AS SELECT region FROM one"
+    ));
+    let plain = stage.probe("DELETE FROM shop.customers WHERE id IN (1, 2)");
+    for (view, id) in [("one", "id"), ("two", "cid"), ("three", "cid")] {
+        let impact = stage.probe(&format!("DELETE FROM {view} WHERE {id} IN (1, 2)"));
+        let through = format!("deletes 2 rows (exact) of public.{view} (through the view, of shop.customers)");
+        assert_eq!(headlines(&impact).first(), Some(&through));
+        // Everything but the first line: cascades and triggers.
+        assert_eq!(headlines(&impact).get(1..), headlines(&plain).get(1..), "{view}");
+        assert!(
+            shown(&stage, &format!("DELETE FROM {view}")).iter().any(|line| line.starts_with("shop.customers has"))
+        );
+        assert_eq!(measure(&impact, &[], None).rows, None, "rules take it as large");
+        assert_eq!(measure(&impact, &[], None).triggers, Some(true));
+    }
+    // A renamed column leads to the key it is, a computed one to any.
+    let statement = stage.one("UPDATE two SET cid = cid + 100 WHERE cid = 4");
+    assert_eq!(exact(&cascade(&statement, "shop.orders").rows), 10);
+    assert_eq!(stage.one("UPDATE two SET region = 5").cascades, []);
+    // Where the view shows no key, what goes along is named, and how much is not known.
+    let statement = stage.one("DELETE FROM keyless WHERE region = 1");
+    assert!(refusal(&cascade(&statement, "shop.orders").rows).contains("the view shows no key of shop.customers"));
+}
+
+#[test]
+fn what_grows_or_is_redefined_behind_a_view_is_a_difference() {
+    let stage = Stage::new(&format!(
+        "{SHOP}; CREATE VIEW one AS SELECT * FROM shop.customers; CREATE VIEW two AS SELECT id, region FROM one; \
+         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'"
+    ));
+    for (change, told) in [
+        ("ALTER TABLE shop.orders ADD COLUMN note text", "column shop.orders.note is new"),
+        (
+            "INSERT INTO shop.orders SELECT n, 1 FROM generate_series(1001, 1500) n",
+            "510 rows of shop.orders by orders_customer_fkey now, 10 before",
+        ),
+        (
+            "CREATE TRIGGER late BEFORE DELETE ON shop.customers FOR EACH ROW EXECUTE FUNCTION f()",
+            "trigger late of shop.customers is new",
+        ),
+        (
+            "CREATE OR REPLACE VIEW one AS SELECT * FROM shop.customers WHERE region < 9",
+            "rule \"_RETURN\" of public.one was redefined",
+        ),
+    ] {
+        let before = stage.probe("DELETE FROM two WHERE id = 1");
+        stage.database.run(change);
+        let now = stage.probe("DELETE FROM two WHERE id = 1");
+        assert!(
+            changes(&before, &now, 0.1).iter().any(|line| line == told),
+            "{change}: {:?}",
+            changes(&before, &now, 0.1)
+        );
+    }
+}
+
+#[test]
+fn what_is_behind_a_view_that_does_not_say_is_said_to_be_unknown() {
+    let stage = Stage::new(&format!(
+        "{SHOP}; CREATE VIEW j AS SELECT c.id FROM shop.customers c JOIN shop.orders o ON o.customer = c.id; \
+         CREATE VIEW replaced AS SELECT * FROM shop.customers; CREATE VIEW upon AS SELECT * FROM replaced; \
+         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM shop.orders; RETURN OLD; END'; \
+         CREATE TRIGGER instead INSTEAD OF DELETE ON replaced FOR EACH ROW EXECUTE FUNCTION f()"
+    ));
+    for view in ["j", "replaced", "upon"] {
+        let impact = stage.probe(&format!("DELETE FROM {view}"));
+        let said = format!("of public.{view} (a view: what is changed behind it is not known)");
+        assert!(headlines(&impact)[0].ends_with(&said), "{:?}", headlines(&impact));
+        let measured = measure(&impact, &[], None);
+        assert!(measured.rows.is_none() && !measured.complete && measured.triggers != Some(false), "{view}");
+    }
+}
+
+#[test]
+fn parts_of_with_that_change_rows_are_looked_into_and_rules_take_them_as_large() {
+    let stage = Stage::new(SHOP);
+    let text = "WITH old AS (SELECT 1 AS id), d AS (DELETE FROM shop.customers WHERE id IN (SELECT id FROM old) RETURNING id) SELECT * FROM d";
+    let impact = stage.probe(text);
+    let lines = headlines(&impact);
+    assert_eq!(lines[0], "deletes 1 row (exact) of shop.customers");
+    assert!(lines.contains(&"cascades to 10 rows (exact) of shop.orders".to_owned()), "{lines:?}");
+    let measured = measure(&impact, &[], None);
+    assert_eq!((measured.rows, measured.complete), (None, false));
+    stage.database.run("INSERT INTO shop.orders SELECT n, 1 FROM generate_series(1001, 1500) n");
+    let told = changes(&impact, &stage.probe(text), 0.1);
+    assert!(told.iter().any(|line| line.starts_with("510 rows of shop.orders by")), "{told:?}");
+    // What one part returns is no table, whatever there is of that name.
+    stage.database.run("CREATE TABLE d (id int)");
+    let both = "WITH d AS (DELETE FROM shop.orders RETURNING customer AS id) DELETE FROM shop.customers WHERE id IN (SELECT id FROM d)";
+    let impact = stage.probe(both);
+    assert!(headlines(&impact)[0].starts_with("deletes 600 rows (exact) of shop.orders"), "{:?}", headlines(&impact));
+    let main = &impact.statements[1];
+    assert!(refusal(main.objects[0].rows.as_ref().unwrap()).contains("the WITH query d changes rows"));
+    assert_eq!((main.cascades.len(), main.place), (5, Some(0)));
+    assert_eq!(measure(&impact, &[], None).rows, None);
+}
+
+#[test]
+fn merge_names_what_goes_along_and_knows_no_rows() {
+    let stage = Stage::new(SHOP);
+    let statement =
+        stage.one("MERGE INTO shop.customers c USING shop.debts d ON d.customer = c.id WHEN MATCHED THEN DELETE");
+    assert!(refusal(&cascade(&statement, "shop.orders").rows).contains("MERGE"), "{statement:?}");
+    let statement = stage.one(
+        "MERGE INTO shop.customers c USING shop.debts d ON d.customer = c.id WHEN MATCHED THEN UPDATE SET region = 1",
+    );
+    assert_eq!(statement.cascades, []);
 }
