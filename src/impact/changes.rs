@@ -17,6 +17,7 @@ pub fn changes(before: &Impact, now: &Impact, tolerance: f64) -> Vec<String> {
 /// The same, where some of the statements have run by now: what they may have done themselves does not count.
 pub fn changes_beside(before: &Impact, now: &Impact, tolerance: f64, own: &Own) -> Vec<String> {
     let mut changed = Vec::new();
+    others(before, now, own, &mut changed);
     match (&before.fingerprint, &now.fingerprint) {
         (Known::Known(one), Known::Known(two)) if one == two => {}
         (Known::Known(_), Known::Known(_)) => definitions(before, now, own, &mut changed),
@@ -33,6 +34,21 @@ pub fn changes_beside(before: &Impact, now: &Impact, tolerance: f64, own: &Own) 
     rows(before, now, tolerance, own, &mut changed);
     undone(before, now, &mut changed);
     changed
+}
+
+/// Names that mean another object by now: what is then told to be gone of the first one need not be.
+fn others(before: &Impact, now: &Impact, own: &Own, changed: &mut Vec<String>) {
+    for (shown, found) in before.statements.iter().zip(&now.statements) {
+        for (shown, found) in shown.objects.iter().zip(&found.objects) {
+            let (Some(was), Some(is)) = (shown.resolved.known(), found.resolved.known()) else { continue };
+            if shown.written == found.written && was.qualified() != is.qualified() && !own.defines(&was.name) {
+                let line = format!("{} means {} now, {} before", shown.written, is.qualified(), was.qualified());
+                if !changed.contains(&line) {
+                    changed.push(line);
+                }
+            }
+        }
+    }
 }
 
 /// Rows that an undo leaves as they are are what people decide by, so one more is a change.

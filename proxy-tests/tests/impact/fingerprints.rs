@@ -143,9 +143,9 @@ fn a_body_in_standard_sql_is_part_of_a_function() {
 #[test]
 fn another_table_of_the_name_in_front_shows() {
     let stage = Stage::new(SCHEMA);
-    let before = fingerprint(&stage, "DELETE FROM t");
-    stage.database.run("CREATE SCHEMA postgres; CREATE TABLE postgres.t (id int)");
-    assert_ne!(fingerprint(&stage, "DELETE FROM t"), before);
+    let told = differs(&stage, "DELETE FROM t", "CREATE SCHEMA postgres; CREATE TABLE postgres.t (id int)");
+    assert_eq!(told[0], "t means postgres.t now, public.t before");
+    assert!(told.len() > 1, "and its definitions are others: {told:?}");
 }
 
 const OWN: &str = "CREATE FUNCTION own(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN DELETE FROM other WHERE x = 1; RETURN 1; END'; \
