@@ -30,6 +30,17 @@ pub fn has_doubtful_names(text: &str) -> bool {
     })
 }
 
+/// Whether `text`, of a client that does not write UTF-8, has names beyond ASCII: here they are read as if it did, so that they are others.
+pub fn has_foreign_names(text: &[u8]) -> bool {
+    if text.is_ascii() {
+        return false;
+    }
+    // Fail closed: a text that is not understood. Escapes (`U&"\\00E9"`) mean the same in every encoding.
+    let Ok(tokens) = lex(text, true) else { return true };
+    let is_name = |kind| matches!(kind, TokenKind::Word | TokenKind::QuotedName);
+    tokens.tokens.iter().any(|token| is_name(token.kind) && !token.bytes(text).is_ascii())
+}
+
 /// Bytes of a quoted name where it takes the most.
 fn widest(quoted: &[u8]) -> usize {
     let text = String::from_utf8_lossy(quoted).replace("\"\"", "\"");
@@ -40,6 +51,21 @@ fn widest(quoted: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_beyond_ascii_are_foreign_and_values_are_not() {
+        for (text, foreign) in [
+            (&b"SELECT 1"[..], false),
+            (b"INSERT INTO t VALUES ('\xe9', $\xe9$ \xe9 $\xe9$) -- \xe9", false),
+            (b"SELECT U&\"t\\00E9\", '\xc3\xa9'", false),
+            (b"SELECT * FROM \"z\xc3\xa9\"", true),
+            (b"SELECT * FROM z\xe9", true),
+            (b"SELECT 1::\"y\xe9\"", true),
+            (b"SELECT '\xe9", true),
+        ] {
+            assert_eq!(has_foreign_names(text), foreign, "{}", text.escape_ascii());
+        }
+    }
 
     #[test]
     fn names_that_another_encoding_folds_or_cuts_are_doubtful_and_texts_are_not() {

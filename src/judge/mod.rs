@@ -40,7 +40,7 @@ pub use cache::JudgeCache;
 pub use calls::Calls;
 pub use control::is_plain_control;
 pub use decide::{Finding, PieceJudgement};
-pub use encoding::{has_doubtful_names, reads_names_alike};
+pub use encoding::{has_doubtful_names, has_foreign_names, reads_names_alike};
 pub use explain::Step;
 pub(crate) use functions::{
     attribute_danger as function_attribute_danger, danger as function_danger, is_builtin as function_is_builtin,

@@ -16,7 +16,7 @@ use super::names::{Change, Definition, acts, may_copy_in};
 use super::params;
 use super::replies::{Expect, Settling, SqlChange, SqlChanges};
 use super::{Action, Analysed, AtFront, CopyIn, Judging, Machine, Outbox, Phase, Reading, Ruling, Waiting};
-use crate::judge::{Analysis, EffectKind, Judgement, Piece, SessionAct};
+use crate::judge::{self, Analysis, EffectKind, Judgement, Piece, SessionAct};
 use crate::wire::frame::{self, Peek};
 use crate::wire::frontend::{self, Malformed};
 use crate::wire::reply::Report;
@@ -391,8 +391,9 @@ impl Machine {
                 return None;
             }
         };
-        if matches!(ruling, Ruling::Allow | Ruling::Notice(_)) && self.doubts_encoding_of(text) {
-            let analysis = Arc::new(params::doubtful_encoding(&analysis));
+        let passes = matches!(ruling, Ruling::Allow | Ruling::Notice(_));
+        if let Some(why) = self.doubt_in_encoding_of(text).filter(|_| passes) {
+            let analysis = Arc::new(params::doubtful_encoding(why, &analysis));
             let ruling = judging.decide(&analysis, in_transaction, &self.names);
             return Some((analysis, ruling));
         }
@@ -404,10 +405,24 @@ impl Machine {
         self.act(Action::Analyse(text.to_vec()));
     }
 
-    /// Something opaque ran since the last ReadyForQuery and may have changed `client_encoding`, which is only reported there.
-    /// ASCII reads the same in every client encoding; other text then counts as unknown.
+    /// Why `text` may be another one to the server. ASCII reads the same in every client encoding; other text then counts as unknown.
+    fn doubt_in_encoding_of(&self, text: &[u8]) -> Option<&'static str> {
+        if text.is_ascii() {
+            None
+        } else if self.opaque {
+            // It may have changed `client_encoding`, which is only reported at the next ReadyForQuery.
+            Some(
+                "a function the gate cannot see through was called earlier in this pipeline, so the encoding of this text is not certain",
+            )
+        } else if !self.utf8 && judge::has_foreign_names(text) {
+            Some("it has names beyond ASCII in another client_encoding than UTF8, in which they are not read here")
+        } else {
+            None
+        }
+    }
+
     fn doubts_encoding_of(&self, text: &[u8]) -> bool {
-        self.opaque && !text.is_ascii()
+        self.doubt_in_encoding_of(text).is_some()
     }
 
     /// What people are shown of the bytes is what the server reads: it takes the client's text for UTF-8, or they are ASCII.

@@ -213,12 +213,8 @@ pub(super) fn unseen_statement(name: &[u8]) -> Arc<Definition> {
 }
 
 /// The same statement with its encoding in doubt.
-pub(super) fn doubtful_encoding(analysis: &Analysis) -> Analysis {
-    let why =
-        "a function the gate cannot see through was called earlier in this pipeline, so the encoding of this text is \
-               not certain"
-            .to_owned();
-    unknown(why, analysis.pieces.clone())
+pub(super) fn doubtful_encoding(why: &str, analysis: &Analysis) -> Analysis {
+    unknown(why.to_owned(), analysis.pieces.clone())
 }
 
 /// Stands for a text that could not be analysed.

@@ -639,6 +639,21 @@ fn text_in_an_uncertain_encoding_is_held() {
 }
 
 #[test]
+fn names_beyond_ascii_of_a_client_that_does_not_write_utf8_are_held_and_values_pass() {
+    let mut bench = Bench::ready();
+    bench.server(&[build(b'S', &[b"client_encoding\0LATIN1\0"])]);
+    bench.say(&[query("SELECT 'ä'")]).server(&[complete(), ready(b'I')]);
+    assert!(bench.machine.poll_action().is_none());
+    bench.say(&[query("SELECT * FROM \"zé\"")]);
+    assert_eq!(bench.opened().analysis.pieces.last().unwrap().effects[0].kind, EffectKind::Unknown);
+    // In UTF8 it is the name that is read here.
+    let mut sure = Bench::ready();
+    sure.server(&[build(b'S', &[b"client_encoding\0UTF8\0"])]);
+    sure.say(&[query("SELECT * FROM \"zé\"")]);
+    assert!(sure.machine.poll_action().is_none());
+}
+
+#[test]
 fn copy_data_passes_and_statements_inside_copy_end_the_session() {
     let mut bench = Bench::ready();
     bench.say(&[query("COPY t FROM STDIN")]).server(&[build(b'G', &[b"\0\0\0"])]);
