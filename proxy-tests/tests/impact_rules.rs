@@ -291,6 +291,23 @@ fn an_alter_that_rewrites_nothing_passes() {
     assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""));
     held(&gate, "ALTER TABLE customers ALTER COLUMN id TYPE bigint");
     held(&gate, "ALTER TABLE customers DROP COLUMN gone");
+    // It drops the key of a critical table along.
+    let why = held(&gate, "ALTER TABLE customers DROP CONSTRAINT customers_pkey CASCADE");
+    assert!(why.contains("default"), "{why}");
+    assert_eq!(
+        database.raw().value(
+            "SELECT count(*) FROM pg_constraint WHERE conrelid = 'billing.invoices'::regclass AND contype = 'f'"
+        ),
+        "1"
+    );
+    for sql in [
+        "ALTER TABLE customers ADD COLUMN since timestamptz DEFAULT now()",
+        "ALTER TABLE customers ADD CONSTRAINT odd CHECK (id > 0) NOT VALID",
+        "ALTER TABLE customers DROP CONSTRAINT odd CASCADE",
+    ] {
+        let said = Psql::new(&gate.target()).command(sql);
+        assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""), "{sql}");
+    }
     assert_eq!(
         database
             .raw()

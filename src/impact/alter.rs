@@ -5,16 +5,52 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "of a syntax tree the rest is what is refused or not known")]
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AlterTableCmd, AlterTableType, ColumnDef, ConstrType, Constraint, Node};
+use pg_query::protobuf::{
+    AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef, ConstrType, Constraint, DropBehavior, Node, ObjectType,
+    TypeName, a_const,
+};
 
+use super::harmless::{Names, Refusal, Walker};
 use super::report::{AlterStep, AlterWork};
 
-/// A sub-command, and the column whose type it changes.
+/// A sub-command, and what the catalogue has to be asked about it.
 #[derive(Debug, Clone)]
 pub(super) struct Command {
     pub(super) step: AlterStep,
-    /// Column and new type of ALTER COLUMN TYPE without USING.
-    pub(super) retyped: Option<(String, String)>,
+    /// ALTER COLUMN TYPE without USING.
+    pub(super) retyped: Option<Retyped>,
+    /// Names in the type and default of a new column: the step holds only if these are the server's own and not volatile.
+    pub(super) computed: Option<Result<Names, Refusal>>,
+    pub(super) dropped: Option<Dropped>,
+}
+
+/// A column that gets another type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Retyped {
+    pub(super) column: String,
+    /// Name of the new type; it is that of `pg_catalog`, if there is no temporary one of that name.
+    pub(super) to: String,
+    /// What is written in parentheses behind it: plain numbers only.
+    pub(super) modifiers: Vec<i32>,
+}
+
+/// What a sub-command drops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Dropped {
+    pub(super) part: Part,
+    pub(super) name: String,
+    pub(super) cascade: bool,
+    /// IF EXISTS is written.
+    pub(super) missing_ok: bool,
+}
+
+/// What of a table it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Column,
+    Constraint,
+    /// A composite type's, whose typed tables change along with CASCADE.
+    Attribute,
 }
 
 const ACCESS_EXCLUSIVE: &str = "ACCESS EXCLUSIVE";
@@ -39,6 +75,11 @@ pub(super) fn strongest(commands: &[Command]) -> Option<&'static str> {
     commands.iter().filter_map(|command| rank(&command.step)).max().and_then(|rank| LOCKS.get(rank).copied())
 }
 
+/// The lock of that number (`lockdefs.h`).
+pub(super) fn numbered(number: i32) -> Option<&'static str> {
+    usize::try_from(number).ok().and_then(|number| LOCKS.get(number.checked_sub(1)?)).copied()
+}
+
 /// Renames of tables and columns (`RenameRelation`, `renameatt`).
 pub(super) fn rename() -> Command {
     known(
@@ -59,15 +100,33 @@ pub(super) fn moved() -> Command {
     )
 }
 
-/// The sub-command of a node of `AlterTableStmt.cmds`.
-pub(super) fn command(node: &Node) -> Option<Command> {
-    let Some(NodeEnum::AlterTableCmd(command)) = &node.node else { return None };
-    Some(described(command))
+/// The sub-commands of a statement.
+pub(super) fn commands(alter: &AlterTableStmt) -> Vec<Command> {
+    let of_type = alter.objtype() == ObjectType::ObjectType;
+    let described = |node: &Node| {
+        let Some(NodeEnum::AlterTableCmd(written)) = &node.node else { return None };
+        let mut command = described(written);
+        let cascade = written.behavior() == DropBehavior::DropCascade;
+        if of_type && cascade {
+            command.step.work = AlterWork::Unknown;
+            "tables of that type change along".clone_into(&mut command.step.why);
+        }
+        let part = match AlterTableType::try_from(written.subtype) {
+            _ if of_type && cascade => Some(Part::Attribute),
+            Ok(AlterTableType::AtDropColumn) => Some(Part::Column),
+            Ok(AlterTableType::AtDropConstraint) => Some(Part::Constraint),
+            _ => None,
+        };
+        let (name, missing_ok) = (written.name.clone(), written.missing_ok);
+        command.dropped = part.map(|part| Dropped { part, name, cascade, missing_ok });
+        Some(command)
+    };
+    alter.cmds.iter().filter_map(described).collect()
 }
 
 fn known(command: &str, lock: &str, work: AlterWork, why: &str) -> Command {
     let step = AlterStep { command: command.to_owned(), lock: lock.to_owned(), work, why: why.to_owned() };
-    Command { step, retyped: None }
+    Command { step, retyped: None, computed: None, dropped: None }
 }
 
 #[expect(clippy::too_many_lines, reason = "a table, a line or two for each entry")]
@@ -181,20 +240,34 @@ fn add_column(command: &AlterTableCmd) -> Command {
         return step(AlterWork::Rewrite, "stored values are computed for every row");
     }
     let default = constraints().find(|constraint| constraint.contype() == ConstrType::ConstrDefault);
-    let constant = default.is_none_or(|default| default.raw_expr.as_ref().is_none_or(|node| is_constant(node)));
-    if !constant {
-        return step(AlterWork::Rewrite, "its default is computed; if it is volatile, for every row (ATExecAddColumn)");
-    }
+    let computed = names_of_new(column, default.and_then(|default| default.raw_expr.as_deref()));
+    Command { computed: Some(computed), ..step_of_new(&has, default.is_some()) }
+}
+
+/// What a new column costs whose default is computed once (`ATExecAddColumn`): a volatile one is for every row.
+fn step_of_new(has: &impl Fn(ConstrType) -> bool, default: bool) -> Command {
+    let step = |work, why| known("ADD COLUMN", ACCESS_EXCLUSIVE, work, why);
     if has(ConstrType::ConstrPrimary) || has(ConstrType::ConstrUnique) || has(ConstrType::ConstrCheck) {
         return step(AlterWork::Scan, "a constraint is checked, or its index built");
     }
-    if has(ConstrType::ConstrForeign) && default.is_some() {
+    if has(ConstrType::ConstrForeign) && default {
         return step(AlterWork::Scan, "the foreign key is checked for every row");
     }
-    if has(ConstrType::ConstrNotnull) && default.is_none() {
+    if has(ConstrType::ConstrNotnull) && !default {
         return step(AlterWork::Scan, "NOT NULL without a default fails if there are rows");
     }
-    step(AlterWork::Catalogue, "a constant default is kept in the catalogue (pg_attribute.attmissingval)")
+    step(
+        AlterWork::Catalogue,
+        "a default that is the same for every row is kept in the catalogue (pg_attribute.attmissingval)",
+    )
+}
+
+/// Every name in the type of a new column and in its default.
+fn names_of_new(column: &ColumnDef, default: Option<&Node>) -> Result<Names, Refusal> {
+    let mut walker = Walker::collecting(&[]);
+    walker.type_name(column.type_name.clone().as_mut())?;
+    walker.maybe(default.map(|default| Box::new(default.clone())).as_mut())?;
+    Ok(walker.names)
 }
 
 /// Whether its type is the server's own, as Postgres's grammar or everybody writes it.
@@ -255,15 +328,6 @@ fn is_serial(column: &ColumnDef) -> bool {
         .is_some_and(|name| matches!(*name, "serial" | "bigserial" | "smallserial" | "serial2" | "serial4" | "serial8"))
 }
 
-/// A literal, possibly cast.
-fn is_constant(node: &Node) -> bool {
-    match &node.node {
-        Some(NodeEnum::AConst(_)) => true,
-        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_ref().is_some_and(|arg| is_constant(arg)),
-        _ => false,
-    }
-}
-
 fn constraint(node: &Node) -> Option<&Constraint> {
     match &node.node {
         Some(NodeEnum::Constraint(constraint)) => Some(constraint),
@@ -313,12 +377,28 @@ fn retype(command: &AlterTableCmd) -> Command {
     );
     if let Some(NodeEnum::ColumnDef(column)) = command.def.as_ref().and_then(|def| def.node.as_ref())
         && column.raw_default.is_none()
+        && column.coll_clause.is_none()
         && let Some(name) = &column.type_name
-        && name.typmods.is_empty()
-        && name.array_bounds.is_empty()
     {
-        let names = super::harmless::strings(&name.names);
-        retype.retyped = names.last().map(|name| (command.name.clone(), (*name).to_owned()));
+        retype.retyped =
+            written_type(name).map(|(to, modifiers)| Retyped { column: command.name.clone(), to, modifiers });
     }
     retype
+}
+
+/// A type that is no array, without a schema or with `pg_catalog`, and its modifiers.
+fn written_type(name: &TypeName) -> Option<(String, Vec<i32>)> {
+    let number = |node: &Node| match &node.node {
+        Some(NodeEnum::AConst(constant)) => match constant.val {
+            Some(a_const::Val::Ival(ref number)) => Some(number.ival),
+            _ => None,
+        },
+        _ => None,
+    };
+    let to = match super::harmless::strings(&name.names).as_slice() {
+        [to] | ["pg_catalog", to] => (*to).to_owned(),
+        _ => return None,
+    };
+    let plain = name.array_bounds.is_empty() && !name.setof && !name.pct_type;
+    plain.then(|| name.typmods.iter().map(number).collect::<Option<Vec<i32>>>().map(|modifiers| (to, modifiers)))?
 }

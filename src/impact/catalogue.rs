@@ -213,7 +213,7 @@ pub(super) const TREE: &str = "WITH RECURSIVE tree(oid) AS (SELECT $1::oid UNION
 pub(super) async fn facts(asking: &Asking, relation: &Relation, children: bool) -> Result<TableFacts, String> {
     let stamp = |column: &str| format!("to_char(max({column}) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')");
     let sql = format!(
-        "{TREE} SELECT sum(c.reltuples) FILTER (WHERE c.reltuples > 0 OR c.relpages > 0)::float8, count(*) - 1, \
+        "{TREE} SELECT sum(c.reltuples) FILTER (WHERE c.relkind <> 'p' AND (c.reltuples > 0 OR c.relpages > 0))::float8, count(*) - 1, \
          {}, {}, {}, sum(coalesce(s.seq_scan, 0) + coalesce(s.idx_scan, 0))::int8, bool_or(c.relrowsecurity) \
          FROM tree JOIN pg_class c USING (oid) LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid",
         stamp("greatest(s.last_vacuum, s.last_autovacuum)"),
@@ -241,6 +241,23 @@ pub(super) async fn facts(asking: &Asking, relation: &Relation, children: bool) 
     let mut facts = read().map_err(|_| UNREADABLE.to_owned())?;
     facts.bytes = bytes(asking, relation, children).await.into();
     Ok(facts)
+}
+
+/// Whether Postgres refuses to change a view by an event (`1 << CmdType`): it is not simple, and has no trigger or rule instead.
+pub(super) async fn is_fixed(asking: &Asking, view: &Relation, event: i32) -> Result<bool, String> {
+    let sql = "SELECT pg_relation_is_updatable($1::oid::regclass, true) & $2 = 0";
+    let rows = asking.ask(QUICK, sql, &[&view.oid, &event]).await?;
+    rows.first().and_then(|row| row.try_get(0).ok()).ok_or_else(|| UNREADABLE.to_owned())
+}
+
+/// What the tables of a schema are: how many, bytes, rows by the last ANALYZE.
+pub(super) async fn schema_facts(asking: &Asking, schema: u32) -> Result<(i64, i64, f64), String> {
+    let sql = "SELECT count(*), coalesce(sum(pg_total_relation_size(oid)), 0)::int8, coalesce(sum(greatest(reltuples, 0)), 0)::float8 \
+               FROM pg_class WHERE relnamespace = $1 AND relkind IN ('r', 'm')";
+    let rows = asking.ask(QUICK, sql, &[&schema]).await?;
+    let row = rows.first().ok_or(UNREADABLE)?;
+    let read = || -> Result<_, tokio_postgres::Error> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
+    read().map_err(|_| UNREADABLE.to_owned())
 }
 
 /// Partitions and children of these tables, and what they are partitions or children of.

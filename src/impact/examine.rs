@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::alter::{self, Command};
+use super::alter::{self, Command, Dropped};
 use super::cascade;
 use super::catalogue::{self, Path, QUICK, Relation};
 use super::count::{self, Counter};
 use super::dependents;
-use super::harmless::display;
+use super::harmless::{Names, display};
 use super::lookup::cell;
 use super::prober::Ask;
-use super::report::{Action, AlterWork, Bound, Cascade, Definition, Known, ObjectImpact, Rows, StatementImpact};
+use super::report::{
+    Action, AlterWork, Bound, Cascade, Definition, Dependents, Known, ObjectImpact, Rows, StatementImpact,
+};
+use super::retype;
 use super::statement::{self, Outline, Sort, Target};
 use super::through::{self, Behind};
 
@@ -89,33 +92,67 @@ impl<'a> Examiner<'a> {
             relations.extend(relation.map(|relation| (relation, target.children)));
         }
         self.reads(outline, seen).await;
-        impact.alter = self.alter(outline, relations.first().map(|(relation, _)| relation)).await;
+        impact.alter = self.alter(outline, relations.first()).await;
         if outline.action == Action::Alter {
             impact.lock = alter::strongest(&outline.alter).map(str::to_owned);
+            impact.dependents = self.dropped(outline, relations.first(), &impact).await.map(Known::from);
         }
         if outline.action == Action::Truncate {
             let (cascades, missing) = cascade::truncate(&mut self.counter, &relations, outline.cascade, seen).await;
             self.cascades(cascades, missing, &mut impact);
         }
         if outline.action == Action::Drop {
-            let oids = dependents::roots(&impact.objects, outline);
-            if outline.cascade {
-                self.goes_along(&oids, &impact).await;
-            }
-            let limit = self.counter.settings.listed;
-            impact.dependents = Some(dependents::of(self.counter.asking, &oids, outline.cascade, limit).await.into());
+            self.drops(outline, &mut impact).await;
         }
         impact
     }
 
+    /// Says of a view that Postgres refuses to change it.
+    async fn refused(&self, action: Action, view: &Relation, impact: &mut StatementImpact) {
+        let event = match action {
+            Action::Update => 1 << 2,
+            Action::Insert => 1 << 3,
+            Action::Delete => 1 << 4,
+            Action::Merge | Action::Truncate | Action::Drop | Action::Alter | Action::Read | Action::Other => return,
+        };
+        if catalogue::is_fixed(self.counter.asking, view, event).await.unwrap_or_default() {
+            let name = view.resolved().qualified();
+            impact.notes.push(format!("it fails, because Postgres cannot change the view {name}"));
+        }
+    }
+
     /// What CASCADE takes along is part of what it rests on.
-    async fn goes_along(&mut self, roots: &[(&'static str, u32)], impact: &StatementImpact) {
+    async fn goes_along(&mut self, roots: &[dependents::Root], impact: &StatementImpact) {
         match dependents::along(self.counter.asking, roots).await {
             Ok(along) => self.along.extend(along),
             Err(why) => self.uncompared.push(format!("what CASCADE drops as well: {why}")),
         }
         let unknown = impact.objects.iter().filter(|object| object.resolved.known().is_none());
         self.uncompared.extend(unknown.map(|object| format!("what CASCADE drops along with {}", object.written)));
+    }
+
+    /// What goes with what is dropped, and what forbids it.
+    async fn drops(&mut self, outline: &Outline, impact: &mut StatementImpact) {
+        let (asking, limit) = (self.counter.asking, self.counter.settings.listed);
+        let roots = dependents::roots(&impact.objects, outline);
+        if outline.cascade {
+            self.goes_along(&roots, impact).await;
+        }
+        impact.dependents = Some(dependents::of(asking, &roots, outline.cascade, limit).await.into());
+        match dependents::required_by(asking, &roots).await {
+            Ok(why) => impact.notes.extend(why),
+            Err(why) => impact.notes.push(format!("whether anything forbids it is not known: {why}")),
+        }
+        let schemas = roots.iter().filter(|(catalogue, _, _)| *catalogue == "pg_namespace").map(|(_, oid, _)| *oid);
+        for schema in schemas {
+            impact.notes.push(match catalogue::schema_facts(asking, schema).await {
+                Ok((tables, bytes, rows)) => {
+                    let size = super::text::size(u64::try_from(bytes).unwrap_or_default());
+                    format!("in the schema there are {tables} tables with {size}, about {rows:.0} rows")
+                }
+                Err(why) => format!("how large its tables are is not known: {why}"),
+            });
+        }
     }
 
     /// Names that are only read: found, so that they are part of what the statement rests on.
@@ -225,6 +262,7 @@ impl<'a> Examiner<'a> {
         if relation.kind != 'v' {
             return None;
         }
+        self.refused(outline.action, relation, impact).await;
         let found = match through::behind(asking, relation, outline.action, (events, rule)).await {
             Ok(found) => found,
             Err(why) => {
@@ -404,26 +442,59 @@ impl<'a> Examiner<'a> {
         Bound::Exact
     }
 
-    /// Sub-commands, with what the column's present type adds.
-    async fn alter(&self, outline: &Outline, relation: Option<&Relation>) -> Vec<super::report::AlterStep> {
+    /// Sub-commands, with what the catalogue says of their columns.
+    async fn alter(&self, outline: &Outline, relation: Option<&(Relation, bool)>) -> Vec<super::report::AlterStep> {
         let mut steps = Vec::new();
-        for Command { step, retyped } in &outline.alter {
+        for Command { step, retyped, computed, .. } in &outline.alter {
             let mut step = step.clone();
-            if let (Some((column, to)), Some(relation)) = (retyped, relation) {
-                let sql = "SELECT t.typname::text FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
-                           WHERE a.attrelid = $1 AND a.attname = $2 AND t.typnamespace = 'pg_catalog'::regnamespace";
-                let rows = self.counter.asking.ask(QUICK, sql, &[&relation.oid, column]).await.unwrap_or_default();
-                let from: Option<String> = rows.first().and_then(|row| cell(row, 0).ok());
-                // The one pair that is common and certain: unbounded text from either.
-                let same = from.is_some_and(|from| matches!(from.as_str(), "varchar" | "text"));
-                if same && matches!(to.as_str(), "varchar" | "text") {
-                    step.work = AlterWork::Catalogue;
-                    "from varchar or text to text: the values stay as they are".clone_into(&mut step.why);
+            if let (Some(retyped), Some((relation, _))) = (retyped, relation) {
+                // Fail closed: what cannot be told rewrites.
+                if let Ok(Some((work, why))) = retype::work(self.counter.asking, relation.oid, retyped).await {
+                    step.work = work;
+                    why.clone_into(&mut step.why);
                 }
+            }
+            if let Some(names) = computed
+                && let Err(why) = self.is_steady(names).await
+            {
+                step.work = AlterWork::Rewrite;
+                step.why = format!("its default may be computed for every row (ATExecAddColumn): {why}");
             }
             steps.push(step);
         }
         steps
+    }
+
+    /// Whether a default is the same for every row: it calls only what is the server's own and not volatile.
+    async fn is_steady(&self, names: &Result<Names, String>) -> Result<(), String> {
+        let names = names.as_ref().map_err(Clone::clone)?;
+        catalogue::harmless_names(self.counter.asking, self.path, names, &[]).await.map(|_| ())
+    }
+
+    /// What goes along with the columns and constraints that an ALTER drops, if it drops any.
+    async fn dropped(
+        &mut self,
+        outline: &Outline,
+        relation: Option<&(Relation, bool)>,
+        impact: &StatementImpact,
+    ) -> Option<Result<Dependents, String>> {
+        let parts: Vec<&Dropped> = outline.alter.iter().filter_map(|command| command.dropped.as_ref()).collect();
+        if parts.is_empty() {
+            return None;
+        }
+        let Some((relation, children)) = relation else { return Some(Err("the table is not known".to_owned())) };
+        let (asking, limit) = (self.counter.asking, self.counter.settings.listed);
+        let cascade = parts.iter().any(|dropped| dropped.cascade);
+        match dependents::parts(asking, relation.oid, *children, &parts).await {
+            Ok(roots) if roots.is_empty() => Some(Ok(Dependents { listed: Vec::new(), more: false, cascade })),
+            Ok(roots) => {
+                if cascade {
+                    self.goes_along(&roots, impact).await;
+                }
+                Some(dependents::of(asking, &roots, cascade, limit).await)
+            }
+            Err(why) => Some(Err(why)),
+        }
     }
 }
 

@@ -342,7 +342,7 @@ impl<'a> Walker<'a> {
         self.maybe(call.agg_filter.as_mut())
     }
 
-    fn type_name(&mut self, name: Option<&mut TypeName>) -> Walked {
+    pub(super) fn type_name(&mut self, name: Option<&mut TypeName>) -> Walked {
         let Some(name) = name else { return Ok(()) };
         if name.setof || name.pct_type {
             return Err("it casts to a type that is not looked into".to_owned());

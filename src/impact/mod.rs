@@ -28,6 +28,7 @@ mod own;
 mod pool;
 mod prober;
 mod report;
+mod retype;
 mod settings;
 mod statement;
 mod steady;

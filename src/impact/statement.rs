@@ -554,7 +554,7 @@ fn definition(outline: &mut Outline, node: &NodeEnum) {
         NodeEnum::AlterTableStmt(alter) => {
             outline.action = Action::Alter;
             outline.targets.extend(alter.relation.as_ref().map(relation));
-            outline.alter = alter.cmds.iter().filter_map(alter::command).collect();
+            outline.alter = alter::commands(alter);
         }
         NodeEnum::RenameStmt(rename) => {
             outline.action = Action::Alter;
@@ -566,7 +566,7 @@ fn definition(outline: &mut Outline, node: &NodeEnum) {
             outline.lock = Some(if index.concurrent { "SHARE UPDATE EXCLUSIVE" } else { "SHARE" });
             outline.notes.push("it reads every row of the table to build the index");
         }
-        NodeEnum::LockStmt(lock) => outline.targets = ranges(&lock.relations),
+        NodeEnum::LockStmt(lock) => locked(outline, lock),
         NodeEnum::CreateTrigStmt(trigger) => {
             outline.targets.extend(trigger.relation.as_ref().map(relation));
             outline.lock = Some("SHARE ROW EXCLUSIVE");
@@ -623,6 +623,11 @@ fn is_full(node: &Node) -> bool {
         _ => false,
     };
     option.defname.eq_ignore_ascii_case("full") && !option.arg.as_ref().is_some_and(|arg| off(arg))
+}
+
+fn locked(outline: &mut Outline, lock: &protobuf::LockStmt) {
+    outline.targets = ranges(&lock.relations);
+    outline.lock = alter::numbered(lock.mode);
 }
 
 fn relation(range: &RangeVar) -> Target {

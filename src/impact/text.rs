@@ -49,7 +49,7 @@ pub fn headlines(impact: &Impact) -> Vec<String> {
     lines.extend(impact.undo.iter().flat_map(undo_lines));
     for statement in &impact.statements {
         lines.extend(statement.objects.iter().map(|object| object_sentence(statement.action, object)));
-        lines.extend(statement.cascades.iter().map(cascade_sentence));
+        lines.extend(statement.cascades.iter().map(|cascade| cascade_sentence(statement.action, cascade)));
         lines.extend(
             statement.alter.iter().map(|step| format!("{} under {}", work(&step.command, step.work), step.lock)),
         );
@@ -133,7 +133,7 @@ fn sentence(statement: &StatementImpact) -> Option<String> {
         text = format!("{text}; {}", work(&step.command, step.work));
     }
     for cascade in statement.cascades.iter().take(DIGEST_CASCADES) {
-        text = format!("{text}; {}", cascade_sentence(cascade));
+        text = format!("{text}; {}", cascade_sentence(statement.action, cascade));
     }
     let more = statement.cascades.len().saturating_sub(DIGEST_CASCADES);
     if more > 0 {
@@ -162,7 +162,7 @@ fn of_statement(statement: &StatementImpact, lines: &mut Vec<String>) {
             lines.push(format!("rule {rule}"));
         }
     }
-    lines.extend(statement.cascades.iter().map(cascade_sentence));
+    lines.extend(statement.cascades.iter().map(|cascade| cascade_sentence(statement.action, cascade)));
     for step in &statement.alter {
         lines.push(format!("{} under {}: {}", work(&step.command, step.work), step.lock, step.why));
     }
@@ -227,7 +227,7 @@ fn object_sentence(action: Action, object: &ObjectImpact) -> String {
     }
 }
 
-fn cascade_sentence(cascade: &Cascade) -> String {
+fn cascade_sentence(action: Action, cascade: &Cascade) -> String {
     let rows = row_count(&cascade.rows);
     let round = if cascade.cycle { ", and round again" } else { "" };
     let to = &cascade.to;
@@ -236,6 +236,10 @@ fn cascade_sentence(cascade: &Cascade) -> String {
         CascadeAction::Update => format!("changes the key of {rows} of {to}{round}"),
         CascadeAction::SetNull => format!("sets null in {rows} of {to}{round}"),
         CascadeAction::SetDefault => format!("sets defaults in {rows} of {to}{round}"),
+        // Whatever rows there are (`heap_truncate_check_FKs`).
+        CascadeAction::Refuse if action == Action::Truncate => {
+            format!("fails without CASCADE, because a foreign key of {to} refers to it")
+        }
         CascadeAction::Refuse => format!("fails if rows of {to} refer to it ({rows} do)"),
         CascadeAction::Truncate => format!("empties {to} with {rows}"),
     }
@@ -327,7 +331,7 @@ fn table(name: &str, facts: &TableFacts) -> String {
     text
 }
 
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let mut number = bytes;
     for unit in ["bytes", "KiB", "MiB", "GiB"] {
         if number < 10_240 {

@@ -1,6 +1,6 @@
 //! ALTER TABLE, DROP and the session's locks.
 
-use querygate::impact::{AlterWork, Known};
+use querygate::impact::{AlterWork, Known, summary};
 
 use crate::stage::{Stage, block_on, exact};
 
@@ -33,9 +33,14 @@ fn lock(stage: &Stage, text: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table, a line for each statement")]
 fn alter_table_is_never_said_to_be_lighter_than_it_is() {
     let stage = Stage::new(
         "CREATE TABLE other (id int PRIMARY KEY); CREATE TABLE t (x int, y varchar(10), z text, n int NOT NULL DEFAULT 0); \
+         ALTER TABLE t ADD nu numeric(5,2), ADD na numeric, ADD ts timestamp(3), ADD ch char(5), ADD c cidr, \
+           ADD keyed varchar(10), ADD half varchar(10), ADD ck varchar(10) CHECK (ck <> ''); \
+         CREATE INDEX ON t (keyed); CREATE INDEX ON t (x) WHERE half = 'a'; CREATE INDEX ON t (c inet_ops); \
+         CREATE FUNCTION public.stamp() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'; \
          INSERT INTO t SELECT n, 'y', 'z' FROM generate_series(1, 10) AS n; INSERT INTO other SELECT generate_series(1, 10)",
     );
     for (text, work) in [
@@ -48,6 +53,33 @@ fn alter_table_is_never_said_to_be_lighter_than_it_is() {
         ("ALTER TABLE t ALTER COLUMN x TYPE bigint", AlterWork::Rewrite),
         ("ALTER TABLE t ALTER COLUMN y TYPE text", AlterWork::Catalogue),
         ("ALTER TABLE t ALTER COLUMN z TYPE varchar", AlterWork::Catalogue),
+        ("ALTER TABLE t ADD COLUMN a timestamptz DEFAULT now()", AlterWork::Catalogue),
+        ("ALTER TABLE t ADD COLUMN a timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP", AlterWork::Catalogue),
+        ("ALTER TABLE t ADD COLUMN a date DEFAULT (now() - interval '1 day')::date", AlterWork::Catalogue),
+        ("ALTER TABLE t ADD COLUMN a timestamptz DEFAULT clock_timestamp()", AlterWork::Rewrite),
+        ("ALTER TABLE t ADD COLUMN a float8 DEFAULT 1 + random()", AlterWork::Rewrite),
+        ("ALTER TABLE t ADD COLUMN a int DEFAULT stamp()", AlterWork::Rewrite),
+        ("ALTER TABLE t ALTER COLUMN y TYPE varchar(20)", AlterWork::Catalogue),
+        ("ALTER TABLE t ALTER COLUMN y TYPE varchar(10)", AlterWork::Catalogue),
+        ("ALTER TABLE t ALTER COLUMN y TYPE varchar", AlterWork::Catalogue),
+        ("ALTER TABLE t ALTER COLUMN y TYPE varchar(5)", AlterWork::Rewrite),
+        ("ALTER TABLE t ALTER COLUMN z TYPE varchar(20)", AlterWork::Rewrite),
+        ("ALTER TABLE t ALTER COLUMN keyed TYPE varchar(20)", AlterWork::Catalogue),
+        ("ALTER TABLE t ALTER COLUMN keyed TYPE text", AlterWork::Catalogue),
+        ("ALTER TABLE t ALTER COLUMN half TYPE varchar(20)", AlterWork::Scan),
+        ("ALTER TABLE t ALTER COLUMN ck TYPE varchar(20)", AlterWork::Scan),
+        ("ALTER TABLE t ALTER COLUMN nu TYPE numeric(10,2)", AlterWork::Catalogue),
+        ("ALTER TABLE t ALTER COLUMN nu TYPE numeric", AlterWork::Catalogue),
+        ("ALTER TABLE t ALTER COLUMN nu TYPE numeric(10,3)", AlterWork::Rewrite),
+        ("ALTER TABLE t ALTER COLUMN nu TYPE numeric(10)", AlterWork::Rewrite),
+        ("ALTER TABLE t ALTER COLUMN nu TYPE numeric(4,2)", AlterWork::Rewrite),
+        ("ALTER TABLE t ALTER COLUMN na TYPE numeric(10,2)", AlterWork::Rewrite),
+        ("ALTER TABLE t ALTER COLUMN ts TYPE timestamp(6)", AlterWork::Catalogue),
+        ("ALTER TABLE t ALTER COLUMN ts TYPE timestamp(2)", AlterWork::Rewrite),
+        ("ALTER TABLE t ALTER COLUMN ts TYPE timestamp", AlterWork::Catalogue),
+        ("ALTER TABLE t ALTER COLUMN ch TYPE char(6)", AlterWork::Rewrite),
+        ("ALTER TABLE t ALTER COLUMN ch TYPE text", AlterWork::Rewrite),
+        ("ALTER TABLE t ALTER COLUMN c TYPE inet", AlterWork::Scan),
         ("ALTER TABLE t ALTER COLUMN x SET NOT NULL", AlterWork::Scan),
         ("ALTER TABLE t ALTER COLUMN n DROP NOT NULL", AlterWork::Catalogue),
         ("ALTER TABLE t ALTER COLUMN x SET DEFAULT 4", AlterWork::Catalogue),
@@ -83,6 +115,108 @@ fn alter_table_is_never_said_to_be_lighter_than_it_is() {
     let statement = stage.one("ALTER TABLE t OF nosuch, ALTER COLUMN x SET STATISTICS 5");
     assert_eq!(statement.alter[0].work, AlterWork::Unknown);
     assert_eq!(statement.lock.as_deref(), Some("ACCESS EXCLUSIVE"));
+}
+
+/// Said to be done in the catalogue alone is what a temporary type or another collation makes a rewrite, or an index anew.
+#[test]
+fn a_type_that_may_be_another_or_sort_otherwise_is_said_to_rewrite() {
+    let stage = Stage::new("CREATE TABLE t (y varchar(10), em varchar(10) COLLATE \"C\")");
+    let work = |text: &str| stage.one(text).alter[0].work;
+    assert_eq!(work("ALTER TABLE t ALTER COLUMN em TYPE text"), AlterWork::Rewrite);
+    assert_eq!(work("ALTER TABLE t ALTER COLUMN y TYPE text COLLATE \"C\""), AlterWork::Rewrite);
+    assert_eq!(work("ALTER TABLE t ALTER COLUMN y TYPE text"), AlterWork::Catalogue);
+    assert_eq!(work("ALTER TABLE t ADD COLUMN a text DEFAULT lower('A')"), AlterWork::Catalogue);
+    let mut raw = stage.database.raw();
+    raw.query("CREATE DOMAIN pg_temp.text AS text CHECK (value <> '')");
+    assert_eq!(work("ALTER TABLE t ALTER COLUMN y TYPE text"), AlterWork::Rewrite);
+    assert_eq!(work("ALTER TABLE t ADD COLUMN a text"), AlterWork::Rewrite);
+}
+
+#[test]
+fn an_alter_that_drops_parts_lists_what_hangs_on_them() {
+    let stage = Stage::new(
+        "CREATE TABLE t (id int PRIMARY KEY, a int, b int, CONSTRAINT c CHECK (b > 0)); CREATE INDEX ON t (a); \
+         CREATE VIEW v AS SELECT a FROM t; CREATE VIEW w AS SELECT * FROM v; CREATE TABLE child (t int REFERENCES t); \
+         CREATE TABLE heir () INHERITS (t); CREATE VIEW of_heir AS SELECT b FROM heir",
+    );
+    for (text, listed) in [
+        ("ALTER TABLE t DROP COLUMN a", &["view public.v", "view public.w"] as &[&str]),
+        ("ALTER TABLE t DROP CONSTRAINT t_pkey", &["constraint child_t_fkey on table public.child"]),
+        ("ALTER TABLE t DROP COLUMN id", &["constraint child_t_fkey on table public.child"]),
+        ("ALTER TABLE t DROP COLUMN b", &["view public.of_heir"]),
+        ("ALTER TABLE ONLY t DROP COLUMN b", &[]),
+        ("ALTER TABLE t DROP CONSTRAINT c", &[]),
+        ("ALTER TABLE t DROP COLUMN IF EXISTS nosuch", &[]),
+        (
+            "ALTER TABLE t ADD COLUMN d int, DROP CONSTRAINT t_pkey, DROP COLUMN a",
+            &["constraint child_t_fkey on table public.child", "view public.v", "view public.w"],
+        ),
+    ] {
+        for (suffix, cascade) in [("", false), (" CASCADE", true)] {
+            let impact = stage.probe(&format!("{text}{suffix}"));
+            let said = summary(&impact).join("\n");
+            let statement = crate::stage::one(impact);
+            let Some(Known::Known(dependents)) = statement.dependents else { panic!("{text}: {statement:?}") };
+            assert_eq!(
+                (dependents.listed.as_slice(), dependents.cascade),
+                (listed.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>().as_slice(), cascade),
+                "{text}"
+            );
+            let says = if cascade { "CASCADE drops as well" } else { "it fails, because there depends on it" };
+            assert_eq!(said.contains(says), !listed.is_empty(), "{text}: {said}");
+        }
+        let mut raw = stage.database.raw();
+        raw.query("BEGIN");
+        let refused = raw.query(text).iter().any(|frame| frame.tag == b'E');
+        assert_eq!(refused, !listed.is_empty(), "{text}");
+    }
+    let statement = stage.one("ALTER TABLE t DROP COLUMN nosuch");
+    assert!(matches!(statement.dependents, Some(Known::Unknown(_))), "{statement:?}");
+    assert_eq!(stage.one("ALTER TABLE t ADD COLUMN e int").dependents, None);
+}
+
+#[test]
+fn what_postgres_refuses_whatever_rows_there_are_is_said() {
+    let stage = Stage::new(
+        "CREATE TABLE t (id int PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY); CREATE TABLE child (t int REFERENCES t); \
+         CREATE VIEW joined AS SELECT t.id FROM t JOIN child ON child.t = t.id; CREATE VIEW simple AS SELECT id FROM t; \
+         CREATE SCHEMA s; CREATE TABLE s.x AS SELECT generate_series(1, 10) AS x; ANALYZE s.x",
+    );
+    for (text, says) in [
+        ("TRUNCATE t", "fails without CASCADE, because a foreign key of public.child refers to it"),
+        ("UPDATE joined SET id = 1", "it fails, because Postgres cannot change the view public.joined"),
+        ("DELETE FROM joined", "it fails, because Postgres cannot change the view public.joined"),
+        (
+            "DROP SEQUENCE t_n_seq CASCADE",
+            "it fails, because column n of table public.t requires sequence public.t_n_seq",
+        ),
+        ("DROP INDEX t_pkey", "it fails, because constraint t_pkey on table public.t requires index public.t_pkey"),
+    ] {
+        let said = summary(&stage.probe(text)).join("\n");
+        assert!(said.contains(says), "{text}: {said}");
+        let mut raw = stage.database.raw();
+        raw.query("BEGIN");
+        assert!(raw.query(text).iter().any(|frame| frame.tag == b'E'), "{text}");
+    }
+    for text in ["TRUNCATE child", "UPDATE simple SET id = 1", "DROP VIEW simple", "DROP SCHEMA s CASCADE"] {
+        let said = summary(&stage.probe(text)).join("\n");
+        assert!(!said.contains("fails"), "{text}: {said}");
+    }
+    let said = summary(&stage.probe("DROP SCHEMA s CASCADE")).join("\n");
+    assert!(said.contains("in the schema there are 1 tables with 8,192 bytes, about 10 rows"), "{said}");
+    let lock = stage.one("LOCK TABLE t IN SHARE ROW EXCLUSIVE MODE").lock;
+    assert_eq!(lock.as_deref(), Some("SHARE ROW EXCLUSIVE"));
+}
+
+#[test]
+fn rows_of_partitions_count_once() {
+    let stage = Stage::new(
+        "CREATE TABLE p (x int) PARTITION BY RANGE (x); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (1000); \
+         INSERT INTO p SELECT generate_series(1, 500); ANALYZE p",
+    );
+    let statement = stage.one("DELETE FROM p");
+    let facts = statement.objects[0].table.clone().unwrap().known().cloned().unwrap();
+    assert_eq!(facts.reltuples, Some(500.0));
 }
 
 #[test]
