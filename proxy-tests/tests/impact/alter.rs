@@ -200,7 +200,8 @@ fn what_postgres_refuses_whatever_rows_there_are_is_said() {
     }
     for text in ["TRUNCATE child", "UPDATE simple SET id = 1", "DROP VIEW simple", "DROP SCHEMA s CASCADE"] {
         let said = summary(&stage.probe(text)).join("\n");
-        assert!(!said.contains("fails"), "{text}: {said}");
+        // A foreign key behind the view is another matter: that depends on its rows.
+        assert!(!said.contains("it fails") && !said.contains("fails without"), "{text}: {said}");
     }
     let said = summary(&stage.probe("DROP SCHEMA s CASCADE")).join("\n");
     assert!(said.contains("in the schema there are 1 tables with 8,192 bytes, about 10 rows"), "{said}");
