@@ -50,6 +50,15 @@ pub(super) struct Names {
     pub(super) shifting: bool,
 }
 
+impl Names {
+    /// The columns they may refer to: their names, whether all may be meant, and names behind a dot.
+    pub(super) fn columns_meant(&self) -> (Vec<&str>, bool, Vec<&str>) {
+        let all = self.stars || self.columns.intersection(&self.aliases).next().is_some();
+        let columns = self.columns.iter().map(String::as_str).collect();
+        (columns, all, self.dotted.iter().map(String::as_str).collect())
+    }
+}
+
 /// A bound value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value {
@@ -370,7 +379,7 @@ impl<'a> Walker<'a> {
 const STEADY: [&str; 8] = ["int2", "int4", "int8", "numeric", "float4", "float8", "bool", "uuid"];
 
 /// Beginnings of the names of aggregates that add up; those over whole numbers and `numeric` are exact.
-const SUMS: [&str; 5] = ["sum", "avg", "var", "stddev", "regr_"];
+const SUMS: [&str; 4] = ["sum", "avg", "var", "stddev"];
 
 /// Whether a function's value depends on the order in which rows come, which is the planner's choice: it takes them in that order, is
 /// always of floating point numbers, or tells values apart (`1.0` and `1.00`) of which `min`, `max` and GROUP BY keep any.

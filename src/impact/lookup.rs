@@ -115,9 +115,7 @@ pub(super) const NAMED: &str = "(a.attname = ANY($2) OR $3 OR c.relname = ANY($2
 /// the server's own operators; others are refused, and so are domains whose constraints rest on anything of anybody's own: whatever
 /// makes a value of the domain (`jsonb_populate_record`) checks them.
 pub(super) async fn column_types(asking: &Asking, names: &Names, tables: &[u32]) -> Result<Vec<u32>, String> {
-    let columns: Vec<&str> = names.columns.iter().map(String::as_str).collect();
-    let dotted: Vec<&str> = names.dotted.iter().map(String::as_str).collect();
-    let all = names.stars || names.columns.intersection(&names.aliases).next().is_some();
+    let (columns, all, dotted) = names.columns_meant();
     let sql = format!(
         "SELECT DISTINCT a.attname::text, t.oid, format_type(t.oid, NULL), \
          t.typtype = 'e' OR (t.typtype = 'd' AND t.typbasetype < {OWN}), \

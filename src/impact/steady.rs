@@ -66,9 +66,7 @@ pub(super) async fn shifts(asking: &Asking, names: &Names, tables: &[u32]) -> Re
     if names.sums && !is_exact(names) {
         return Ok(true);
     }
-    let columns: Vec<&str> = names.columns.iter().map(String::as_str).collect();
-    let dotted: Vec<&str> = names.dotted.iter().map(String::as_str).collect();
-    let all = names.stars || names.columns.intersection(&names.aliases).next().is_some();
+    let (columns, all, dotted) = names.columns_meant();
     // Of a domain its base type counts, and enums are compared only.
     let sql = format!(
         "SELECT coalesce(bool_or(b.typname IN ('money', '_money') OR ($5 AND t.typtype <> 'e' AND b.typname <> ALL($6))), false) \

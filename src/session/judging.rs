@@ -147,10 +147,9 @@ impl SessionJudge<'_> {
 /// are written (CASE, JOIN … USING): only what certainly runs nothing calls none.
 fn may_call(piece: &Piece) -> bool {
     let calls_none = |kind| matches!(kind, EffectKind::Session | EffectKind::Transaction);
-    let counts = |kind, named: bool| named || !calls_none(kind);
     piece.calls.analyzes
         || !piece.calls.parameters.is_empty()
-        || piece.effects.iter().any(|effect| counts(effect.kind, !effect.objects.is_empty()))
+        || piece.effects.iter().any(|effect| !effect.objects.is_empty() || !calls_none(effect.kind))
 }
 
 fn ruling(judgement: &Judgement) -> Ruling {

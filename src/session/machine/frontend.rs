@@ -391,8 +391,9 @@ impl Machine {
                 return None;
             }
         };
-        let passes = matches!(ruling, Ruling::Allow | Ruling::Notice(_));
-        if let Some(why) = self.doubt_in_encoding_of(text).filter(|_| passes) {
+        if matches!(ruling, Ruling::Allow | Ruling::Notice(_))
+            && let Some(why) = self.doubt_in_encoding_of(text)
+        {
             let analysis = Arc::new(params::doubtful_encoding(why, &analysis));
             let ruling = judging.decide(&analysis, in_transaction, &self.names);
             return Some((analysis, ruling));
